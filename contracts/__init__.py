@@ -1,0 +1,1 @@
+"""What the services tell one another: events, the coupon token, the calendar rule."""

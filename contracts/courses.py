@@ -1,0 +1,16 @@
+"""What courses tells: what was learned."""
+
+from uuid import UUID
+
+from pydantic import AwareDatetime
+
+from kit.events import Event
+
+
+class LessonCompleted(Event, type="courses.lesson.completed"):
+    """A member finished a lesson; told once for each member and lesson."""
+
+    member_id: UUID
+    lesson_id: UUID
+    course_id: UUID
+    completed_at: AwareDatetime

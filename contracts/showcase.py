@@ -1,0 +1,17 @@
+"""What showcase tells: works that were approved."""
+
+from uuid import UUID
+
+from pydantic import AwareDatetime
+
+from kit.events import Event
+
+
+class EntryApproved(Event, type="showcase.entry.approved"):
+    """A work was approved for its contest; told once for each entry."""
+
+    entry_id: UUID
+    contest_id: UUID
+    member_id: UUID
+    lesson_id: UUID | None = None
+    approved_at: AwareDatetime

@@ -1,0 +1,1 @@
+"""What every Heika process shares and no domain knows: database, events, identity, errors, clock."""

@@ -1,0 +1,40 @@
+"""Which request this work belongs to: a request id and a W3C Trace Context, carried by context variables."""
+
+import re
+import secrets
+from contextvars import ContextVar
+
+_request_id: ContextVar[str | None] = ContextVar("heika_request_id", default=None)
+_traceparent: ContextVar[str | None] = ContextVar("heika_traceparent", default=None)
+
+_TRACEPARENT = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
+_REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
+
+
+def current_request_id() -> str | None:
+    """The id of the request being served, or that caused the event being handled."""
+    return _request_id.get()
+
+
+def current_traceparent() -> str | None:
+    """The traceparent header (W3C Trace Context, version 00) of the work under way."""
+    return _traceparent.get()
+
+
+def enter(request_id: str | None, traceparent: str | None) -> None:
+    """Take over the identity of a request, for this task."""
+    _request_id.set(request_id)
+    _traceparent.set(traceparent)
+
+
+def is_request_id(text: str) -> bool:
+    """Whether a caller's X-Request-Id is fit to be echoed and logged: 1 to 128 visible ASCII characters."""
+    return _REQUEST_ID.fullmatch(text) is not None
+
+
+def next_traceparent(incoming: str | None) -> str:
+    """A traceparent for our own span: the caller's trace when its header is valid, else a new one."""
+    if incoming and _TRACEPARENT.fullmatch(incoming):
+        version, trace, _, flags = incoming.split("-")
+        return f"{version}-{trace}-{secrets.token_hex(8)}-{flags}"
+    return f"00-{secrets.token_hex(16)}-{secrets.token_hex(8)}-01"

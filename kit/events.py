@@ -1,7 +1,6 @@
 """Events: frozen facts that one service tells the others through its outbox."""
 
-from datetime import datetime
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 from uuid import UUID
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
@@ -41,10 +40,6 @@ class Event(BaseModel):
     def teller(cls) -> str:
         """The service that tells it: the first word of the wire type."""
         return cls.wire_type.split(".", 1)[0]
-
-    def at_instant(self, at: datetime) -> Self:
-        """The same event with another `at`."""
-        return self.model_copy(update={"at": at})
 
 
 _EMIT = text(

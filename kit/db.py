@@ -1,0 +1,108 @@
+"""One PostgreSQL database a service: the engine, the request's one transaction, the registry of its tables."""
+
+from collections.abc import AsyncIterator
+from typing import Annotated, Any
+
+import asyncpg
+import orjson
+from fastapi import Depends, Request
+from sqlalchemy import Column, DateTime, MetaData
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
+from sqlalchemy.orm import registry
+
+from kit.errors import DatabaseUnavailable
+from kit.tables import attach_kit_tables
+
+CONNECT_TIMEOUT_S = 2.0
+POOL_TIMEOUT_S = 10.0
+
+NAMES = {
+    "ix": "%(table_name)s_%(column_0_N_name)s_idx",
+    "uq": "%(table_name)s_%(column_0_N_name)s_key",
+    "ck": "%(table_name)s_%(constraint_name)s_check",
+    "fk": "%(table_name)s_%(column_0_N_name)s_fkey",
+    "pk": "%(table_name)s_pkey",
+}
+
+
+def new_registry() -> registry:
+    """A service's own registry, with kit's tables; SQLModel otherwise shares one metadata among all of them.
+
+    Use: `class Model(SQLModel, registry=new_registry()): ...`, once in each service.
+    """
+    metadata = MetaData(naming_convention=NAMES)
+    attach_kit_tables(metadata)
+    return registry(metadata=metadata)
+
+
+def instant(**options: Any) -> Column[Any]:
+    """A `timestamptz` column, not null unless told otherwise."""
+    return Column(DateTime(timezone=True), **({"nullable": False} | options))
+
+
+class Database:
+    """The connections of one service to its database."""
+
+    def __init__(self, url: str, *, name: str, pool_size: int = 10) -> None:
+        self.url = url
+        self.engine: AsyncEngine = create_async_engine(
+            url,
+            pool_size=pool_size,
+            max_overflow=4,
+            pool_timeout=POOL_TIMEOUT_S,
+            pool_use_lifo=True,
+            json_serializer=lambda value: orjson.dumps(value).decode(),
+            json_deserializer=orjson.loads,
+            connect_args={
+                "timeout": CONNECT_TIMEOUT_S,
+                "server_settings": {"application_name": f"heika-{name}", "timezone": "UTC"},
+            },
+        )
+        self.sessions = async_sessionmaker(self.engine, expire_on_commit=False)
+
+    def session(self) -> AsyncSession:
+        """A session for work outside a request: `async with db.session() as session, session.begin():`."""
+        return self.sessions()
+
+    async def connect(self, session: AsyncSession) -> AsyncConnection:
+        """Take the session's connection now; DatabaseUnavailable when there is none to be had."""
+        try:
+            return await session.connection()
+        except (OSError, PoolTimeout, asyncpg.PostgresError, asyncpg.InterfaceError) as failure:
+            raise DatabaseUnavailable from failure
+
+    async def raw(self) -> asyncpg.Connection:
+        """A plain asyncpg connection outside the pool, for LISTEN and long-held advisory locks; the caller closes it."""
+        url = self.engine.url
+        options: dict[str, Any] = {"host": url.host or url.query.get("host"), "port": url.port}
+        return await asyncpg.connect(
+            user=url.username,
+            password=url.password,
+            database=url.database,
+            timeout=CONNECT_TIMEOUT_S,
+            **{key: value for key, value in options.items() if value},
+        )
+
+    async def close(self) -> None:
+        """Give all connections back."""
+        await self.engine.dispose()
+
+
+async def open_session(request: Request) -> AsyncIterator[AsyncSession]:
+    """The request's one transaction: committed after the endpoint, before its answer leaves; rolled back if it raises.
+
+    An idempotent request (see kit.idempotency) brings its own session, which it commits together with the stored answer.
+    """
+    own: AsyncSession | None = request.scope.get("heika.session")
+    if own is not None:
+        yield own
+        return
+    database: Database = request.app.state.runtime.db
+    async with database.session() as session:
+        await database.connect(session)
+        yield session
+        await session.commit()
+
+
+SessionDep = Annotated[AsyncSession, Depends(open_session, scope="function")]

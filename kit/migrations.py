@@ -1,0 +1,136 @@
+"""Alembic for many services: each has its own folder and history; kit's tables are made by numbered functions here."""
+
+import asyncio
+import zlib
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from alembic import command, context, op
+from alembic.config import Config
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.engine import Connection
+from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.pool import NullPool
+
+from kit.tables import Xid8
+
+SCRIPTS = Path(__file__).resolve().parent.parent / "services"
+LOCK_TIMEOUT = "5s"
+STATEMENT_TIMEOUT = "15min"
+
+
+def config_of(service: str, connection: Connection | None = None) -> Config:
+    """Alembic's configuration for one service."""
+    config = Config()
+    config.set_main_option("script_location", str(SCRIPTS / service / "migrations"))
+    config.set_main_option("path_separator", "os")
+    config.attributes["connection"] = connection
+    config.attributes["service"] = service
+    return config
+
+
+def metadata_of(service: str) -> sa.MetaData:
+    """The tables a service declares."""
+    return import_module(f"services.{service}.models").Model.metadata  # type: ignore[no-any-return]
+
+
+def run_env() -> None:
+    """What each service's migrations/env.py calls: run on the given connection, with limits, under an advisory lock."""
+    config = context.config
+    connection: Connection = config.attributes["connection"]
+    service: str = config.attributes["service"]
+    context.configure(
+        connection=connection,
+        target_metadata=metadata_of(service),
+        transaction_per_migration=True,
+        compare_type=True,
+    )
+    connection.execute(sa.text(f"SET lock_timeout = '{LOCK_TIMEOUT}'"))
+    connection.execute(sa.text(f"SET statement_timeout = '{STATEMENT_TIMEOUT}'"))
+    # Held by the session, so that it spans every migration's own transaction and goes with the connection.
+    connection.execute(sa.text("SELECT pg_advisory_lock(:key)"), {"key": zlib.crc32(b"heika migrations")})
+    connection.commit()
+    with context.begin_transaction():
+        context.run_migrations()
+
+
+async def upgrade(service: str, url: str, revision: str = "head") -> None:
+    """Bring a service's database to a revision; two processes that start at once do it one after the other."""
+    engine = create_async_engine(url, poolclass=NullPool)
+    try:
+        async with engine.connect() as connection:
+            await connection.run_sync(lambda sync: command.upgrade(config_of(service, sync), revision))
+            await connection.commit()
+    finally:
+        await engine.dispose()
+
+
+def upgrade_now(service: str, url: str) -> None:
+    """`upgrade` for callers without an event loop."""
+    asyncio.run(upgrade(service, url))
+
+
+def create_kit_tables_1() -> None:
+    """Kit's tables, version 1."""
+    op.create_table(
+        "outbox",
+        sa.Column("id", sa.BigInteger, sa.Identity(always=True), primary_key=True),
+        sa.Column("xid", Xid8(), nullable=False, server_default=sa.text("pg_current_xact_id()")),
+        sa.Column("event_id", sa.Uuid, nullable=False, unique=True),
+        sa.Column("type", sa.String, nullable=False),
+        sa.Column("at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("body", JSONB, nullable=False),
+        sa.Column("request_id", sa.String),
+        sa.Column("traceparent", sa.String),
+        _instant("written_at", server_default=sa.text("clock_timestamp()")),
+        _instant("published_at", nullable=True),
+    )
+    op.create_index("outbox_unpublished", "outbox", ["xid", "id"], postgresql_where=sa.text("published_at IS NULL"))
+    op.create_index("outbox_published", "outbox", ["published_at"], postgresql_where=sa.text("published_at IS NOT NULL"))
+    op.create_table(
+        "relay_state", sa.Column("only", sa.SmallInteger, primary_key=True), sa.Column("epoch", sa.String, nullable=False)
+    )
+    op.create_table(
+        "inbox",
+        sa.Column("event_id", sa.Uuid, primary_key=True),
+        _instant("handled_at", server_default=sa.text("clock_timestamp()")),
+    )
+    op.create_table(
+        "event_failure",
+        sa.Column("event_id", sa.Uuid, primary_key=True),
+        sa.Column("type", sa.String, nullable=False),
+        sa.Column("body", JSONB, nullable=False),
+        sa.Column("request_id", sa.String),
+        sa.Column("traceparent", sa.String),
+        sa.Column("attempts", sa.Integer, nullable=False),
+        sa.Column("error", sa.Text, nullable=False),
+        _instant("failed_at"),
+        _instant("next_attempt_at", nullable=True),
+    )
+    op.create_index(
+        "event_failure_due", "event_failure", ["next_attempt_at"], postgresql_where=sa.text("next_attempt_at IS NOT NULL")
+    )
+    op.create_table(
+        "idempotency_key",
+        sa.Column("scope", sa.LargeBinary, primary_key=True),
+        sa.Column("fingerprint", sa.LargeBinary, nullable=False),
+        sa.Column("status", sa.SmallInteger, nullable=False),
+        sa.Column("headers", JSONB, nullable=False),
+        sa.Column("body", sa.LargeBinary, nullable=False),
+        _instant("created_at", index=True),
+    )
+    op.create_table(
+        "sandbox_clock", sa.Column("only", sa.SmallInteger, primary_key=True), sa.Column("offset_s", sa.Float, nullable=False)
+    )
+
+
+def drop_kit_tables_1() -> None:
+    """Undo `create_kit_tables_1`."""
+    for table in ("sandbox_clock", "idempotency_key", "event_failure", "inbox", "relay_state", "outbox"):
+        op.drop_table(table)
+
+
+def _instant(name: str, **options: Any) -> "sa.Column[Any]":
+    return sa.Column(name, sa.DateTime(timezone=True), **({"nullable": False} | options))

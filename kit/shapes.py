@@ -1,0 +1,69 @@
+"""Building blocks of request and response bodies: strict integers, clean text, UTC instants."""
+
+from datetime import datetime
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
+
+from kit.text import clean_text, instant
+
+MAX_INTEGER = 2**53
+"""Largest integer that JavaScript reads exactly; the API's bound for every number."""
+
+
+def _strip(value: str) -> str:
+    return clean_text(value).strip()
+
+
+def _instant_text(value: object) -> object:
+    # Numbers are no instants (api.md: RFC 3339); pydantic would take 0 as 1970.
+    if not isinstance(value, (str, datetime)):
+        raise ValueError("an instant is RFC 3339 text")  # noqa: TRY004 - pydantic turns ValueError into a 422
+    if isinstance(value, str) and value.lstrip("+-").replace(".", "", 1).isdigit():
+        raise ValueError("an instant is RFC 3339 text")
+    return value
+
+
+CleanStr = Annotated[str, AfterValidator(_strip)]
+
+
+def Text(minimum: int = 0, maximum: int = 2000) -> Any:  # noqa: N802 - reads as a type in annotations
+    """A type for text of so many characters after NFC and stripping, without NUL or lone surrogates."""
+    return Annotated[CleanStr, Field(max_length=maximum * 4), AfterValidator(_between(minimum, maximum))]
+
+
+def _between(minimum: int, maximum: int) -> Any:
+    def check(value: str) -> str:
+        if not minimum <= len(value) <= maximum:
+            raise ValueError(f"must be {minimum} to {maximum} characters")
+        return value
+
+    return check
+
+
+Count = Annotated[int, Field(strict=True, ge=0, le=MAX_INTEGER)]
+"""A strict integer from 0 to 2^53: no `true`, no `"12"`, no `1.5`."""
+
+Fen = Count
+"""Money in minor units."""
+
+Instant = Annotated[AwareDatetime, BeforeValidator(_instant_text), PlainSerializer(instant, return_type=str, when_used="json")]
+"""An RFC 3339 instant with an offset; answers carry UTC with Z."""
+
+
+class In(BaseModel):
+    """A request body that ignores fields it does not know."""
+
+    model_config = ConfigDict(extra="ignore", allow_inf_nan=False, str_max_length=100_000)
+
+
+class StrictIn(In):
+    """A request body of an admin or money endpoint: an unknown field is an error."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class Out(BaseModel):
+    """A response body."""
+
+    model_config = ConfigDict(from_attributes=True, json_encoders={datetime: instant})

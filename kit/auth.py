@@ -1,0 +1,261 @@
+"""Who is calling: EdDSA access tokens checked against the published keys, with revocations heard within seconds."""
+
+import time
+import warnings
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, cast
+from uuid import UUID
+
+import httpx
+import structlog
+from fastapi import Depends, Request, Security
+from fastapi.security import HTTPBearer, OAuth2PasswordBearer, SecurityScopes
+from joserfc import jwt
+from joserfc.errors import JoseError, SecurityWarning
+from joserfc.jwk import KeySet
+from joserfc.jws import extract_compact
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from kit import clock
+from kit.errors import Forbidden, NotAuthenticated
+
+# RFC 9864 renames the algorithm, but "EdDSA" is what the API promises and every client library reads.
+warnings.filterwarnings("ignore", message="EdDSA is deprecated", category=SecurityWarning)
+
+log = structlog.get_logger(__name__)
+
+ALGORITHM = "EdDSA"
+ISSUER = "heika"
+AUDIENCE = "heika"
+TOKEN_SECONDS = 900
+MAX_TOKEN_LENGTH = 4096
+CACHED_TOKENS = 20_000
+KEYS_MAX_AGE_S = 300.0
+KEYS_MIN_AGE_S = 2.0
+
+REVOKED_KEY = "heika:revoked"
+"""Sorted set in Redis: `session:<uuid>` or `member:<uuid>`, scored by the epoch second until which it matters."""
+FROZEN_KEY = "heika:frozen"
+"""Set in Redis: ids of frozen members."""
+
+Role = Literal["member", "admin", "partner"]
+
+
+class AccountFrozen(Forbidden):
+    """This account is frozen; write to the community's support to have it opened again."""
+
+    zh = "账号已被冻结，请联系社区客服处理。"
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Whoever made the request."""
+
+    id: UUID
+    role: Role
+    scopes: frozenset[str]
+    session_id: UUID | None
+    token_id: str
+    expires_at: int
+
+
+class Keys:
+    """The public keys that sign tokens: published in this process by members, or fetched from it."""
+
+    def __init__(self) -> None:
+        self.fetch: Callable[[], Awaitable[dict[str, Any]]] | None = None
+        self._set: KeySet | None = None
+        self._fetched_at = 0.0
+
+    def publish(self, jwks: dict[str, Any]) -> None:
+        """Take these keys (a JWK Set, RFC 7517) as the ones in force."""
+        self._set = KeySet.import_key_set(cast("Any", jwks))
+        self._fetched_at = time.monotonic()
+        verified.clear()
+
+    def fetch_from(self, url: str) -> None:
+        """Fetch the keys from this address when they are needed and none were published here."""
+
+        async def fetch() -> dict[str, Any]:
+            async with httpx.AsyncClient(timeout=2.0) as client:
+                return cast("dict[str, Any]", (await client.get(url)).raise_for_status().json())
+
+        self.fetch = fetch
+
+    async def current(self, kid: str | None) -> KeySet:
+        """The key set, fetched anew when old or when it lacks `kid`; NotAuthenticated when there is none."""
+        age = time.monotonic() - self._fetched_at
+        known = self._set is not None and any(key.kid == kid for key in self._set.keys)
+        if self.fetch is not None and (age > KEYS_MAX_AGE_S or (not known and age > KEYS_MIN_AGE_S)):
+            self._fetched_at = time.monotonic()
+            try:
+                self._set = KeySet.import_key_set(cast("Any", await self.fetch()))
+            except (httpx.HTTPError, ValueError, KeyError, JoseError) as failure:
+                log.warning("keys not fetched", error=type(failure).__name__)
+                self._fetched_at = 0.0
+        if self._set is None:
+            raise NotAuthenticated
+        return self._set
+
+
+class Revocations:
+    """Sessions, and members, whose tokens no longer count before they expire."""
+
+    def __init__(self) -> None:
+        self.gone: frozenset[str] = frozenset()
+        self.frozen: frozenset[str] = frozenset()
+
+    async def poll(self, redis: Redis) -> None:
+        """Read both sets; when Redis is away, what was known stays known."""
+        try:
+            gone = await redis.zrangebyscore(REVOKED_KEY, clock.now().timestamp(), "+inf")
+            frozen = await redis.smembers(FROZEN_KEY)  # type: ignore[misc]  # redis-py types one method for both worlds
+        except (RedisError, OSError) as failure:
+            log.warning("revocations not read", error=type(failure).__name__)
+            return
+        self.gone = frozenset(item.decode() for item in gone)
+        self.frozen = frozenset(item.decode() for item in frozen)
+
+
+keys = Keys()
+revocations = Revocations()
+verified: OrderedDict[str, Caller] = OrderedDict()
+
+
+async def verify(token: str) -> Caller:
+    """The caller an access token names; NotAuthenticated for anything not exactly right, AccountFrozen for a frozen one."""
+    caller = verified.get(token)
+    if caller is None:
+        caller = await _decode(token)
+        verified[token] = caller
+        if len(verified) > CACHED_TOKENS:
+            verified.popitem(last=False)
+    if caller.expires_at <= clock.now().timestamp():
+        raise NotAuthenticated
+    gone = revocations.gone
+    if gone and (f"session:{caller.session_id}" in gone or f"member:{caller.id}" in gone):
+        raise NotAuthenticated
+    if str(caller.id) in revocations.frozen:
+        raise AccountFrozen
+    return caller
+
+
+async def _decode(token: str) -> Caller:
+    if len(token) > MAX_TOKEN_LENGTH or not token.isascii():
+        raise NotAuthenticated
+    try:
+        key_set = await keys.current(extract_compact(token.encode()).headers().get("kid"))
+        decoded = jwt.decode(token, key_set, algorithms=[ALGORITHM])
+        claims = decoded.claims
+        if claims["iss"] != ISSUER or claims["aud"] != AUDIENCE or claims["role"] not in ("member", "admin", "partner"):
+            raise NotAuthenticated
+        return Caller(
+            id=UUID(claims["sub"]),
+            role=claims["role"],
+            scopes=frozenset(str(claims.get("scope", "")).split()),
+            session_id=UUID(claims["sid"]) if claims.get("sid") else None,
+            token_id=str(claims.get("jti", "")),
+            expires_at=int(claims["exp"]),
+        )
+    except (JoseError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as failure:
+        raise NotAuthenticated from failure
+
+
+def bearer_of(request: Request) -> str | None:
+    """The token of `Authorization: Bearer` (RFC 6750 2.1), or None."""
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else None
+
+
+async def caller_of(request: Request) -> Caller | None:
+    """Whoever is calling, None for a caller without a token; a bad token is NotAuthenticated."""
+    if "heika.caller" in request.scope:
+        return cast("Caller | None", request.scope["heika.caller"])
+    token = bearer_of(request)
+    caller = await verify(token) if token is not None else None
+    request.scope["heika.caller"] = caller
+    return caller
+
+
+SCOPES = {
+    "plans:read": "看价目 / read plans",
+    "plans:write": "改价目 / edit plans",
+    "orders:read": "看订单与账本 / read orders and the ledger",
+    "orders:write": "退款与对账 / refund and reconcile",
+    "members:read": "看会员 / read members",
+    "members:write": "改会员 / edit members",
+    "courses:read": "看课程 / read courses",
+    "courses:write": "改课程与直播 / edit courses and live lessons",
+    "coupons:read": "看优惠券与渠道 / read coupons and channels",
+    "coupons:write": "发优惠券、改渠道 / issue coupons, edit channels",
+    "contests:read": "看比赛 / read contests",
+    "contests:write": "办比赛、审作品 / run contests, moderate works",
+    "partners:write": "管理合作伙伴 / manage partners",
+    "audit:read": "看审计记录 / read the audit log",
+}
+"""What an admin may be allowed; a token without scopes has none."""
+
+admin_scheme = OAuth2PasswordBearer(
+    tokenUrl="/v1/auth/token",
+    refreshUrl="/v1/auth/token",
+    scopes=SCOPES,
+    scheme_name="admin",
+    description="管理员用邮箱和密码登录 / admins log in with email and password",
+    auto_error=False,
+)
+bearer_scheme = HTTPBearer(
+    bearerFormat="JWT", scheme_name="bearer", description="会员或合作伙伴的访问令牌 / a member's or partner's token", auto_error=False
+)
+
+
+async def _optional(request: Request, _: Annotated[Any, Depends(bearer_scheme)]) -> Caller | None:
+    caller = await caller_of(request)
+    return caller if caller is not None and caller.role == "member" else None
+
+
+async def _member(request: Request, _: Annotated[Any, Depends(bearer_scheme)]) -> Caller:
+    return _as(await caller_of(request), "member")
+
+
+async def _partner(request: Request, _: Annotated[Any, Depends(bearer_scheme)]) -> Caller:
+    return _as(await caller_of(request), "partner")
+
+
+async def _any(request: Request, _: Annotated[Any, Depends(bearer_scheme)]) -> Caller:
+    caller = await caller_of(request)
+    if caller is None:
+        raise NotAuthenticated
+    return caller
+
+
+async def _admin(request: Request, needed: SecurityScopes, _: Annotated[Any, Security(admin_scheme)]) -> Caller:
+    caller = _as(await caller_of(request), "admin")
+    if not caller.scopes.issuperset(needed.scopes):
+        raise Forbidden(extra={"needed": sorted(needed.scopes)})
+    return caller
+
+
+def _as(caller: Caller | None, role: Role) -> Caller:
+    if caller is None:
+        raise NotAuthenticated
+    if caller.role != role:
+        raise Forbidden
+    return caller
+
+
+def admin_with(*scopes: str) -> Any:
+    """A dependency that yields the calling admin, who needs all these scopes: `Annotated[Caller, admin_with("plans:write")]`."""
+    unknown = set(scopes) - SCOPES.keys()
+    if unknown:
+        raise ValueError(f"unknown scopes {sorted(unknown)}")
+    return Security(_admin, scopes=list(scopes))
+
+
+OptionalMemberDep = Annotated[Caller | None, Depends(_optional)]
+MemberDep = Annotated[Caller, Depends(_member)]
+PartnerDep = Annotated[Caller, Depends(_partner)]
+AdminDep = Annotated[Caller, Security(_admin, scopes=[])]
+AnyCallerDep = Annotated[Caller, Depends(_any)]

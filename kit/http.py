@@ -1,0 +1,175 @@
+"""The HTTP edge of every process: request ids, client addresses, the request log, JSON answers, ETags."""
+
+import time
+from collections.abc import Mapping, MutableMapping, Sequence
+from hashlib import blake2b
+from ipaddress import ip_address
+from typing import Any
+
+import structlog
+from fastapi import Request
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from kit import trace
+from kit.errors import Internal, StaleVersion, language_of
+from kit.ids import new_id
+from kit.metrics import REQUEST_SECONDS
+from kit.settings import Network
+from kit.text import dump_json
+
+log = structlog.get_logger("heika.request")
+
+
+def resolve_client(peer: str, forwarded_for: str, proxies: Sequence[Network]) -> str:
+    """The caller's address: the socket's, or, behind trusted proxies, the rightmost hop that is not one of them."""
+    if not proxies or not _inside(peer, proxies):
+        return peer
+    for hop in reversed([item.strip() for item in forwarded_for.split(",") if item.strip()]):
+        if not _is_address(hop):
+            return peer
+        peer = hop
+        if not _inside(hop, proxies):
+            return hop
+    return peer
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _inside(address: str, networks: Sequence[Network]) -> bool:
+    if not _is_address(address):
+        return False
+    parsed = ip_address(address)
+    parsed = getattr(parsed, "ipv4_mapped", None) or parsed
+    return any(parsed.version == network.version and parsed in network for network in networks)
+
+
+def client_address(request: Request) -> str:
+    """The caller's address as `Envelope` (or the gateway before it) resolved it; "unknown" for a socket without one."""
+    return request.client.host if request.client else "unknown"
+
+
+class Envelope:
+    """The outermost layer of a process: names the request, resolves its caller's address, logs it, and never leaks a trace.
+
+    A scope that already carries `heika.request_id` was named by a layer in front, in this process: that one also logs.
+    """
+
+    def __init__(self, app: ASGIApp, *, service: str, proxies: Sequence[Network] = ()) -> None:
+        self.app = app
+        self.service = service
+        self.proxies = proxies
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        if "heika.request_id" in scope:
+            trace.enter(scope["heika.request_id"], scope.get("heika.traceparent"))
+            await self._guarded(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        incoming = headers.get("x-request-id", "")
+        request_id = incoming if trace.is_request_id(incoming) else str(new_id())
+        scope["heika.request_id"] = request_id
+        scope["heika.traceparent"] = trace.next_traceparent(headers.get("traceparent"))
+        trace.enter(request_id, scope["heika.traceparent"])
+        if self.proxies and scope.get("client"):
+            peer, port = scope["client"]
+            scope["client"] = (resolve_client(peer, ",".join(headers.getlist("x-forwarded-for")), self.proxies), port)
+        status = 0
+
+        async def named(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                MutableHeaders(scope=message)["X-Request-Id"] = request_id
+            await send(message)
+
+        started = time.perf_counter()
+        try:
+            await self._guarded(scope, receive, named)
+        finally:
+            log_request(self.service, scope, status, time.perf_counter() - started)
+
+    async def _guarded(self, scope: Scope, receive: Receive, send: Send) -> None:
+        started = False
+
+        async def watched(message: Message) -> None:
+            nonlocal started
+            started = started or message["type"] == "http.response.start"
+            await send(message)
+
+        try:
+            await self.app(scope, receive, watched)
+        except Exception:
+            log.exception("request failed", service=self.service, method=scope["method"], route=route_template(scope))
+            if started:
+                raise
+            language = language_of(Headers(scope=scope).get("accept-language", ""))
+            await Internal().response(language, scope["heika.request_id"])(scope, receive, send)
+
+
+def route_template(scope: Mapping[str, Any]) -> str:
+    """The route's pattern, such as `/v1/orders/{id}`; logs and metrics never carry a path's own ids."""
+    named: str | None = scope.get("heika.route")
+    if named:
+        return named
+    context = scope.get("fastapi", {}).get("effective_route_context") if isinstance(scope.get("fastapi"), dict) else None
+    route = context or scope.get("route")
+    return getattr(route, "path", None) or "unmatched"
+
+
+def log_request(service: str, scope: MutableMapping[str, Any], status: int, seconds: float) -> None:
+    """One line and one measurement a request; never its query string, headers or body."""
+    route = route_template(scope)
+    REQUEST_SECONDS.labels(service, scope["method"], route, str(status)).observe(seconds)
+    log.info(
+        "request",
+        service=service,
+        method=scope["method"],
+        route=route,
+        status=status,
+        ms=round(seconds * 1000, 2),
+        request_id=scope["heika.request_id"],
+        trace=(scope.get("heika.traceparent") or "").split("-")[1:2],
+    )
+
+
+def json_response(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """A ready answer, serialised once; for hot reads, past the response model."""
+    return Response(dump_json(value), status, headers, media_type="application/json")
+
+
+def cacheable(request: Request, value: Any, *, max_age_s: int = 30) -> Response:
+    """A public answer with an ETag over its content; 304 when the caller holds it already (RFC 9110 13.1.2)."""
+    content = value if isinstance(value, bytes) else dump_json(value)
+    tag = f'"{blake2b(content, digest_size=12).hexdigest()}"'
+    headers = {"ETag": tag, "Cache-Control": f"public, max-age={max_age_s}", "Vary": "Accept-Language"}
+    held = {item.strip().removeprefix("W/") for item in request.headers.get("if-none-match", "").split(",")}
+    if tag in held or "*" in held:
+        return Response(status_code=304, headers=headers)
+    return Response(content, 200, headers, media_type="application/json")
+
+
+def version_tag(version: int) -> str:
+    """The ETag of an admin resource: its version, quoted."""
+    return f'"{version}"'
+
+
+def require_version(request: Request, version: int) -> None:
+    """Refuse with StaleVersion when the caller's If-Match (RFC 9110 13.1.1) names another version than the one held."""
+    wanted = request.headers.get("if-match")
+    if wanted is None:
+        return
+    tags = {item.strip() for item in wanted.split(",")}
+    if "*" not in tags and version_tag(version) not in tags:
+        raise StaleVersion

@@ -1,0 +1,202 @@
+"""`Idempotency-Key` (the IETF draft's header): the first answer is stored with its effect, in one transaction, and replayed."""
+
+from collections.abc import Callable, Coroutine
+from datetime import timedelta
+from hashlib import sha256
+from typing import Any
+
+import orjson
+from fastapi import Request, Response
+from fastapi.routing import APIRoute
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from kit import clock
+from kit.auth import caller_of
+from kit.errors import (
+    BadRequest,
+    Conflict,
+    Forbidden,
+    NotAuthenticated,
+    Problem,
+    Unprocessable,
+    ValidationFailed,
+    request_language,
+)
+from kit.http import client_address
+
+KEEP = timedelta(hours=48)
+MAX_KEY_LENGTH = 255
+KEY_REQUIRED: dict[str, Any] = {"x-idempotency-key": "required"}
+"""`openapi_extra=` of a POST that refuses to run without a key."""
+
+_STORED_HEADERS = frozenset({"content-type", "location", "etag", "cache-control"})
+
+
+class IdempotencyKeyRequired(BadRequest):
+    """This call moves money: send an Idempotency-Key header (a fresh UUID per attempt to buy, the same one on retries)."""
+
+    zh = "这个接口涉及资金：请带上 Idempotency-Key 请求头（每次购买换新的 UUID，重试时用同一个）。"
+
+
+class IdempotencyKeyInvalid(BadRequest):
+    """An Idempotency-Key has 1 to 255 characters."""
+
+    zh = "Idempotency-Key 的长度应为 1 到 255 个字符。"
+
+
+class IdempotencyKeyReused(Unprocessable):
+    """This Idempotency-Key was used with another request; take a fresh one for a new request."""
+
+    zh = "这个 Idempotency-Key 已用于另一个请求，新请求请换一个新的。"
+
+
+class IdempotencyInFlight(Conflict):
+    """The first request with this Idempotency-Key is still running; ask again in a moment with the same key."""
+
+    zh = "使用这个 Idempotency-Key 的请求还在处理，请稍后用同一个键重试。"
+    action = "retry_after"
+
+
+_LOCK = text("SELECT pg_try_advisory_xact_lock(:lock)")
+_FIND = text("SELECT fingerprint, status, headers, body FROM idempotency_key WHERE scope = :scope AND created_at > :since")
+_STORE = text(
+    "INSERT INTO idempotency_key (scope, fingerprint, status, headers, body, created_at) "
+    "VALUES (:scope, :fingerprint, :status, CAST(:headers AS jsonb), :body, :now) ON CONFLICT (scope) DO UPDATE SET "
+    "fingerprint = excluded.fingerprint, status = excluded.status, headers = excluded.headers, body = excluded.body, "
+    "created_at = excluded.created_at WHERE idempotency_key.created_at <= :since"
+)
+_PURGE = text(
+    "DELETE FROM idempotency_key WHERE scope IN "
+    "(SELECT scope FROM idempotency_key WHERE created_at <= :since LIMIT 5000 FOR UPDATE SKIP LOCKED)"
+)
+
+# The advisory lock ends with a transaction; an endpoint that commits midway (to call a provider) is covered by this
+# set in its own process, and elsewhere by the constraint that makes its own rows unique.
+_running: set[bytes] = set()
+
+
+async def purge_keys(session: AsyncSession) -> int:
+    """Forget answers older than `KEEP`; how many."""
+    result = await session.execute(_PURGE, {"since": clock.now() - KEEP})
+    return int(getattr(result, "rowcount", 0))
+
+
+class StrictRequest(Request):
+    """A request whose JSON is RFC 8259 to the letter: no NaN, no Infinity, no lone surrogates."""
+
+    async def json(self) -> Any:
+        """The body; JSONDecodeError when it is not JSON."""
+        if not hasattr(self, "_json"):
+            self._json = orjson.loads(await self.body())
+        return self._json
+
+
+class StrictRoute(APIRoute):
+    """A route that reads strict JSON."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """FastAPI's handler, given a strict request."""
+        original = super().get_route_handler()
+
+        async def handle(request: Request) -> Response:
+            return await original(StrictRequest(request.scope, request.receive))
+
+        return handle
+
+
+class IdempotentRoute(StrictRoute):
+    """A route whose POSTs honour `Idempotency-Key`."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """FastAPI's handler, run once for each key."""
+        original = super().get_route_handler()
+        if "POST" not in self.methods:
+            return original
+        required = (self.openapi_extra or {}).get("x-idempotency-key") == "required"
+
+        async def handle(request: Request) -> Response:
+            key = request.headers.get("idempotency-key")
+            if key is None:
+                if required:
+                    await caller_of(request)
+                    raise IdempotencyKeyRequired
+                return await original(request)
+            if not 1 <= len(key) <= MAX_KEY_LENGTH:
+                raise IdempotencyKeyInvalid
+            caller = await caller_of(request)
+            owner = str(caller.id) if caller else f"address {client_address(request)}"
+            parts = (request.app.state.runtime.service, owner, request.method, request.url.path, key)
+            scope = sha256(orjson.dumps(parts)).digest()
+            if scope in _running:
+                raise IdempotencyInFlight(retry_after=1)
+            _running.add(scope)
+            try:
+                return await _once(original, request, scope)
+            finally:
+                _running.discard(scope)
+
+        return handle
+
+
+async def _once(
+    original: Callable[[Request], Coroutine[Any, Any, Response]], request: Request, scope: bytes
+) -> Response:
+    fingerprint = sha256(request.url.query.encode() + b"\0" + await request.body()).digest()
+    database = request.app.state.runtime.db
+    since = clock.now() - KEEP
+    async with database.session() as session:
+        await database.connect(session)
+        lock = int.from_bytes(scope[:8], signed=True)
+        if not (await session.execute(_LOCK, {"lock": lock})).scalar_one():
+            raise IdempotencyInFlight(retry_after=1)
+        stored = (await session.execute(_FIND, {"scope": scope, "since": since})).one_or_none()
+        if stored is not None:
+            if stored.fingerprint != fingerprint:
+                raise IdempotencyKeyReused
+            return Response(stored.body, stored.status, stored.headers | {"Idempotency-Replayed": "true"})
+        request.scope["heika.session"] = session
+        try:
+            response = await original(Request(request.scope, _replaying(await request.body(), request)))
+        except Problem as refusal:
+            if not _is_final(refusal):
+                raise
+            await session.rollback()
+            response = refusal.response(request_language(request), request.scope.get("heika.request_id"))
+        if response.status_code < 500 and isinstance(getattr(response, "body", None), bytes):
+            headers = {name: value for name, value in response.headers.items() if name in _STORED_HEADERS}
+            await session.execute(
+                _STORE,
+                {
+                    "scope": scope,
+                    "fingerprint": fingerprint,
+                    "status": response.status_code,
+                    "headers": orjson.dumps(headers).decode(),
+                    "body": response.body,
+                    "now": clock.now(),
+                    "since": since,
+                },
+            )
+        await session.commit()
+        return response
+
+
+def _replaying(body: bytes, request: Request) -> Any:
+    """A receive channel that gives the body read already, then whatever the client does next."""
+    given = False
+
+    async def receive() -> Any:
+        nonlocal given
+        if given:
+            return await request.receive()
+        given = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return receive
+
+
+def _is_final(refusal: Problem) -> bool:
+    """Whether a refusal is an answer to keep: a rule said no, rather than the form, the caller's login or a limit."""
+    if isinstance(refusal, (NotAuthenticated, ValidationFailed)) or type(refusal) is Forbidden:
+        return False
+    return 400 <= refusal.status < 500 and refusal.status not in (408, 413, 429)

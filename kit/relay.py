@@ -1,0 +1,162 @@
+"""The relay: moves committed outbox rows to the service's Redis stream, in commit order, losing none when Redis does."""
+
+import asyncio
+import contextlib
+import zlib
+from typing import TYPE_CHECKING, Any
+
+import asyncpg
+import orjson
+import structlog
+from redis.exceptions import RedisError
+from sqlalchemy import text
+
+from kit.ids import new_id
+from kit.metrics import RELAY_PUBLISHED
+
+if TYPE_CHECKING:
+    from kit.app import Runtime
+
+log = structlog.get_logger(__name__)
+
+BATCH = 500
+POLL_S = 1.0
+TRIM_EVERY_S = 30.0
+KEEP_HOURS = 48
+"""How long published rows stay, so that a Redis that lost its memory can be told everything again."""
+
+_LOCK = zlib.crc32(b"heika relay")
+
+# A row is ready when every transaction that could still commit a smaller xid has ended; ids alone have gaps in time.
+_READY = text(
+    "SELECT id, event_id, type, body::text AS body, request_id, traceparent FROM outbox "
+    "WHERE published_at IS NULL AND xid < pg_snapshot_xmin(pg_current_snapshot()) ORDER BY xid, id LIMIT :batch"
+)
+_MARK = text("UPDATE outbox SET published_at = clock_timestamp() WHERE id = ANY(:ids)")
+_AGAIN = text("UPDATE outbox SET published_at = NULL WHERE published_at IS NOT NULL")
+_EPOCH = text("SELECT epoch FROM relay_state WHERE only = 1")
+_SET_EPOCH = text(
+    "INSERT INTO relay_state (only, epoch) VALUES (1, :epoch) ON CONFLICT (only) DO UPDATE SET epoch = excluded.epoch"
+)
+_FORGET = text(
+    "DELETE FROM outbox WHERE id IN (SELECT id FROM outbox "
+    "WHERE published_at < clock_timestamp() - make_interval(hours => :hours) LIMIT 5000)"
+)
+
+
+def stream_of(teller: str) -> str:
+    """The Redis stream that a service tells its events on."""
+    return f"heika:events:{teller}"
+
+
+class Relay:
+    """Publishes one service's outbox; of several processes one is active, by an advisory lock on its connection."""
+
+    def __init__(self, runtime: "Runtime", listeners: frozenset[str]) -> None:
+        self.runtime = runtime
+        self.stream = stream_of(runtime.service)
+        self.marker = f"{self.stream}:epoch"
+        self.listeners = listeners
+        self._wake = asyncio.Event()
+        self._one = asyncio.Lock()
+
+    async def run(self) -> None:
+        """Publish for as long as the process lives."""
+        while True:
+            try:
+                await self._lead()
+            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, RedisError) as failure:
+                log.warning("relay waits", service=self.runtime.service, error=type(failure).__name__)
+            except Exception:
+                log.exception("relay failed", service=self.runtime.service)
+            await asyncio.sleep(0.5)
+
+    async def _lead(self) -> None:
+        connection = await self.runtime.db.raw()
+        try:
+            while not await connection.fetchval("SELECT pg_try_advisory_lock($1)", _LOCK):
+                await asyncio.sleep(POLL_S)
+            await connection.add_listener("outbox", lambda *_: self._wake.set())
+            connection.add_termination_listener(lambda *_: self._wake.set())
+            trimmed_at = 0.0
+            while not connection.is_closed():
+                self._wake.clear()
+                while await self.publish() == BATCH:
+                    pass
+                if asyncio.get_running_loop().time() - trimmed_at > TRIM_EVERY_S:
+                    trimmed_at = asyncio.get_running_loop().time()
+                    await self._trim()
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._wake.wait(), POLL_S)
+        finally:
+            with contextlib.suppress(OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError):
+                await asyncio.wait_for(connection.close(), 1.0)
+
+    async def publish(self) -> int:
+        """Move one batch; how many events. Twice at once in one process waits; twice in effect is the listener's inbox."""
+        async with self._one:
+            await self._notice_lost_memory()
+            async with self.runtime.db.session() as session:
+                rows = (await session.execute(_READY, {"batch": BATCH})).all()
+            if not rows:
+                return 0
+            pipe = self.runtime.redis.pipeline(transaction=False)
+            for row in rows:
+                pipe.xadd(self.stream, _fields(row))
+            await pipe.execute()
+            async with self.runtime.db.session() as session, session.begin():
+                await session.execute(_MARK, {"ids": [row.id for row in rows]})
+            RELAY_PUBLISHED.labels(self.runtime.service).inc(len(rows))
+            return len(rows)
+
+    async def _notice_lost_memory(self) -> None:
+        """Tell everything kept again when Redis restarted (another run_id) or was flushed (our marker is gone)."""
+        pipe = self.runtime.redis.pipeline(transaction=False)
+        pipe.get(self.marker)
+        pipe.info("server")
+        marker, server = await pipe.execute()
+        if marker is None:
+            marker = str(new_id()).encode()
+            await self.runtime.redis.set(self.marker, marker)
+        epoch = f"{marker.decode()} {server['run_id']}"
+        async with self.runtime.db.session() as session, session.begin():
+            known = (await session.execute(_EPOCH)).scalar_one_or_none()
+            if known == epoch:
+                return
+            again = await session.execute(_AGAIN)
+            await session.execute(_SET_EPOCH, {"epoch": epoch})
+        if known is not None:
+            log.warning("Redis lost its memory: telling again", service=self.runtime.service, events=again.rowcount)  # type: ignore[attr-defined]
+
+    async def republish(self) -> int:
+        """Tell every event kept once more; listeners drop those they have handled. How many."""
+        async with self.runtime.db.session() as session, session.begin():
+            result = await session.execute(_AGAIN)
+        self._wake.set()
+        return int(result.rowcount)  # type: ignore[attr-defined]
+
+    async def _trim(self) -> None:
+        """Drop from the stream what every listener has behind it, and from the outbox what is past its keeping."""
+        groups: list[dict[str, Any]] = []
+        with contextlib.suppress(RedisError):
+            groups = await self.runtime.redis.xinfo_groups(self.stream)
+        if self.listeners and self.listeners <= {group["name"].decode() for group in groups}:
+            oldest = []
+            for group in groups:
+                pending = await self.runtime.redis.xpending(self.stream, group["name"])
+                oldest.append(pending["min"] or group["last-delivered-id"])
+            edge = min(oldest, key=_stream_id)
+            await self.runtime.redis.xtrim(self.stream, minid=edge, approximate=True)
+        async with self.runtime.db.session() as session, session.begin():
+            await session.execute(_FORGET, {"hours": KEEP_HOURS})
+
+
+def _fields(row: Any) -> dict[Any, Any]:
+    fields = {"id": str(row.event_id), "type": row.type, "body": row.body}
+    context = {"request_id": row.request_id, "traceparent": row.traceparent}
+    return fields | {"context": orjson.dumps(context).decode()}
+
+
+def _stream_id(raw: bytes | str) -> tuple[int, int]:
+    milliseconds, _, sequence = (raw.decode() if isinstance(raw, bytes) else raw).partition("-")
+    return int(milliseconds), int(sequence or 0)

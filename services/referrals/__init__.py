@@ -1,0 +1,7 @@
+"""Referrals: where people come from, the coupons they hold, and what inviters earn.
+
+Owns: channel, touch, attribution, invite code, coupon campaign, coupon, referral rule, reward, member card.
+Emits: CouponIssued, CouponRevoked, RewardGranted.
+Listens: MemberRegistered, MemberChanged, MemberErased, LessonCompleted, OrderPaid, CouponReserved, CouponReleased,
+CouponRedeemed.
+"""

@@ -59,7 +59,7 @@ class FolderLock:
 class Child:
     """A process of our own, in its own session so that Ctrl-C reaches only us and we end it in order."""
 
-    def __init__(  # noqa: PLR0913 - one keyword for each thing a process needs
+    def __init__(
         self,
         command: Sequence[str],
         *,
@@ -72,6 +72,7 @@ class Child:
         self._stop_signal = stop_signal
         if log.exists() and log.stat().st_size > LOG_LIMIT:
             log.replace(log.with_name(log.name + ".1"))
+        uid, gid, groups = identity(user)
         with log.open("ab") as out:
             self._process = subprocess.Popen(
                 command,
@@ -81,7 +82,9 @@ class Child:
                 stderr=out,
                 env=env,
                 start_new_session=True,
-                **credentials(user),
+                user=uid,
+                group=gid,
+                extra_groups=groups,
             )
         # Not PR_SET_PDEATHSIG: it fires when the *thread* that forked ends, and Linux alone has it. The guard reads a
         # pipe that only we hold open; when it closes unasked, we are gone, and the store gets its ordinary stop signal.
@@ -116,12 +119,9 @@ class Child:
             self._guard.stdin.close()
 
 
-def credentials(user: tuple[int, int] | None) -> dict[str, object]:
-    """The arguments that make subprocess run a command as (uid, gid); nothing when it is None."""
-    if user is None:
-        return {}
-    uid, gid = user
-    return {"user": uid, "group": gid, "extra_groups": []}
+def identity(user: tuple[int, int] | None) -> tuple[int | None, int | None, list[int] | None]:
+    """What subprocess wants as user, group and extra_groups to run a command as (uid, gid); None: as we are."""
+    return (None, None, None) if user is None else (user[0], user[1], [])
 
 
 def plain_environment() -> dict[str, str]:

@@ -1,5 +1,6 @@
 """Where store files live: short socket folders, and room that PostgreSQL's system user can reach."""
 
+import contextlib
 import hashlib
 import os
 import pwd
@@ -12,7 +13,7 @@ from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 
-from onebox.child import credentials
+from onebox.child import identity
 from onebox.trouble import FolderBroken, StoreDidNotStart
 
 ACCOUNT = "heika"
@@ -35,11 +36,20 @@ def system_user() -> tuple[int, int]:
     try:
         entry = pwd.getpwnam(ACCOUNT)
     except KeyError:
-        subprocess.run(
-            ["useradd", "--system", "--user-group", "--no-create-home", "--shell", "/usr/sbin/nologin", ACCOUNT],
-            check=False,
-            capture_output=True,
-        )
+        with contextlib.suppress(FileNotFoundError):
+            subprocess.run(
+                [
+                    "/usr/sbin/useradd",
+                    "--system",
+                    "--user-group",
+                    "--no-create-home",
+                    "-s",
+                    "/usr/sbin/nologin",
+                    ACCOUNT,
+                ],
+                check=False,
+                capture_output=True,
+            )
         try:
             entry = pwd.getpwnam(ACCOUNT)
         except KeyError:
@@ -53,7 +63,9 @@ def system_user() -> tuple[int, int]:
 
 def reachable(path: Path, user: tuple[int, int]) -> bool:
     """Whether that user may enter (a folder) or run (a file) `path`; asked of the system, so ACLs count."""
-    test = subprocess.run(["/bin/sh", "-c", '[ -x "$1" ]', "sh", str(path)], check=False, cwd="/", **credentials(user))
+    uid, gid, groups = identity(user)
+    command = ["/bin/sh", "-c", '[ -x "$1" ]', "sh", str(path)]
+    test = subprocess.run(command, check=False, cwd="/", user=uid, group=gid, extra_groups=groups)
     return test.returncode == 0
 
 
@@ -66,7 +78,7 @@ def programs(user: tuple[int, int] | None) -> Path:
     if not copy.exists():
         fresh = copy.with_name(f"{copy.name}.{secrets.token_hex(4)}")
         shutil.copytree(install, fresh, ignore=shutil.ignore_patterns("include", "*.a"))
-        subprocess.run(["chmod", "-R", "a+rX", str(fresh)], check=True)
+        subprocess.run(["/bin/chmod", "-R", "a+rX", str(fresh)], check=True)
         try:
             fresh.rename(copy)
         except OSError:  # another start was quicker

@@ -6,7 +6,7 @@ import signal
 import subprocess
 from pathlib import Path
 
-from onebox.child import Child, FolderLock, credentials, end_leftovers, first_number, plain_environment, tail, until
+from onebox.child import Child, FolderLock, end_leftovers, first_number, identity, plain_environment, tail, until
 from onebox.places import programs, room, socket_folder, system_user, wheel_folder
 from onebox.trouble import FolderBroken, StoreDidNotStart
 
@@ -176,8 +176,17 @@ class Postgres:
         command = [str(binaries / "initdb"), "-D", str(fresh), "-U", "postgres", "--auth=trust", "--no-instructions"]
         # The built-in C.UTF-8 orders text the same on every machine.
         command += ["--encoding=UTF8", "--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
+        uid, gid, groups = identity(user)
         done = subprocess.run(
-            command, check=False, cwd="/", capture_output=True, text=True, env=plain_environment(), **credentials(user)
+            command,
+            check=False,
+            cwd="/",
+            capture_output=True,
+            text=True,
+            env=plain_environment(),
+            user=uid,
+            group=gid,
+            extra_groups=groups,
         )
         if done.returncode != 0:
             reason = done.stderr.strip().splitlines()[-1:] or ["?"]

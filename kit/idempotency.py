@@ -108,6 +108,10 @@ class StrictRoute(APIRoute):
 class IdempotentRoute(StrictRoute):
     """A route whose POSTs honour `Idempotency-Key`."""
 
+    def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
+        options["openapi_extra"] = {"x-idempotency-key": "optional"} | (options.get("openapi_extra") or {})
+        super().__init__(path, endpoint, **options)
+
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """FastAPI's handler, run once for each key."""
         original = super().get_route_handler()

@@ -21,6 +21,7 @@ log = structlog.get_logger(__name__)
 
 BATCH = 500
 POLL_S = 1.0
+HELD_BACK_POLL_S = 0.01
 TRIM_EVERY_S = 30.0
 KEEP_HOURS = 48
 """How long published rows stay, so that a Redis that lost its memory can be told everything again."""
@@ -32,6 +33,7 @@ _READY = text(
     "SELECT id, event_id, type, body::text AS body, request_id, traceparent FROM outbox "
     "WHERE published_at IS NULL AND xid < pg_snapshot_xmin(pg_current_snapshot()) ORDER BY xid, id LIMIT :batch"
 )
+_HELD_BACK = text("SELECT EXISTS (SELECT 1 FROM outbox WHERE published_at IS NULL)")
 _MARK = text("UPDATE outbox SET published_at = clock_timestamp() WHERE id = ANY(:ids)")
 _AGAIN = text("UPDATE outbox SET published_at = NULL WHERE published_at IS NOT NULL")
 _EPOCH = text("SELECT epoch FROM relay_state WHERE only = 1")
@@ -86,8 +88,10 @@ class Relay:
                 if asyncio.get_running_loop().time() - trimmed_at > TRIM_EVERY_S:
                     trimmed_at = asyncio.get_running_loop().time()
                     await self._trim()
+                # A committed row behind another's open transaction gets no wake-up of its own when that one ends.
+                held_back = await connection.fetchval(_HELD_BACK.text)
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._wake.wait(), POLL_S)
+                    await asyncio.wait_for(self._wake.wait(), HELD_BACK_POLL_S if held_back else POLL_S)
         finally:
             with contextlib.suppress(OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError):
                 await asyncio.wait_for(connection.close(), 1.0)

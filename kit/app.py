@@ -1,0 +1,212 @@
+"""The application factory: a service is a name, its routers, its event handlers and its periodic work."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Annotated, Any
+
+import structlog
+from fastapi import APIRouter, Depends, FastAPI, Request
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from sqlalchemy import MetaData, text
+
+from kit import auth, clock, health, sandbox
+from kit.consume import Consumer, Handler
+from kit.db import Database
+from kit.due import Due, keep_running
+from kit.errors import install_errors
+from kit.events import Event
+from kit.http import Envelope, json_response
+from kit.idempotency import IdempotentRoute, StrictRoute, purge_keys
+from kit.log import configure_logs
+from kit.metrics import serve_metrics
+from kit.openapi import operation_id, service_document
+from kit.relay import Relay
+from kit.settings import ServiceSettings
+
+log = structlog.get_logger(__name__)
+
+JSON_LIMIT = 1 << 20
+REVOCATIONS_EVERY_S = 1.0
+
+__all__ = ["Due", "Runtime", "RuntimeDep", "Service", "create_app", "json_response", "router"]
+
+
+@dataclass(frozen=True)
+class Service:
+    """A service's table of contents.
+
+    `listeners` names the services that listen to this one (its stream is trimmed only behind all of them); `start` are
+    context managers entered with the runtime for the life of the process; `seed` fills the sandbox's world, idempotently.
+    """
+
+    name: str
+    title: str
+    settings: type[ServiceSettings]
+    metadata: MetaData
+    routers: Sequence[APIRouter]
+    handlers: Mapping[type[Event], Sequence[Handler]] = field(default_factory=dict)
+    due: Sequence[Due] = ()
+    seed: "Callable[[Runtime], Awaitable[None]] | None" = None
+    start: "Sequence[Callable[[Runtime], AbstractAsyncContextManager[Any]]]" = ()
+    listeners: frozenset[str] = frozenset()
+    sandbox_routers: Sequence[APIRouter] = ()
+
+
+class Runtime:
+    """What a running service holds: settings, connections, relay and consumer; and whatever its `start` adds to `state`."""
+
+    def __init__(self, service: Service, settings: Any) -> None:
+        self.service = service.name
+        self.settings = settings
+        self.db = Database(settings.database_url, name=service.name, pool_size=settings.pool_size)
+        self.redis = _redis(settings.redis_url, socket_timeout=2.0)
+        # A blocking read must outlast its own BLOCK, and must not hold back the quick commands of the others.
+        self.blocking_redis = _redis(settings.redis_url, socket_timeout=5.0)
+        self.relay = Relay(self, service.listeners)
+        self.consumer = Consumer(self, service.handlers)
+        self.state: dict[str, Any] = {}
+        self.due: tuple[Due, ...] = (*service.due, Due("retry events", _retry_events), *_HOUSEKEEPING)
+
+    async def close(self) -> None:
+        """Give back the connections."""
+        await self.redis.aclose()
+        await self.blocking_redis.aclose()
+        await self.db.close()
+
+
+async def _retry_events(runtime: Runtime) -> int:
+    return await runtime.consumer.retry_due()
+
+
+async def _purge_keys(runtime: Runtime) -> int:
+    async with runtime.db.session() as session, session.begin():
+        return await purge_keys(session)
+
+
+async def _forget_inbox(runtime: Runtime) -> int:
+    return await runtime.consumer.forget()
+
+
+_HOUSEKEEPING = (
+    Due("purge idempotency keys", _purge_keys, every_s=300.0),
+    Due("forget handled events", _forget_inbox, every_s=3600.0),
+)
+
+
+def _redis(url: str, *, socket_timeout: float) -> Redis:
+    # redis-py's own retry writes an XADD twice when a reply is cut; we retry above it, deduplicating by event id.
+    return Redis.from_url(
+        url,
+        retry=Retry(NoBackoff(), 0),
+        socket_timeout=socket_timeout,
+        socket_connect_timeout=2.0,
+        health_check_interval=0,
+    )
+
+
+def runtime_of(request: Request) -> Runtime:
+    """The running service that this request came to."""
+    runtime: Runtime = request.app.state.runtime
+    return runtime
+
+
+async def _runtime(request: Request) -> Runtime:
+    return runtime_of(request)
+
+
+RuntimeDep = Annotated[Runtime, Depends(_runtime)]
+
+
+def router(*, idempotent: bool = True, **options: Any) -> APIRouter:
+    """A router of strict routes; its POSTs honour Idempotency-Key unless their answers must not be stored."""
+    return APIRouter(route_class=IdempotentRoute if idempotent else StrictRoute, **options)
+
+
+def create_app(service: Service, settings: ServiceSettings | None = None) -> FastAPI:
+    """The service as an ASGI app; settings come from the environment unless given."""
+    settings = settings or service.settings()
+    app = FastAPI(
+        title=service.title,
+        version="1",
+        docs_url=None,
+        redoc_url=None,
+        openapi_url="/openapi.json",
+        lifespan=_lifespan(service, settings),
+        max_body_size=JSON_LIMIT,
+        generate_unique_id_function=operation_id,
+        separate_input_output_schemas=False,
+    )
+    app.state.service = service
+    app.state.settings = settings
+    install_errors(app)
+    for item in service.routers:
+        app.include_router(item)
+    if settings.sandbox:
+        for item in service.sandbox_routers:
+            app.include_router(item)
+        app.include_router(sandbox.router)
+    app.include_router(health.router)
+    app.openapi = lambda: service_document(app)  # type: ignore[method-assign]  # FastAPI's documented way to extend it
+    app.add_middleware(Envelope, service=service.name, proxies=settings.proxy_networks)
+    return app
+
+
+def _lifespan(service: Service, settings: ServiceSettings) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        configure_logs(settings.log_level)
+        clock.set_zone(settings.zone)
+        settings.limits  # noqa: B018 - a forbidden combination must stop the start, not a request
+        runtime = Runtime(service, settings)
+        app.state.runtime = runtime
+        async with AsyncExitStack() as stack:
+            stack.push_async_callback(runtime.close)
+            auth.keys.fetch_from(settings.jwks_url)
+            if settings.sandbox:
+                await sandbox.restore_clock(runtime)
+            for start in service.start:
+                await stack.enter_async_context(start(runtime))
+            if settings.sandbox and service.seed is not None:
+                await _seed(runtime, service.seed)
+            if settings.background:
+                await stack.enter_async_context(_background(runtime))
+            serve_metrics(settings.metrics_port)
+            yield
+
+    return lifespan
+
+
+async def _seed(runtime: Runtime, seed: Callable[[Runtime], Awaitable[None]]) -> None:
+    """Fill the sandbox's world; processes that start at once do it one after the other."""
+    async with runtime.db.engine.connect() as connection:
+        await connection.execute(text("SELECT pg_advisory_lock(hashtext('heika seed'))"))
+        try:
+            await seed(runtime)
+        finally:
+            await connection.execute(text("SELECT pg_advisory_unlock(hashtext('heika seed'))"))
+
+
+@asynccontextmanager
+async def _background(runtime: Runtime) -> AsyncIterator[None]:
+    work = [runtime.relay.run(), runtime.consumer.run(), _poll_revocations(runtime)]
+    work += [keep_running(runtime, job) for job in runtime.due]
+    tasks = [asyncio.create_task(item) for item in work]
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        for task in tasks:
+            with suppress(asyncio.CancelledError):
+                await task
+
+
+async def _poll_revocations(runtime: Runtime) -> None:
+    while True:
+        await auth.revocations.poll(runtime.redis)
+        await asyncio.sleep(REVOCATIONS_EVERY_S)
+

@@ -29,7 +29,6 @@ from kit.settings import ServiceSettings
 
 log = structlog.get_logger(__name__)
 
-JSON_LIMIT = 1 << 20
 REVOCATIONS_EVERY_S = 1.0
 
 __all__ = ["Due", "Runtime", "RuntimeDep", "Service", "create_app", "json_response", "router"]
@@ -136,7 +135,6 @@ def create_app(service: Service, settings: ServiceSettings | None = None) -> Fas
         redoc_url=None,
         openapi_url="/openapi.json",
         lifespan=_lifespan(service, settings),
-        max_body_size=JSON_LIMIT,
         generate_unique_id_function=operation_id,
         separate_input_output_schemas=False,
     )

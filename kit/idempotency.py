@@ -18,6 +18,7 @@ from kit.errors import (
     Conflict,
     Forbidden,
     NotAuthenticated,
+    PayloadTooLarge,
     Problem,
     Unprocessable,
     ValidationFailed,
@@ -27,6 +28,7 @@ from kit.http import client_address
 
 KEEP = timedelta(hours=48)
 MAX_KEY_LENGTH = 255
+JSON_LIMIT = 1 << 20
 KEY_REQUIRED: dict[str, Any] = {"x-idempotency-key": "required"}
 """`openapi_extra=` of a POST that refuses to run without a key."""
 
@@ -91,16 +93,39 @@ class StrictRequest(Request):
             self._json = orjson.loads(await self.body())
         return self._json
 
+    async def read(self, limit: int) -> None:
+        """Take the whole body into memory; PayloadTooLarge past `limit` bytes, announced or real."""
+        announced = self.headers.get("content-length", "")
+        if announced.isdigit() and int(announced) > limit:
+            raise PayloadTooLarge(extra={"limit_bytes": limit})
+        body = bytearray()
+        async for chunk in self.stream():
+            body += chunk
+            if len(body) > limit:
+                raise PayloadTooLarge(extra={"limit_bytes": limit})
+        self._body = bytes(body)
+
 
 class StrictRoute(APIRoute):
-    """A route that reads strict JSON."""
+    """A route that reads bounded bodies (1 MiB unless `max_body_size` says otherwise) and strict JSON."""
+
+    def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
+        # FastAPI's own limit answers in plain text; ours is a problem.
+        self.body_limit: int = options.pop("max_body_size", None) or JSON_LIMIT
+        super().__init__(path, endpoint, **options)
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """FastAPI's handler, given a strict request."""
         original = super().get_route_handler()
+        limit, bodiless = self.body_limit, self.methods <= {"GET", "HEAD"}
 
         async def handle(request: Request) -> Response:
-            return await original(StrictRequest(request.scope, request.receive))
+            if isinstance(request, StrictRequest):
+                return await original(request)
+            strict = StrictRequest(request.scope, request.receive)
+            if not bodiless:
+                await strict.read(limit)
+            return await original(strict)
 
         return handle
 
@@ -117,6 +142,7 @@ class IdempotentRoute(StrictRoute):
         original = super().get_route_handler()
         if "POST" not in self.methods:
             return original
+        limit = self.body_limit
         required = (self.openapi_extra or {}).get("x-idempotency-key") == "required"
 
         async def handle(request: Request) -> Response:
@@ -136,7 +162,9 @@ class IdempotentRoute(StrictRoute):
                 raise IdempotencyInFlight(retry_after=1)
             _running.add(scope)
             try:
-                return await _once(original, request, scope)
+                strict = StrictRequest(request.scope, request.receive)
+                await strict.read(limit)
+                return await _once(original, strict, scope)
             finally:
                 _running.discard(scope)
 
@@ -161,7 +189,7 @@ async def _once(
             return Response(stored.body, stored.status, stored.headers | {"Idempotency-Replayed": "true"})
         request.scope["heika.session"] = session
         try:
-            response = await original(Request(request.scope, _replaying(await request.body(), request)))
+            response = await original(request)
         except Problem as refusal:
             if not _is_final(refusal):
                 raise
@@ -183,20 +211,6 @@ async def _once(
             )
         await session.commit()
         return response
-
-
-def _replaying(body: bytes, request: Request) -> Any:
-    """A receive channel that gives the body read already, then whatever the client does next."""
-    given = False
-
-    async def receive() -> Any:
-        nonlocal given
-        if given:
-            return await request.receive()
-        given = True
-        return {"type": "http.request", "body": body, "more_body": False}
-
-    return receive
 
 
 def _is_final(refusal: Problem) -> bool:

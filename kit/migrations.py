@@ -1,6 +1,5 @@
 """Alembic for many services: each has its own folder and history; kit's tables are made by numbered functions here."""
 
-import asyncio
 import zlib
 from importlib import import_module
 from pathlib import Path
@@ -24,7 +23,8 @@ STATEMENT_TIMEOUT = "15min"
 def config_of(service: str, connection: Connection | None = None) -> Config:
     """Alembic's configuration for one service."""
     config = Config()
-    config.set_main_option("script_location", str(SCRIPTS / service / "migrations"))
+    config.set_main_option("script_location", str(Path(__file__).resolve().parent / "alembic"))
+    config.set_main_option("version_locations", str(SCRIPTS / service / "migrations" / "versions"))
     config.set_main_option("path_separator", "os")
     config.attributes["connection"] = connection
     config.attributes["service"] = service
@@ -37,7 +37,7 @@ def metadata_of(service: str) -> sa.MetaData:
 
 
 def run_env() -> None:
-    """What each service's migrations/env.py calls: run on the given connection, with limits, under an advisory lock."""
+    """What alembic/env.py calls: run on the given connection, with limits, under an advisory lock."""
     config = context.config
     connection: Connection = config.attributes["connection"]
     service: str = config.attributes["service"]
@@ -67,11 +67,6 @@ async def upgrade(service: str, url: str, revision: str = "head") -> None:
         await engine.dispose()
 
 
-def upgrade_now(service: str, url: str) -> None:
-    """`upgrade` for callers without an event loop."""
-    asyncio.run(upgrade(service, url))
-
-
 def create_kit_tables_1() -> None:
     """Kit's tables, version 1."""
     op.create_table(
@@ -90,7 +85,7 @@ def create_kit_tables_1() -> None:
     op.create_index("outbox_unpublished", "outbox", ["xid", "id"], postgresql_where=sa.text("published_at IS NULL"))
     op.create_index("outbox_published", "outbox", ["published_at"], postgresql_where=sa.text("published_at IS NOT NULL"))
     op.create_table(
-        "relay_state", sa.Column("only", sa.SmallInteger, primary_key=True), sa.Column("epoch", sa.String, nullable=False)
+        "relay_state", sa.Column("id", sa.SmallInteger, primary_key=True), sa.Column("epoch", sa.String, nullable=False)
     )
     op.create_table(
         "inbox",
@@ -122,7 +117,7 @@ def create_kit_tables_1() -> None:
         _instant("created_at", index=True),
     )
     op.create_table(
-        "sandbox_clock", sa.Column("only", sa.SmallInteger, primary_key=True), sa.Column("offset_s", sa.Float, nullable=False)
+        "sandbox_clock", sa.Column("id", sa.SmallInteger, primary_key=True), sa.Column("offset_s", sa.Float, nullable=False)
     )
 
 

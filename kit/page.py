@@ -69,6 +69,8 @@ def decode_cursor(cursor: str, types: Sequence[type]) -> list[Any]:
 def _parse(value: Any, kind: type) -> Any:
     if value is None:
         raise ValueError("null in a cursor")
+    if kind in (datetime, date, UUID) and not isinstance(value, str):
+        raise ValueError("not text")
     if kind is datetime or kind is date:
         return kind.fromisoformat(value)  # type: ignore[attr-defined]  # both have it
     if kind is UUID:

@@ -36,9 +36,9 @@ _READY = text(
 _HELD_BACK = text("SELECT EXISTS (SELECT 1 FROM outbox WHERE published_at IS NULL)")
 _MARK = text("UPDATE outbox SET published_at = clock_timestamp() WHERE id = ANY(:ids)")
 _AGAIN = text("UPDATE outbox SET published_at = NULL WHERE published_at IS NOT NULL")
-_EPOCH = text("SELECT epoch FROM relay_state WHERE only = 1")
+_EPOCH = text("SELECT epoch FROM relay_state WHERE id = 1")
 _SET_EPOCH = text(
-    "INSERT INTO relay_state (only, epoch) VALUES (1, :epoch) ON CONFLICT (only) DO UPDATE SET epoch = excluded.epoch"
+    "INSERT INTO relay_state (id, epoch) VALUES (1, :epoch) ON CONFLICT (id) DO UPDATE SET epoch = excluded.epoch"
 )
 _FORGET = text(
     "DELETE FROM outbox WHERE id IN (SELECT id FROM outbox "

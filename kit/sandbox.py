@@ -19,10 +19,10 @@ QUIET_S = 20.0
 
 router = APIRouter(prefix="/internal", include_in_schema=False)
 
-_READ = text("SELECT offset_s FROM sandbox_clock WHERE only = 1")
+_READ = text("SELECT offset_s FROM sandbox_clock WHERE id = 1")
 _WRITE = text(
-    "INSERT INTO sandbox_clock (only, offset_s) VALUES (1, :offset_s) "
-    "ON CONFLICT (only) DO UPDATE SET offset_s = greatest(sandbox_clock.offset_s, excluded.offset_s) RETURNING offset_s"
+    "INSERT INTO sandbox_clock (id, offset_s) VALUES (1, :offset_s) "
+    "ON CONFLICT (id) DO UPDATE SET offset_s = greatest(sandbox_clock.offset_s, excluded.offset_s) RETURNING offset_s"
 )
 
 

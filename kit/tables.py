@@ -52,7 +52,7 @@ def attach_kit_tables(metadata: MetaData) -> None:
     Table(
         "relay_state",
         metadata,
-        Column("only", SmallInteger, primary_key=True),
+        Column("id", SmallInteger, primary_key=True),
         Column("epoch", String, nullable=False),
     )
     Table(
@@ -88,6 +88,6 @@ def attach_kit_tables(metadata: MetaData) -> None:
     Table(
         "sandbox_clock",
         metadata,
-        Column("only", SmallInteger, primary_key=True),
+        Column("id", SmallInteger, primary_key=True),
         Column("offset_s", Float, nullable=False),
     )

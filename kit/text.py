@@ -3,6 +3,7 @@
 import unicodedata
 from datetime import UTC, datetime
 from typing import Any
+from uuid import UUID
 
 import orjson
 
@@ -38,6 +39,8 @@ def dump_json(value: Any) -> bytes:
 
 
 def _plain(value: Any) -> Any:
+    if isinstance(value, UUID):  # asyncpg's own subclass
+        return str(value)
     if isinstance(value, datetime):
         return instant(value)
     if hasattr(value, "isoformat"):

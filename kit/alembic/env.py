@@ -1,0 +1,5 @@
+"""Alembic's entry for every service; kit.migrations says which."""
+
+from kit.migrations import run_env
+
+run_env()

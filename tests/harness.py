@@ -1,0 +1,172 @@
+"""A service under test: its real app on its own copy of a migrated database, with tokens, events and the clock at hand."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from datetime import datetime, timedelta
+from functools import cache
+from itertools import count
+from typing import Any
+from uuid import UUID
+
+import httpx
+from joserfc import jwt
+from joserfc.jwk import OKPKey
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.pool import NullPool
+
+from kit import auth, clock, limits
+from kit.app import Runtime, Service, create_app
+from kit.consume import Letter
+from kit.due import run_due
+from kit.events import EVENTS, Event
+from kit.ids import new_id
+from kit.migrations import SCRIPTS, upgrade
+from onebox.stores import Postgres, Valkey
+
+Run = Callable[..., AbstractAsyncContextManager["Api"]]
+
+_numbers = count()
+
+
+@cache
+def test_key() -> OKPKey:
+    """The key that signs the tests' tokens."""
+    return OKPKey.generate_key("Ed25519", parameters={"kid": "test", "use": "sig", "alg": "EdDSA"})
+
+
+def sign(claims: dict[str, Any], key: OKPKey | None = None, **header: Any) -> str:
+    """An access token with these claims over the usual ones."""
+    now = int(clock.now().timestamp())
+    usual = {"iss": auth.ISSUER, "aud": auth.AUDIENCE, "iat": now, "exp": now + auth.TOKEN_SECONDS, "jti": str(new_id())}
+    key = key or test_key()
+    return jwt.encode({"alg": auth.ALGORITHM, "kid": key.kid, **header}, usual | claims, key, algorithms=[auth.ALGORITHM])
+
+
+class Clock:
+    """The product's clock in a test; forward only, as in the sandbox."""
+
+    def advance(self, by: timedelta) -> None:
+        """Move it forward."""
+        clock.set_offset(clock.offset() + by)
+
+    def set(self, to: datetime) -> None:
+        """Move it to an instant."""
+        clock.set_offset(clock.offset() + (to - clock.now()))
+
+
+class Api:
+    """One running service, without its background loops: the test says when events and due work happen."""
+
+    def __init__(self, client: httpx.AsyncClient, runtime: Runtime) -> None:
+        self.client = client
+        self.rt = runtime
+        self.clock = Clock()
+        self._seen = 0
+
+    def member(self, member_id: UUID | None = None, **claims: Any) -> dict[str, str]:
+        """Headers of a logged-in member."""
+        subject = {"sub": str(member_id or new_id()), "role": "member", "scope": "", "sid": str(new_id())}
+        return {"Authorization": f"Bearer {sign(subject | claims)}"}
+
+    def admin(self, *scopes: str, admin_id: UUID | None = None) -> dict[str, str]:
+        """Headers of an admin with these scopes, or all of them."""
+        scope = " ".join(scopes or auth.SCOPES)
+        claims = {"sub": str(admin_id or new_id()), "role": "admin", "scope": scope, "sid": str(new_id())}
+        return {"Authorization": f"Bearer {sign(claims)}"}
+
+    async def handle(self, *events: Event) -> None:
+        """Deliver events as the consumer does; a handler's failure is the test's failure."""
+        for event in events:
+            letter = Letter(event.id, event.wire_type, event.model_dump_json(), None, None)
+            await self.rt.consumer.deliver(letter)
+            async with self.rt.db.session() as session:
+                failed = await session.execute(text("SELECT error FROM event_failure WHERE event_id = :id"), {"id": event.id})
+                error = failed.scalar_one_or_none()
+            assert error is None, error
+
+    async def emitted(self) -> list[Event]:
+        """The events written since the last call, oldest first."""
+        async with self.rt.db.session() as session:
+            rows = await session.execute(
+                text("SELECT id, type, body::text AS body FROM outbox WHERE id > :seen ORDER BY id"), {"seen": self._seen}
+            )
+            found = rows.all()
+        self._seen = found[-1].id if found else self._seen
+        return [EVENTS[row.type].model_validate_json(row.body) for row in found]
+
+    async def run_due(self) -> int:
+        """Do all that is due now."""
+        return await run_due(self.rt, self.rt.due)
+
+    async def sql(self, statement: str, **values: Any) -> list[Any]:
+        """Rows of a statement, committed; for looking at what no endpoint shows."""
+        async with self.rt.db.session() as session, session.begin():
+            result = await session.execute(text(statement), values)
+            return list(result.all()) if result.returns_rows else []  # type: ignore[attr-defined]
+
+
+class Stores:
+    """The stores of one test worker, and the migrated databases that tests copy."""
+
+    def __init__(self, postgres: Postgres, valkey: Valkey) -> None:
+        self.postgres = postgres
+        self.valkey = valkey
+        self._templates: set[str] = set()
+
+    async def database(self, service: Service) -> str:
+        """The name of a fresh copy of a service's migrated database; a test's own service has no migrations."""
+        template = f"template_{service.name}"
+        if template not in self._templates:
+            await asyncio.to_thread(self.postgres.ensure_database, template)
+            url = self.postgres.url(template)
+            await (upgrade(service.name, url) if (SCRIPTS / service.name).is_dir() else _create_all(service, url))
+            self._templates.add(template)
+        name = f"{service.name}_{next(_numbers)}"
+        await asyncio.to_thread(self.postgres.copy_database, template, name)
+        return name
+
+
+async def _create_all(service: Service, url: str) -> None:
+    engine = create_async_engine(url, poolclass=NullPool)
+    async with engine.begin() as connection:
+        await connection.run_sync(service.metadata.create_all)
+    await engine.dispose()
+
+
+@asynccontextmanager
+async def running(stores: Stores, service: Service, *, seed: bool = False, **options: Any) -> AsyncIterator[Api]:
+    """The service on its own database; `options` are settings by field name."""
+    name = await stores.database(service)
+    values: dict[str, Any] = {
+        "env": "sandbox",
+        "database_url": stores.postgres.url(name),
+        "redis_url": stores.valkey.url,
+        "background": False,
+        "pool_size": 10,
+        "log_level": "error",
+    }
+    settings = service.settings(**(values | options))
+    if not seed:
+        service = Service(**{**vars(service), "seed": None})
+    app = create_app(service, settings)
+    try:
+        async with app.router.lifespan_context(app):
+            held = auth.keys._set.as_dict()["keys"] if auth.keys._set else []
+            auth.keys.publish({"keys": [*held, test_key().as_dict(private=False)]})
+            transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
+            async with httpx.AsyncClient(transport=transport, base_url="http://heika.test") as client:
+                api = Api(client, app.state.runtime)
+                yield api
+    finally:
+        await asyncio.to_thread(stores.postgres.drop_database, name)
+
+
+def forget() -> None:
+    """Bring the process' own state back to the beginning: clock, keys, revocations, local limits."""
+    clock.set_offset(timedelta(0))
+    auth.keys._set = auth.keys.fetch = None
+    auth.verified.clear()
+    auth.revocations.gone = auth.revocations.frozen = frozenset()
+    limits._local.clear()

@@ -1,0 +1,142 @@
+"""A small service of the tests' own, with a table, a hot counter and an event."""
+
+from collections.abc import AsyncIterator
+from typing import Annotated, Any
+from uuid import UUID
+
+import pytest
+from fastapi import Request
+from pydantic import Field
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import Field as Column
+from sqlmodel import SQLModel
+
+from kit.app import Service, router
+from kit.auth import Caller, MemberDep, OptionalMemberDep, admin_with
+from kit.db import SessionDep, new_registry
+from kit.errors import Conflict, problems
+from kit.events import Event, emit
+from kit.ids import new_id
+from kit.idempotency import KEY_REQUIRED
+from kit.page import Page, PageDep, keyset
+from kit.settings import ServiceSettings
+from kit.shapes import Count, Out, StrictIn, Text
+from tests.harness import Api, Run
+
+routes = router(prefix="/v1/notes", tags=["notes"])
+
+
+class Model(SQLModel, registry=new_registry()):
+    """The probe's tables."""
+
+
+class Note(Model, table=True):
+    id: UUID = Column(default_factory=new_id, primary_key=True)
+    words: str
+    weight: int = 0
+
+
+class NoteWritten(Event, type="probe.note.written"):
+    words: str
+
+
+class NoteRefused(Conflict):
+    """This note is refused."""
+
+    zh = "这条笔记不被接受。"
+
+
+class NoteIn(StrictIn):
+    words: Text(1, 50)  # type: ignore[valid-type]
+    weight: Count = 0
+    ratio: Annotated[float, Field(ge=0)] = 0
+
+
+class NoteOut(Out):
+    id: UUID
+    words: str
+    weight: int
+
+
+@routes.post("", status_code=201, responses=problems(NoteRefused))
+async def write_note(body: NoteIn, session: SessionDep, caller: OptionalMemberDep) -> NoteOut:
+    """Write a note."""
+    note = Note(words=body.words, weight=body.weight)
+    session.add(note)
+    await session.flush()
+    if body.words == "refused":
+        raise NoteRefused
+    await emit(session, NoteWritten(words=body.words))
+    return NoteOut.model_validate(note)
+
+
+@routes.post("/paid", status_code=201, openapi_extra=KEY_REQUIRED)
+async def write_paid_note(body: NoteIn, session: SessionDep, caller: MemberDep) -> NoteOut:
+    """Write a note that needs a key."""
+    return await write_note(body, session, caller)
+
+
+@routes.post("/uncommittable", status_code=201)
+async def write_uncommittable(session: SessionDep) -> dict[str, str]:
+    """Succeed, but for the commit."""
+    await session.execute(text("INSERT INTO late (id) VALUES (1), (1)"))
+    return {"status": "written"}
+
+
+@routes.get("")
+async def list_notes(session: SessionDep, page: PageDep) -> Page[NoteOut]:
+    """All notes."""
+    from sqlmodel import select
+
+    items, cursor = await keyset(session, select(Note), page, (Note.weight.desc(), Note.id.desc()))  # type: ignore[attr-defined]
+    return Page(items=[NoteOut.model_validate(item) for item in items], next_cursor=cursor)
+
+
+@routes.get("/crash")
+async def crash(request: Request) -> None:
+    """Break."""
+    raise RuntimeError("a secret detail")
+
+
+@routes.get("/mine")
+async def mine(caller: MemberDep) -> dict[str, str]:
+    """Who am I."""
+    return {"id": str(caller.id)}
+
+
+@routes.get("/admin")
+async def admin_only(caller: Annotated[Caller, admin_with("plans:write")]) -> dict[str, str]:
+    """Which admin am I."""
+    return {"id": str(caller.id)}
+
+
+heard: list[Any] = []
+trouble: list[Exception] = []
+
+
+async def on_note_written(session: AsyncSession, event: NoteWritten) -> None:
+    """Count the notes heard of, unless there is trouble."""
+    if trouble:
+        raise trouble.pop()
+    heard.append(event.words)
+    await session.execute(text("INSERT INTO note (id, words, weight) VALUES (:id, :words, 0)"), {"id": new_id(), "words": f"heard {event.words}"})
+
+
+service = Service(
+    name="probe",
+    title="Probe",
+    settings=ServiceSettings,
+    metadata=Model.metadata,
+    routers=[routes],
+    handlers={NoteWritten: [on_note_written]},
+    listeners=frozenset({"probe"}),
+)
+
+
+@pytest.fixture
+async def api(run: Run) -> AsyncIterator[Api]:
+    heard.clear()
+    trouble.clear()
+    async with run(service) as api:
+        yield api

@@ -1,0 +1,74 @@
+"""Idempotency-Key: one effect, one stored answer, whatever the retries do."""
+
+import asyncio
+
+import pytest
+
+from tests.harness import Api
+
+BODY = {"words": "one"}
+
+
+async def test_a_retry_with_the_same_key_replays_the_first_answer(api: Api) -> None:
+    headers = api.member() | {"Idempotency-Key": "k1"}
+    first = await api.client.post("/v1/notes", json=BODY, headers=headers)
+    second = await api.client.post("/v1/notes", json=BODY, headers=headers)
+    assert (first.status_code, second.status_code) == (201, 201)
+    assert first.content == second.content
+    assert "idempotency-replayed" not in first.headers
+    assert second.headers["idempotency-replayed"] == "true"
+    assert len(await api.emitted()) == 1
+    assert len(await api.sql("SELECT id FROM note")) == 1
+
+
+async def test_the_same_key_with_another_body_is_refused(api: Api) -> None:
+    headers = api.member() | {"Idempotency-Key": "k1"}
+    await api.client.post("/v1/notes", json=BODY, headers=headers)
+    other = await api.client.post("/v1/notes", json={"words": "two"}, headers=headers)
+    assert (other.status_code, other.json()["code"]) == (422, "idempotency_key_reused")
+    assert len(await api.sql("SELECT id FROM note")) == 1
+
+
+async def test_two_callers_may_use_the_same_key(api: Api) -> None:
+    for _ in range(2):
+        answer = await api.client.post("/v1/notes", json=BODY, headers=api.member() | {"Idempotency-Key": "k"})
+        assert answer.status_code == 201
+        assert "idempotency-replayed" not in answer.headers
+    assert len(await api.sql("SELECT id FROM note")) == 2
+
+
+async def test_twenty_at_once_with_one_key_write_once(api: Api) -> None:
+    headers = api.member() | {"Idempotency-Key": "race"}
+    answers = await asyncio.gather(*(api.client.post("/v1/notes", json=BODY, headers=headers) for _ in range(20)))
+    assert {answer.status_code for answer in answers} <= {201, 409}
+    assert {answer.json()["code"] for answer in answers if answer.status_code == 409} <= {"idempotency_in_flight"}
+    assert len({answer.content for answer in answers if answer.status_code == 201}) == 1
+    assert len(await api.sql("SELECT id FROM note")) == 1
+
+
+async def test_a_business_refusal_is_replayed_and_leaves_nothing(api: Api) -> None:
+    headers = api.member() | {"Idempotency-Key": "no"}
+    first = await api.client.post("/v1/notes", json={"words": "refused"}, headers=headers)
+    second = await api.client.post("/v1/notes", json={"words": "refused"}, headers=headers)
+    assert (first.status_code, first.json()["code"]) == (409, "note_refused")
+    assert second.headers["idempotency-replayed"] == "true"
+    assert await api.sql("SELECT id FROM note") == []
+    assert await api.emitted() == []
+
+
+async def test_a_malformed_request_does_not_use_up_its_key(api: Api) -> None:
+    headers = api.member() | {"Idempotency-Key": "fix"}
+    assert (await api.client.post("/v1/notes", json={"words": ""}, headers=headers)).status_code == 422
+    assert (await api.client.post("/v1/notes", json=BODY, headers=headers)).status_code == 201
+
+
+async def test_a_call_that_moves_money_needs_a_key(api: Api) -> None:
+    answer = await api.client.post("/v1/notes/paid", json=BODY, headers=api.member())
+    assert (answer.status_code, answer.json()["code"]) == (400, "idempotency_key_required")
+    assert await api.sql("SELECT id FROM note") == []
+
+
+@pytest.mark.parametrize("key", ["", "k" * 256])
+async def test_a_key_has_1_to_255_characters(api: Api, key: str) -> None:
+    answer = await api.client.post("/v1/notes", json=BODY, headers=api.member() | {"Idempotency-Key": key})
+    assert (answer.status_code, answer.json()["code"]) == (400, "idempotency_key_invalid")

@@ -1,0 +1,1 @@
+"""The gateway: one address in front of the services, holding the route table, the proxy and the merged documentation."""

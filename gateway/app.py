@@ -1,0 +1,187 @@
+"""The gateway's app: what happens to a request between the socket and the service that answers it."""
+
+import contextlib
+import os
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Final
+
+import structlog
+from starlette.middleware.cors import CORSMiddleware
+from starlette.middleware.gzip import GZipMiddleware
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from gateway import clock, docs, health
+from gateway.front import Stamp
+from gateway.http_upstream import HttpUpstream
+from gateway.identity import KeySource, caller_at_front
+from gateway.inbound import Inbound
+from gateway.limits import Limits
+from gateway.own import Own
+from gateway.problems import AmbiguousPath, NoSuchPath
+from gateway.proxy import forward
+from gateway.routes import SERVICES, PathTrick, Route, clean_path, find
+from kit.errors import Internal, MethodNotAllowed, NotAuthenticated, Problem, language_of
+from kit.log import configure_logs
+from kit.metrics import serve_metrics
+from kit.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+COMPRESSED_FROM: Final = 1024
+
+_EXPOSED: Final = ("ETag", "Idempotency-Replayed", "RateLimit", "RateLimit-Policy", "Retry-After", "X-Request-Id")
+_ALLOWED: Final = ("Authorization", "Content-Type", "Idempotency-Key", "If-Match", "If-None-Match", "X-Request-Id")
+_METHODS: Final = ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")
+
+
+class Gateway:
+    """Routes, guards and names every request; `upstreams` maps each service's name to an ASGI app."""
+
+    def __init__(self, upstreams: Mapping[str, ASGIApp], settings: Settings) -> None:
+        self.upstreams = dict(upstreams)
+        self.settings = settings
+        self.keys = KeySource()
+        self._proxies = settings.proxy_networks
+        self._limits = Limits(settings.limits)
+        self._own: dict[str, Own] = {}
+        for part in (health, docs, clock):
+            self._own |= part.endpoints(self.upstreams, settings)
+        packed = GZipMiddleware(self._serve, minimum_size=COMPRESSED_FROM, compresslevel=5)
+        self._apps: dict[tuple[bool, bool], ASGIApp] = {
+            (False, False): self._serve,
+            (False, True): packed,
+            (True, False): self._cors(self._serve),
+            (True, True): self._cors(packed),
+        }
+
+    def _cors(self, app: ASGIApp) -> ASGIApp:
+        return CORSMiddleware(
+            app,
+            allow_origins=self.settings.allowed_origins,
+            allow_methods=_METHODS,
+            allow_headers=(*_ALLOWED, "Traceparent"),
+            allow_credentials=True,
+            expose_headers=_EXPOSED,
+            max_age=600,
+        )
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection."""
+        if scope["type"] == "http":
+            await self._http(scope, receive, send)
+        elif scope["type"] == "lifespan":
+            await self._lifespan(receive, send)
+        else:
+            # No service speaks WebSocket; server-sent events carry what is live.
+            await receive()
+            await send({"type": "websocket.close", "code": 1003})
+
+    async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
+        inbound = Inbound(scope, self._proxies)
+        stamp = Stamp(
+            inbound,
+            send,
+            head=scope["method"] == "HEAD",
+            production=not self.settings.sandbox,
+            names_origins=bool(self.settings.allowed_origins),
+        )
+        ours = {**scope, "heika.inbound": inbound}
+        app = self._apps[inbound.origin is not None, inbound.gzip]
+        try:
+            await app(ours, receive, stamp.send)
+        except ConnectionAbortedError:
+            # Ends in the server, which closes the connection: half an answer must not look whole.
+            raise
+        except Exception:
+            log.exception("request failed", service="gateway", request_id=inbound.request_id)
+            if stamp.status:
+                raise
+            await _refuse(Internal(), inbound, ours, receive, stamp.send)
+        finally:
+            stamp.log(scope, ours.get("heika.prefix"))
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        inbound: Inbound = scope["heika.inbound"]
+        try:
+            await self._route(scope, inbound, receive, send)
+        except Problem as problem:
+            await _refuse(problem, inbound, scope, receive, send)
+
+    async def _route(self, scope: Scope, inbound: Inbound, receive: Receive, send: Send) -> None:
+        try:
+            path = clean_path(scope.get("raw_path") or scope["path"].encode())
+        except PathTrick:
+            raise AmbiguousPath from None
+        route = find(path)
+        if route is None:
+            raise NoSuchPath
+        scope["path"] = path
+        scope["heika.prefix"] = route.prefix
+        await self._admit(inbound, route)
+        if route.service == "gateway":
+            await self._answer(path, scope, inbound, receive, send)
+            return
+        await forward(self.upstreams[route.service], route, scope, inbound, receive, send)
+
+    async def _admit(self, inbound: Inbound, route: Route) -> None:
+        """Count the request against the limits of its address and caller, and refuse a bad token."""
+        try:
+            caller = await caller_at_front(inbound, route, self.keys)
+        except NotAuthenticated:
+            # Guessing tokens is counted as well.
+            inbound.rate_limit = self._limits.use(route.limit_class, inbound.address, None)
+            raise
+        inbound.rate_limit = self._limits.use(route.limit_class, inbound.address, str(caller.id) if caller else None)
+
+    async def _answer(self, path: str, scope: Scope, inbound: Inbound, receive: Receive, send: Send) -> None:
+        own = self._own.get(path)
+        if own is None:
+            raise NoSuchPath
+        method = "GET" if scope["method"] == "HEAD" else scope["method"]
+        endpoint = own.get(method)
+        if endpoint is None:
+            response = MethodNotAllowed().response(language_of(inbound.accept_language), inbound.request_id)
+            response.headers["Allow"] = ", ".join(sorted({*own, "HEAD"} if "GET" in own else own))
+        else:
+            response = await endpoint(scope, inbound, receive)
+        await response(scope, receive, send)
+
+    async def _lifespan(self, receive: Receive, send: Send) -> None:
+        await receive()
+        serve_metrics(self.settings.metrics_port)
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        for upstream in self.upstreams.values():
+            close: Callable[[], Awaitable[None]] | None = getattr(upstream, "close", None)
+            if close is not None:
+                with contextlib.suppress(OSError):
+                    await close()
+        await send({"type": "lifespan.shutdown.complete"})
+
+
+async def _refuse(problem: Problem, inbound: Inbound, scope: Scope, receive: Receive, send: Send) -> None:
+    language = language_of(inbound.accept_language)
+    response = problem.response(language, inbound.request_id)
+    if problem.status in (408, 413):
+        # What is left of the body would be read as the next request.
+        response.headers["Connection"] = "close"
+    await response(scope, receive, send)
+
+
+def build(upstreams: Mapping[str, ASGIApp], settings: Settings) -> Gateway:
+    """The gateway in front of these upstreams; ValueError when a service of the route table is missing."""
+    if missing := [name for name in SERVICES if name not in upstreams]:
+        raise ValueError(f"no upstream for {', '.join(missing)}")
+    return Gateway(upstreams, settings)
+
+
+def app() -> Gateway:
+    """The gateway of a process of its own; `HEIKA_UPSTREAM_<SERVICE>` holds each service's address."""
+    settings = Settings()
+    configure_logs(settings.log_level)
+    names = {name: f"HEIKA_UPSTREAM_{name.upper()}" for name in SERVICES}
+    if missing := [variable for variable in names.values() if not os.environ.get(variable)]:
+        raise ValueError(f"set {', '.join(missing)} to the addresses of the services, such as http://members:8000")
+    gateway = build({name: HttpUpstream(os.environ[variable]) for name, variable in names.items()}, settings)
+    gateway.keys.fetch_through(gateway.upstreams["members"])
+    return gateway

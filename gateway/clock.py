@@ -1,0 +1,144 @@
+"""The sandbox's clock: every service is moved to the same instant, and what has become due is done before the answer."""
+
+import asyncio
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from http import HTTPStatus
+from typing import Any, Final
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope
+
+from gateway.calls import Answer, NoAnswer, ask
+from gateway.inbound import Inbound
+from gateway.own import Own, read_json
+from gateway.problems import ClockBackward, UpstreamUnavailable
+from gateway.routes import SERVICES
+from kit import clock
+from kit.errors import ValidationFailed
+from kit.http import json_response
+from kit.settings import Settings
+from kit.shapes import Instant
+from kit.text import instant
+
+MAX_ROUNDS: Final = 200
+SETTLE_S: Final = 60.0
+LATEST: Final = datetime(2100, 1, 1, tzinfo=UTC)
+"""A month's plan bought at the latest instant must still end before the calendar does."""
+
+# ISO 8601 durations of fixed length: a month or a year has none.
+_DURATION: Final = re.compile(
+    r"-?P(?=[\dT])(?:\d{1,6}W|(?:\d{1,6}D)?(?:T(?=\d)(?:\d{1,9}H)?(?:\d{1,9}M)?(?:\d{1,9}(?:\.\d{1,6})?S)?)?)"
+)
+_SPAN: Final = TypeAdapter(timedelta)
+
+
+class Move(BaseModel):
+    """How the clock is to move: by a duration, or to an instant; exactly one of them."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    advance: str | None = Field(None, max_length=64)
+    now: Instant | None = None
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> "Move":
+        if (self.advance is None) == (self.now is None):
+            raise ValueError("give exactly one of advance and now")
+        if self.advance is not None and not _DURATION.fullmatch(self.advance):
+            raise ValueError("advance is an ISO 8601 duration in weeks, days, hours, minutes and seconds, such as P31D")
+        return self
+
+    def target(self, present: datetime) -> datetime:
+        """The instant to move to; OverflowError past the calendar's end."""
+        return self.now if self.now is not None else present + _SPAN.validate_python(self.advance)
+
+
+def _read(body: object) -> Move:
+    try:
+        return Move.model_validate(body)
+    except ValidationError as failure:
+        errors = [
+            {"loc": ["body", *item["loc"]], "msg": item["msg"], "code": item["type"]} for item in failure.errors()
+        ]
+        raise ValidationFailed(extra={"errors": errors}) from failure
+
+
+def _too_far() -> ValidationFailed:
+    return ValidationFailed(extra={"errors": [{"loc": ["body"], "msg": f"not past {LATEST:%Y}", "code": "too_far"}]})
+
+
+async def _told(upstream: ASGIApp, method: str, path: str, json: Any = None, seconds: float = 5.0) -> dict[str, Any]:
+    """A service's JSON answer to an internal call; UpstreamUnavailable when there is none."""
+    try:
+        answer: Answer = await ask(upstream, method, path, json=json, seconds=seconds)
+        told: dict[str, Any] = answer.json()
+    except (NoAnswer, ValueError) as failure:
+        raise UpstreamUnavailable from failure
+    if answer.status != HTTPStatus.OK:
+        raise UpstreamUnavailable
+    return told
+
+
+class SandboxClock:
+    """The one who moves the clock; moves are done one after another."""
+
+    def __init__(self, upstreams: Mapping[str, ASGIApp]) -> None:
+        self._upstreams = [upstreams[name] for name in SERVICES]
+        self._members = upstreams["members"]
+        self._moving = asyncio.Lock()
+
+    async def offset(self) -> timedelta:
+        """How far the product's clock is ahead, as members has it."""
+        return timedelta(seconds=(await _told(self._members, "GET", "/internal/clock"))["offset_s"])
+
+    async def move(self, move: Move) -> datetime:
+        """Move every service's clock and settle what has become due; the instant reached."""
+        async with self._moving:
+            real = datetime.now(UTC)
+            present = real + await self.offset()
+            try:
+                target = move.target(present).astimezone(UTC)
+            except OverflowError as failure:
+                raise _too_far() from failure
+            if target > LATEST:
+                raise _too_far()
+            if target < present:
+                raise ClockBackward
+            offset = target - real
+            # This process' own clock judges tokens.
+            clock.set_offset(offset)
+            wanted = {"offset_s": offset.total_seconds()}
+            await asyncio.gather(*(_told(one, "POST", "/internal/clock", wanted) for one in self._upstreams))
+            await self._settle()
+            return datetime.now(UTC) + offset
+
+    async def _settle(self) -> None:
+        """Rounds over all services, until a whole round finds nothing: one service's work is another's event."""
+        deadline = asyncio.get_running_loop().time() + SETTLE_S
+        for _ in range(MAX_ROUNDS):
+            left = deadline - asyncio.get_running_loop().time()
+            if left <= 0:
+                break
+            calls = (_told(one, "POST", "/internal/settle", seconds=left) for one in self._upstreams)
+            if not sum(told["done"] for told in await asyncio.gather(*calls)):
+                return
+        raise UpstreamUnavailable
+
+
+def endpoints(upstreams: Mapping[str, ASGIApp], settings: Settings) -> dict[str, Own]:
+    """`/v1/sandbox/clock`, in the sandbox only."""
+    if not settings.sandbox:
+        return {}
+    sandbox = SandboxClock(upstreams)
+
+    async def read(_: Scope, __: Inbound, ___: Receive) -> Response:
+        return json_response({"now": instant(datetime.now(UTC) + await sandbox.offset())})
+
+    async def move(scope: Scope, _: Inbound, receive: Receive) -> Response:
+        wanted = _read(await read_json(scope, receive))
+        return json_response({"now": instant(await sandbox.move(wanted))})
+
+    return {"/v1/sandbox/clock": {"GET": read, "POST": move}}

@@ -1,0 +1,191 @@
+"""The documentation pages: one document, Swagger UI and ReDoc, all from this address."""
+
+import asyncio
+import re
+import time
+from base64 import b64encode
+from collections.abc import Mapping
+from functools import cache
+from hashlib import blake2b, sha256
+from http import HTTPStatus
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Final
+
+import structlog
+from fastapi.openapi.docs import get_redoc_html, get_swagger_ui_html, get_swagger_ui_oauth2_redirect_html
+from starlette.responses import RedirectResponse, Response
+from starlette.types import ASGIApp, Receive, Scope
+
+from gateway.calls import NoAnswer, ask
+from gateway.inbound import Inbound
+from gateway.openapi import Document, merge
+from gateway.own import Own
+from gateway.proxy import matches
+from gateway.routes import SERVICES
+from kit.settings import Settings
+from kit.text import dump_json
+
+log = structlog.get_logger(__name__)
+
+ASSETS: Final = {
+    "swagger-ui-bundle.js": "text/javascript; charset=utf-8",
+    "swagger-ui.css": "text/css; charset=utf-8",
+    "redoc.standalone.js": "text/javascript; charset=utf-8",
+    "favicon.png": "image/png",
+}
+KEPT_S: Final = 60.0
+INCOMPLETE_KEPT_S: Final = 2.0
+
+# The one thing ReDoc's bundle fetches from elsewhere, whatever its options say.
+_FOREIGN_LOGO: Final = b"https://cdn.redoc.ly/redoc/logo-mini.svg"
+_INLINE_SCRIPT: Final = re.compile(rb"<script>(.*?)</script>", re.DOTALL)
+
+
+@cache
+def asset(name: str) -> bytes:
+    """A file of the pages, without anything that leads out of this address."""
+    # Found, not imported: only its files are wanted.
+    spec = find_spec("fastapi_offline")
+    if spec is None or spec.origin is None:
+        raise FileNotFoundError("fastapi-offline is not installed")
+    content = (Path(spec.origin).parent / "static" / name).read_bytes()
+    return content.replace(_FOREIGN_LOGO, b"/docs/assets/favicon.png")
+
+
+def _policy(page: bytes) -> str:
+    """The page's Content-Security-Policy (CSP 3): this address and the page's own inline scripts, nothing else."""
+    hashes = [f"'sha256-{b64encode(sha256(inline).digest()).decode()}'" for inline in _INLINE_SCRIPT.findall(page)]
+    return "; ".join(
+        (
+            "default-src 'none'",
+            f"script-src 'self' {' '.join(hashes)}".rstrip(),
+            "style-src 'self' 'unsafe-inline'",
+            "img-src 'self' data:",
+            "font-src 'self' data:",
+            "connect-src 'self'",
+            "worker-src 'self' blob:",
+            "base-uri 'none'",
+            "form-action 'self'",
+            "frame-ancestors 'none'",
+        )
+    )
+
+
+def _page(html: Response) -> Response:
+    content = bytes(html.body)
+    headers = {"Content-Security-Policy": _policy(content), "Cache-Control": "no-cache"}
+    return Response(content, headers=headers, media_type="text/html")
+
+
+def swagger_page() -> Response:
+    """Swagger UI; its Authorize dialog stays logged in across reloads."""
+    return _page(
+        get_swagger_ui_html(
+            openapi_url="/openapi.json",
+            title="Heika 黑卡 API",
+            swagger_js_url="/docs/assets/swagger-ui-bundle.js",
+            swagger_css_url="/docs/assets/swagger-ui.css",
+            swagger_favicon_url="/docs/assets/favicon.png",
+            oauth2_redirect_url="/docs/oauth2-redirect",
+            # Without a validator address Swagger UI asks validator.swagger.io about every public document.
+            swagger_ui_parameters={
+                "persistAuthorization": True,
+                "displayRequestDuration": True,
+                "filter": True,
+                "docExpansion": "none",
+                "validatorUrl": None,
+            },
+        )
+    )
+
+
+def redoc_page() -> Response:
+    """ReDoc."""
+    return _page(
+        get_redoc_html(
+            openapi_url="/openapi.json",
+            title="Heika 黑卡 API",
+            redoc_js_url="/docs/assets/redoc.standalone.js",
+            redoc_favicon_url="/docs/assets/favicon.png",
+            with_google_fonts=False,
+        )
+    )
+
+
+class MergedDocument:
+    """The merged document, asked of the services now and then."""
+
+    def __init__(self, upstreams: Mapping[str, ASGIApp]) -> None:
+        self._upstreams = upstreams
+        self._content = b""
+        self._etag = ""
+        self._until = 0.0
+        self._asking = asyncio.Lock()
+
+    async def current(self) -> tuple[bytes, str]:
+        """The document's bytes and its ETag; a service that does not answer is left out until it does."""
+        async with self._asking:
+            if time.monotonic() >= self._until:
+                await self._renew()
+        return self._content, self._etag
+
+    async def _renew(self) -> None:
+        documents = await asyncio.gather(*(self._document(name) for name in SERVICES))
+        known = {name: document for name, document in zip(SERVICES, documents, strict=True) if document is not None}
+        self._content = dump_json(merge(known))
+        self._etag = f'"{blake2b(self._content, digest_size=12).hexdigest()}"'
+        self._until = time.monotonic() + (KEPT_S if len(known) == len(SERVICES) else INCOMPLETE_KEPT_S)
+
+    async def _document(self, service: str) -> Document | None:
+        try:
+            answer = await ask(self._upstreams[service], "GET", "/openapi.json", seconds=5.0)
+            if answer.status == HTTPStatus.OK:
+                document: Document = answer.json()
+                return document
+        except (NoAnswer, ValueError) as failure:
+            log.warning("a service's document is missing", service=service, error=str(failure))
+        return None
+
+
+def _cached(content: bytes, media_type: str, etag: str, cache: str, inbound: Inbound) -> Response:
+    headers = {"ETag": etag, "Cache-Control": cache}
+    if inbound.if_none_match is not None and matches(inbound.if_none_match, etag.encode()):
+        return Response(status_code=304, headers=headers)
+    return Response(content, headers=headers, media_type=media_type)
+
+
+def endpoints(upstreams: Mapping[str, ASGIApp], _: Settings) -> dict[str, Own]:
+    """`/openapi.json`, `/docs`, `/redoc` and the files they need."""
+    merged = MergedDocument(upstreams)
+
+    async def document(_: Scope, inbound: Inbound, __: Receive) -> Response:
+        content, etag = await merged.current()
+        return _cached(content, "application/json", etag, "no-cache", inbound)
+
+    async def swagger(_: Scope, __: Inbound, ___: Receive) -> Response:
+        return swagger_page()
+
+    async def redoc(_: Scope, __: Inbound, ___: Receive) -> Response:
+        return redoc_page()
+
+    async def redirect(_: Scope, __: Inbound, ___: Receive) -> Response:
+        return _page(get_swagger_ui_oauth2_redirect_html())
+
+    async def file(scope: Scope, inbound: Inbound, _: Receive) -> Response:
+        name = scope["path"].rsplit("/", 1)[1]
+        content = asset(name)
+        etag = f'"{blake2b(content, digest_size=12).hexdigest()}"'
+        return _cached(content, ASSETS[name], etag, "public, max-age=3600", inbound)
+
+    async def front_door(_: Scope, __: Inbound, ___: Receive) -> Response:
+        return RedirectResponse("/docs", 307)
+
+    return {
+        "/": {"GET": front_door},
+        "/openapi.json": {"GET": document},
+        "/docs": {"GET": swagger},
+        "/docs/oauth2-redirect": {"GET": redirect},
+        "/redoc": {"GET": redoc},
+        **{f"/docs/assets/{name}": {"GET": file} for name in ASSETS},
+    }

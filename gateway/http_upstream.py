@@ -1,0 +1,156 @@
+"""An upstream in another process: an ASGI app that passes bytes on over pooled HTTP connections, unchanged."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any, Final
+
+import aiohttp
+from starlette.types import Receive, Scope, Send
+from yarl import URL
+
+from gateway.inbound import HOP_BY_HOP, Headers
+from gateway.problems import BadUpstream, UpstreamUnavailable
+
+WHOLE: Final = 64 * 1024
+"""Answers up to this many bytes go on in one piece, so that they can be given a tag or compressed."""
+
+# uvicorn closes idle connections after 5 s by default; ours must be given up before, or a request meets the reset.
+_IDLE: Final = 3.5
+_SKIP_AUTO: Final = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")
+_NOT_ANSWERED: Final = HOP_BY_HOP | {b"date", b"server"}
+_RETRY_PAUSE: Final = 0.05
+
+
+class HttpUpstream:
+    """The service at `base_url` (`http://host:port`); raises UpstreamUnavailable or BadUpstream before any answer."""
+
+    def __init__(self, base_url: str, *, connections: int = 256, connect_timeout: float = 1.0) -> None:
+        self.base_url = URL(base_url).origin()
+        self._connections = connections
+        self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=connect_timeout)
+        self._session: aiohttp.ClientSession | None = None
+
+    def _pool(self) -> aiohttp.ClientSession:
+        if self._session is None or self._session.closed:
+            self._session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=self._connections, keepalive_timeout=_IDLE, ttl_dns_cache=10),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                auto_decompress=False,
+                skip_auto_headers=_SKIP_AUTO,
+                timeout=self._timeout,
+                max_line_size=32 * 1024,
+                max_field_size=32 * 1024,
+                trust_env=False,
+            )
+        return self._session
+
+    async def close(self) -> None:
+        """Give up the pooled connections."""
+        if self._session is not None:
+            await self._session.close()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass one HTTP request on and its answer back; other kinds of connection are refused."""
+        if scope["type"] != "http":
+            if scope["type"] == "websocket":
+                await send({"type": "websocket.close", "code": 1013})
+            return
+        body = await _body(scope, receive)
+        response = await self._request(scope, body)
+        try:
+            await _answer(response, receive, send)
+        finally:
+            # A body not read to its end must not be drained into the next answer on this connection.
+            response.close()
+
+    async def _request(self, scope: Scope, body: bytes | AsyncIterator[bytes] | None) -> aiohttp.ClientResponse:
+        raw_path: bytes = scope.get("raw_path") or scope["path"].encode()
+        target = raw_path.decode("ascii")
+        if query := scope["query_string"]:
+            target += "?" + query.decode("latin-1")
+        url = URL(f"{self.base_url}{target}", encoded=True)
+        headers = [(name.decode("latin-1"), _text(value)) for name, value in scope["headers"]]
+        for last in (False, True):
+            try:
+                return await self._pool().request(
+                    scope["method"], url, headers=headers, data=body, allow_redirects=False
+                )
+            except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
+                # Nothing was sent yet, so trying again repeats nothing; a service that restarts is back in a moment.
+                if last or isinstance(body, AsyncIterator) or scope["method"] not in _IDEMPOTENT:
+                    raise UpstreamUnavailable from error
+                await asyncio.sleep(_RETRY_PAUSE)
+            except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
+                if last or isinstance(body, AsyncIterator) or scope["method"] not in _IDEMPOTENT:
+                    raise BadUpstream from error
+            except (aiohttp.ClientError, ValueError) as error:
+                raise BadUpstream from error
+        raise BadUpstream
+
+
+_IDEMPOTENT: Final = frozenset({"GET", "HEAD", "PUT", "DELETE", "OPTIONS"})
+
+
+def _text(value: bytes) -> str:
+    # aiohttp writes header text as UTF-8. Bytes that are not UTF-8 arrive as what they look like in Latin-1.
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return value.decode("latin-1")
+
+
+async def _body(scope: Scope, receive: Receive) -> bytes | AsyncIterator[bytes] | None:
+    """The whole body when it is already here, else an iterator over it; None without one."""
+    length = next((value for name, value in scope["headers"] if name == b"content-length"), None)
+    if not scope.get("heika.has_body", length not in (None, b"0")):
+        return None
+    first = await receive()
+    if first.get("more_body", False):
+        return _chunks(first.get("body", b""), receive)
+    return first.get("body") or None
+
+
+async def _chunks(first: bytes, receive: Receive) -> AsyncIterator[bytes]:
+    yield first
+    more = True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            # Ends the upstream's request unfinished, so that half a body is never taken for a whole one.
+            raise ConnectionResetError
+        more = message.get("more_body", False)
+        if message.get("body"):
+            yield message["body"]
+
+
+async def _answer(response: aiohttp.ClientResponse, receive: Receive, send: Send) -> None:
+    headers: Headers = [
+        (lower, value) for name, value in response.raw_headers if (lower := name.lower()) not in _NOT_ANSWERED
+    ]
+    length = response.content_length
+    start: dict[str, Any] = {"type": "http.response.start", "status": response.status, "headers": headers}
+    if length is not None and length <= WHOLE:
+        try:
+            body = await response.read()
+        except aiohttp.ClientError as error:
+            raise BadUpstream from error
+        response.release()
+        await send(start)
+        await send({"type": "http.response.body", "body": body})
+        return
+    await send(start)
+    watcher = asyncio.ensure_future(_gone(receive, response))
+    try:
+        # Whatever has arrived goes on at once: an event must not wait for the next one.
+        async for chunk in response.content.iter_any():
+            await send({"type": "http.response.body", "body": chunk, "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
+    finally:
+        watcher.cancel()
+
+
+async def _gone(receive: Receive, response: aiohttp.ClientResponse) -> None:
+    """Hang up on the service when the caller has hung up on us."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
+    response.close()

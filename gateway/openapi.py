@@ -1,0 +1,161 @@
+"""One OpenAPI 3.1 document out of those of the services."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from gateway.own_document import OWN_DOCUMENT
+from kit.auth import SCOPES
+
+Document = dict[str, Any]
+
+METHODS: Final = ("get", "put", "post", "delete", "options", "head", "patch", "trace")
+_HIDDEN: Final = ("/internal", "/healthz", "/readyz", "/metrics", "/docs", "/redoc", "/openapi.json")
+
+INFO: Final = {
+    "title": "Heika 黑卡",
+    "version": "1",
+    "summary": "付费学习社区的后端 / the backend of a paid learning community",
+    "description": (
+        "会员、订单、课程与直播、优惠与推荐、作品比赛，都在这一个地址之下。金额以分为单位；时刻为 UTC（`Z` 结尾）；错误是 "
+        "`application/problem+json`，`code` 稳定，`detail` 随 `Accept-Language`（默认中文）。\n\n"
+        "Members, orders, courses and live lessons, coupons and referrals, works and contests, at one address. Money is in "
+        "fen; instants are UTC with `Z`; errors are `application/problem+json` with a stable `code` and a `detail` in the "
+        "language of `Accept-Language` (Chinese by default). Use Authorize to log an admin in by e-mail and password."
+    ),
+    "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+}
+
+SECURITY: Final = {
+    "admin": {
+        "type": "oauth2",
+        "description": "管理员用邮箱和密码登录 / admins log in with e-mail and password",
+        "flows": {"password": {"tokenUrl": "/v1/auth/token", "refreshUrl": "/v1/auth/token", "scopes": SCOPES}},
+    },
+    "partner": {
+        "type": "oauth2",
+        "description": "合作伙伴用 client_id 和 client_secret / partners use their client id and secret",
+        "flows": {"clientCredentials": {"tokenUrl": "/v1/auth/token", "scopes": {}}},
+    },
+    "bearer": {
+        "type": "http",
+        "scheme": "bearer",
+        "bearerFormat": "JWT",
+        "description": "会员或合作伙伴的访问令牌 / a member's or partner's access token",
+    },
+}
+
+
+def merge(documents: Mapping[str, Document]) -> Document:
+    """The public document of these services and the gateway, by service name; the same input gives the same bytes.
+
+    Components that are equal are shared, those that differ under one name are told apart by the service's name. A path
+    and method of two services is a ValueError: the route table can lead to one only.
+    """
+    paths: dict[str, Document] = {}
+    components: dict[str, dict[str, Any]] = {}
+    tags: dict[str, Document] = {}
+    groups: list[Document] = []
+    for service, document in [*documents.items(), ("gateway", OWN_DOCUMENT)]:
+        public = {path: item for path, item in document.get("paths", {}).items() if not path.startswith(_HIDDEN)}
+        if service == "gateway":
+            public = document["paths"]
+        renamed = _take_components(service, document, components)
+        used: set[str] = set()
+        for path, item in public.items():
+            _take_path(service, path, _renamed(item, renamed), paths, used)
+        told = {tag["name"]: tag for tag in document.get("tags", [])}
+        for name in sorted(used):
+            tags.setdefault(name, told.get(name, {"name": name}))
+        if used:
+            groups.append({"name": service, "tags": sorted(used)})
+    components["securitySchemes"] = components.get("securitySchemes", {}) | SECURITY
+    _name_uniquely(paths)
+    return {
+        "openapi": "3.1.0",
+        "info": INFO,
+        "servers": [{"url": "/"}],
+        "tags": [tags[name] for name in sorted(tags)],
+        "x-tagGroups": groups,
+        "paths": {path: _in_order(paths[path]) for path in sorted(paths)},
+        "components": {kind: dict(sorted(items.items())) for kind, items in sorted(components.items())},
+    }
+
+
+def clashes(documents: Mapping[str, Document]) -> list[str]:
+    """The components that two services describe differently under one name, as `kind/name`."""
+    seen: dict[str, Any] = {}
+    found: set[str] = set()
+    for document in documents.values():
+        for kind, name, component in _components(document):
+            if seen.setdefault(f"{kind}/{name}", component) != component:
+                found.add(f"{kind}/{name}")
+    return sorted(found)
+
+
+def _components(document: Document) -> Iterator[tuple[str, str, Any]]:
+    for kind, items in document.get("components", {}).items():
+        if kind != "securitySchemes":
+            for name, component in items.items():
+                yield kind, name, component
+
+
+def _take_components(service: str, document: Document, components: dict[str, dict[str, Any]]) -> dict[str, str]:
+    """Add a service's components; the references to be changed because their name was taken by another thing."""
+    renamed: dict[str, str] = {}
+    for kind, name, component in _components(document):
+        held = components.get(kind, {}).get(name, component)
+        if held != component:
+            renamed[f"#/components/{kind}/{name}"] = f"#/components/{kind}/{service.capitalize()}{name}"
+    for kind, name, component in _components(document):
+        reference = renamed.get(f"#/components/{kind}/{name}")
+        own_name = reference.rsplit("/", 1)[1] if reference else name
+        components.setdefault(kind, {})[own_name] = _renamed(component, renamed)
+    for name, scheme in document.get("components", {}).get("securitySchemes", {}).items():
+        components.setdefault("securitySchemes", {}).setdefault(name, scheme)
+    return renamed
+
+
+def _renamed(value: Any, references: Mapping[str, str]) -> Any:
+    """A copy in which references lead to their new names."""
+    if isinstance(value, dict):
+        return {
+            key: references.get(item, item) if key == "$ref" and isinstance(item, str) else _renamed(item, references)
+            for key, item in value.items()
+        }
+    if isinstance(value, list):
+        return [_renamed(item, references) for item in value]
+    return value
+
+
+def _take_path(service: str, path: str, item: Document, paths: dict[str, Document], used: set[str]) -> None:
+    held = paths.setdefault(path, {})
+    for key, value in item.items():
+        if key in METHODS:
+            if key in held:
+                raise ValueError(f"{key.upper()} {path} is described by two services")
+            tags = value.get("tags") or [service]
+            used.update(tags)
+            held[key] = value | {"tags": tags}
+        else:
+            held.setdefault(key, value)
+
+
+def _in_order(item: Document) -> Document:
+    """Methods in one order, whatever order a service lists them in."""
+    return {key: item[key] for key in (*METHODS, *sorted(item.keys() - set(METHODS))) if key in item}
+
+
+def _name_uniquely(paths: dict[str, Document]) -> None:
+    """Give an operation whose id is missing or taken one made of its method and path."""
+    taken: set[str] = set()
+    for path in sorted(paths):
+        for method in METHODS:
+            operation = paths[path].get(method)
+            if operation is None:
+                continue
+            name = operation.get("operationId")
+            if name is None or name in taken:
+                words = "".join(letter if letter.isalnum() else "_" for letter in path).strip("_")
+                name = f"{method}_{words}"
+                operation["operationId"] = name
+            taken.add(name)

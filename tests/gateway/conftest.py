@@ -1,0 +1,72 @@
+"""Fixtures of the gateway's tests: one toy upstream behind every name, in this process or over HTTP."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+import pytest
+from starlette.types import ASGIApp
+
+from gateway.app import Gateway, build
+from gateway.http_upstream import HttpUpstream
+from gateway.routes import SERVICES
+from kit.settings import Settings
+from tests.gateway.toy import Toy, serving
+
+
+@dataclass
+class Front:
+    """A gateway under test, the toy behind it, and a client that talks to it over a real socket."""
+
+    gateway: Gateway
+    toy: Toy
+    client: httpx.AsyncClient
+    url: str
+
+
+Start = Callable[..., AbstractAsyncContextManager[Front]]
+
+
+@asynccontextmanager
+async def _front(kind: str, upstreams: dict[str, ASGIApp] | None = None, **options: Any) -> AsyncIterator[Front]:
+    toy = Toy()
+    async with AsyncExitStack() as stack:
+        app: ASGIApp = toy
+        if kind == "http":
+            upstream = HttpUpstream(await stack.enter_async_context(serving(toy)))
+            stack.push_async_callback(upstream.close)
+            app = upstream
+        settings = Settings(**({"env": "sandbox"} | options))
+        gateway = build(dict.fromkeys(SERVICES, app) | (upstreams or {}), settings)
+        url = await stack.enter_async_context(serving(gateway))
+        client = await stack.enter_async_context(httpx.AsyncClient(base_url=url, timeout=10.0, trust_env=False))
+        yield Front(gateway, toy, client, url)
+
+
+@pytest.fixture(params=["in this process", "http"])
+def start(request: pytest.FixtureRequest) -> Start:
+    """`async with start(option=…) as front:` for both kinds of upstream; options are settings by field name."""
+
+    def starts(**options: Any) -> AbstractAsyncContextManager[Front]:
+        return _front(request.param, **options)
+
+    return starts
+
+
+@pytest.fixture
+async def front(start: Start) -> AsyncIterator[Front]:
+    """A gateway with default settings of the sandbox."""
+    async with start() as front:
+        yield front
+
+
+@pytest.fixture
+def start_here() -> Start:
+    """Like `start`, only in this process; `upstreams` replaces some of them."""
+
+    def starts(**options: Any) -> AbstractAsyncContextManager[Front]:
+        return _front("in this process", **options)
+
+    return starts

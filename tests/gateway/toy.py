@@ -1,0 +1,143 @@
+"""A small upstream that shows what reached it, and misbehaves on request; and a real server to put apps behind."""
+
+import asyncio
+import socket
+from base64 import b64encode
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from contextvars import ContextVar
+
+import orjson
+import uvicorn
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+leaked: ContextVar[str] = ContextVar("leaked", default="nothing")
+
+
+class Toy:
+    """One upstream; `release` lets its event stream go on, `ended` is set when a stream was given up."""
+
+    def __init__(self) -> None:
+        self.release = asyncio.Event()
+        self.ended = asyncio.Event()
+        self.seen: list[str] = []
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve by the last word of the path."""
+        if scope["type"] != "http":
+            return
+        self.seen.append(f"{scope['method']} {scope['path']}")
+        word = scope["path"].rsplit("/", 1)[1]
+        body = b""
+        if word not in ("events", "unread"):
+            body = await _read(receive)
+        match word:
+            case "crash":
+                raise RuntimeError("as asked")
+            case "half":
+                await _start(send, 200, (b"content-length", b"100000"))
+                await send({"type": "http.response.body", "body": b"12345", "more_body": True})
+                raise RuntimeError("as asked")
+            case "slow":
+                await asyncio.sleep(30)
+            case "silent":
+                return
+            case "nothing":
+                await _start(send, 204)
+                await send({"type": "http.response.body", "body": b""})
+            case "cookies":
+                await _answer(send, b"{}", (b"set-cookie", b"a=1"), (b"set-cookie", b"b=2; Path=/"))
+            case "packed":
+                await _answer(send, b"x" * 5000, (b"content-encoding", b"br"))
+            case "big":
+                await _answer(send, b'"' + b"x" * 5000 + b'"')
+            case "small":
+                await _answer(send, b'{"hello":"you"}')
+            case "tagged":
+                await _answer(send, b'{"version":3}', (b"etag", b'"3"'))
+            case "redirect":
+                await _answer(send, b"{}", (b"location", b"https://elsewhere.example/"), status=307)
+            case "huge":
+                await _start(send, 200)
+                for _ in range(64):
+                    await send({"type": "http.response.body", "body": b"y" * 65536, "more_body": True})
+                await send({"type": "http.response.body", "body": b""})
+            case "events":
+                await self._events(receive, send)
+            case _:
+                await _answer(send, _shown(scope, body))
+
+    async def _events(self, receive: Receive, send: Send) -> None:
+        await _start(send, 200, (b"content-type", b"text/event-stream"))
+        await send({"type": "http.response.body", "body": b"event: status\ndata: 1\n\n", "more_body": True})
+
+        async def gone() -> None:
+            while (await receive())["type"] != "http.disconnect":
+                pass
+
+        waiting = [asyncio.ensure_future(gone()), asyncio.ensure_future(self.release.wait())]
+        try:
+            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            await send({"type": "http.response.body", "body": b"event: status\ndata: 2\n\n"})
+        finally:
+            self.ended.set()
+            for task in waiting:
+                task.cancel()
+
+
+def _shown(scope: Scope, body: bytes) -> bytes:
+    leaked.set("from the toy")
+    shown = {
+        "method": scope["method"],
+        "path": scope["path"],
+        "raw_path": scope["raw_path"].decode(),
+        "query": scope["query_string"].decode("latin-1"),
+        "headers": [[name.decode("latin-1"), value.decode("latin-1")] for name, value in scope["headers"]],
+        "client": scope["client"][0] if scope["client"] else None,
+        "body": b64encode(body).decode(),
+        "leaked": leaked.get(),
+    }
+    return orjson.dumps(shown)
+
+
+async def _read(receive: Receive) -> bytes:
+    body, more = b"", True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return body
+        body += message.get("body", b"")
+        more = message.get("more_body", False)
+    return body
+
+
+async def _start(send: Send, status: int, *headers: tuple[bytes, bytes]) -> None:
+    await send({"type": "http.response.start", "status": status, "headers": list(headers)})
+
+
+async def _answer(send: Send, body: bytes, *headers: tuple[bytes, bytes], status: int = 200) -> None:
+    length = (b"content-length", str(len(body)).encode())
+    await _start(send, status, (b"content-type", b"application/json"), length, *headers)
+    await send({"type": "http.response.body", "body": body})
+
+
+@asynccontextmanager
+async def serving(app: ASGIApp, *, port: int = 0) -> AsyncIterator[str]:
+    """The app behind a real uvicorn on loopback; yields its address."""
+    listener = socket.socket()
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.bind(("127.0.0.1", port))
+    config = uvicorn.Config(
+        app, ws="none", lifespan="off", log_level="critical", proxy_headers=False, timeout_graceful_shutdown=1
+    )
+    server = uvicorn.Server(config)
+    task = asyncio.create_task(server.serve(sockets=[listener]))
+    while not server.started:
+        await asyncio.sleep(0.01)
+    try:
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        with suppress(asyncio.CancelledError):
+            await task
+        listener.close()

@@ -1,0 +1,83 @@
+"""The members service: its routers, what it listens to, and what it does by itself."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+
+from contracts.billing import OrderPaid, OrderRefunded
+from contracts.referrals import RewardGranted
+from kit.app import Due, Runtime, Service, create_app
+from services.members import (
+    audit,
+    check_ins,
+    directory,
+    grants,
+    ledger,
+    membership,
+    oauth,
+    otp,
+    points,
+    profile,
+    sessions,
+    sign_in,
+    signing,
+    tiers,
+    tokens,
+)
+from services.members.admins import create_admin
+from services.members.models import Model
+from services.members.revocations import mirror_revocations
+from services.members.settings import Settings
+
+
+@asynccontextmanager
+async def _start(rt: Runtime) -> AsyncIterator[None]:
+    """Have a key to sign with and an admin to begin with."""
+    await signing.refresh_keys(rt)
+    settings: Settings = rt.settings
+    if settings.admin_email and settings.admin_password:
+        await create_admin(rt, settings.admin_email, settings.admin_password)
+    yield
+
+
+service = Service(
+    name="members",
+    title="Heika members",
+    settings=Settings,
+    metadata=Model.metadata,
+    routers=[
+        otp.api,
+        sign_in.api,
+        oauth.api,
+        tokens.api,
+        signing.api,
+        profile.api,
+        sessions.api,
+        membership.api,
+        check_ins.api,
+        points.api,
+        tiers.api,
+        directory.api,
+        grants.api,
+        audit.api,
+    ],
+    sandbox_routers=[otp.sandbox_api],
+    handlers={
+        OrderPaid: [ledger.on_order_paid],
+        OrderRefunded: [ledger.on_order_refunded],
+        RewardGranted: [ledger.on_reward_granted],
+    },
+    due=[
+        Due("mirror revocations", mirror_revocations),
+        Due("refresh signing keys", signing.refresh_keys, every_s=60.0),
+        Due("forget old codes", otp.forget_old_codes, every_s=300.0),
+    ],
+    start=[_start],
+    listeners=frozenset({"billing", "courses", "referrals", "showcase"}),
+)
+
+
+def app() -> FastAPI:
+    """The service as uvicorn runs it."""
+    return create_app(service)

@@ -1,0 +1,181 @@
+"""The member directory: admins find members, see them whole, and change tier, roles, labels, note and freezing."""
+
+from contextlib import suppress
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+from fastapi import Query, Request, Response
+from pydantic import AfterValidator, Field
+from sqlalchemy import ColumnElement, and_, not_, or_, select
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import col
+
+from kit import clock
+from kit.app import router
+from kit.auth import Caller, admin_with
+from kit.db import SessionDep
+from kit.errors import StaleVersion, problems
+from kit.events import emit
+from kit.http import require_version, version_tag
+from kit.page import Page, PageDep, keyset
+from kit.shapes import CleanStr, StrictIn
+from services.members import audit
+from services.members.members import MemberNotFound
+from services.members.membership import MembershipOut, memberships
+from services.members.models import Identity, Member, Segment
+from services.members.phones import read_phone
+from services.members.points import balances
+from services.members.profile import ProfileOut, changed, lock_member
+from services.members.settings import SettingsDep
+from services.members.tiers import Role, Tier
+from services.members.vault import Vault, open_vault
+
+api = router(prefix="/v1/admin/members", tags=["admin: members"])
+
+READERS = [admin_with("members:read")]
+Writer = Annotated[Caller, admin_with("members:write")]
+Label = Annotated[CleanStr, Field(min_length=1, max_length=40)]
+
+
+class AdminMemberOut(ProfileOut):
+    """A member as an admin sees them."""
+
+    phone: str | None
+    membership: MembershipOut
+    points: int
+    frozen: bool
+    note: str
+    evidence: dict[str, Any]
+
+
+def _distinct(values: list[str]) -> list[str]:
+    return list(dict.fromkeys(values))
+
+
+class AdminMemberPatch(StrictIn):
+    """What an admin may change; a field left out stays as it is."""
+
+    tier: Tier = "potential"
+    roles: Annotated[list[Role], Field(max_length=20), AfterValidator(_distinct)] = Field(default_factory=list)
+    labels: Annotated[list[Label], Field(max_length=50), AfterValidator(_distinct)] = Field(default_factory=list)
+    frozen: Annotated[bool, Field(strict=True)] = False
+    note: Annotated[CleanStr, Field(max_length=2000)] = ""
+
+
+async def _shown(session: AsyncSession, vault: Vault, members: list[Member]) -> list[AdminMemberOut]:
+    ids = [member.id for member in members]
+    of_these = select(Identity).where(col(Identity.member_id).in_(ids), col(Identity.kind) == "phone")
+    phones = {identity.member_id: identity for identity in (await session.execute(of_these)).scalars()}
+    held = await memberships(session, *ids)
+    points = await balances(session, *ids)
+    shown = []
+    for member in members:
+        phone = phones.get(member.id)
+        more = {
+            "phone": vault.unseal(phone.sealed) if phone else None,
+            "phone_masked": phone.masked if phone else None,
+            "membership": held[member.id],
+            "points": points[member.id],
+        }
+        shown.append(AdminMemberOut.model_validate(member.model_dump() | more))
+    return shown
+
+
+def _matching(vault: Vault, q: str) -> ColumnElement[bool]:
+    """Members whose nickname contains `q`, or whose id or phone it is."""
+    pattern = "".join(f"\\{letter}" if letter in "\\%_" else letter for letter in q)
+    clauses: list[ColumnElement[bool]] = [col(Member.nickname).ilike(f"%{pattern}%")]
+    with suppress(ValueError):
+        digest = vault.digest("phone", read_phone(q))
+        clauses.append(col(Member.id).in_(select(col(Identity.member_id)).where(col(Identity.digest) == digest)))
+    with suppress(ValueError):
+        clauses.append(col(Member.id) == UUID(q))
+    return or_(*clauses)
+
+
+def _with_membership(status: str) -> ColumnElement[bool]:
+    """Members whose membership has this status now, judged as `membership.judge` does."""
+    now = clock.now()
+    mine = and_(col(Segment.member_id) == col(Member.id), col(Segment.starts_at) <= now)
+    started = select(col(Segment.id)).where(mine).exists()
+    active = select(col(Segment.id)).where(mine, col(Segment.ends_at) > now).exists()
+    return {"active": active, "expired": and_(started, not_(active)), "none": not_(started)}[status]
+
+
+@api.get("", dependencies=READERS)
+async def read_members(  # noqa: PLR0913 - one parameter a filter
+    *,
+    session: SessionDep,
+    settings: SettingsDep,
+    page: PageDep,
+    q: Annotated[CleanStr | None, Query(max_length=100, description="in the nickname, or the phone, or the id")] = None,
+    tier: Tier | None = None,
+    role: Role | None = None,
+    membership: Literal["none", "active", "expired"] | None = None,
+    label: Annotated[CleanStr | None, Query(max_length=40)] = None,
+) -> Page[AdminMemberOut]:
+    """Members, newest first, that meet every filter given."""
+    vault = open_vault(settings.key)
+    statement = select(Member).where(col(Member.erased_at).is_(None))
+    if q:
+        statement = statement.where(_matching(vault, q))
+    if tier is not None:
+        statement = statement.where(col(Member.tier) == tier)
+    if role is not None:
+        statement = statement.where(col(Member.roles).contains([role]))
+    if label is not None:
+        statement = statement.where(col(Member.labels).contains([label]))
+    if membership is not None:
+        statement = statement.where(_with_membership(membership))
+    order = (col(Member.created_at).desc(), col(Member.id).desc())
+    members, next_cursor = await keyset(session, statement, page, order)
+    return Page(items=await _shown(session, vault, members), next_cursor=next_cursor)
+
+
+@api.get("/{member_id}", responses=problems(MemberNotFound), dependencies=READERS)
+async def read_member(
+    member_id: UUID, session: SessionDep, settings: SettingsDep, response: Response
+) -> AdminMemberOut:
+    """One member, whole; an erased one without what named them."""
+    member = await session.get(Member, member_id)
+    if member is None:
+        raise MemberNotFound
+    response.headers["ETag"] = version_tag(member.version)
+    return (await _shown(session, open_vault(settings.key), [member]))[0]
+
+
+@api.patch("/{member_id}", responses=problems(MemberNotFound, StaleVersion))
+async def change_member(
+    member_id: UUID,
+    patch: AdminMemberPatch,
+    caller: Writer,
+    session: SessionDep,
+    settings: SettingsDep,
+    request: Request,
+    response: Response,
+) -> AdminMemberOut:
+    """Change a member's tier, roles, labels, note or freezing; a frozen account is refused everywhere within seconds."""
+    member = await lock_member(session, member_id)
+    if member is None:
+        raise MemberNotFound
+    require_version(request, member.version)
+    wanted = {name: getattr(patch, name) for name in patch.model_fields_set}
+    before = {name: getattr(member, name) for name in wanted}
+    after = {name: value for name, value in wanted.items() if value != before[name]}
+    if after:
+        for name, value in after.items():
+            setattr(member, name, value)
+        member.version += 1
+        await session.flush()
+        audit.record(
+            session,
+            caller,
+            "member.changed",
+            member_id,
+            before={name: before[name] for name in after},
+            after=after,
+        )
+        if after.keys() & {"tier", "labels", "frozen"}:
+            await emit(session, changed(member))
+    response.headers["ETag"] = version_tag(member.version)
+    return (await _shown(session, open_vault(settings.key), [member]))[0]

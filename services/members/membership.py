@@ -1,0 +1,135 @@
+"""Membership: what a member's time ledger says at this instant."""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Literal, NamedTuple
+from uuid import UUID
+
+from fastapi import Response
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import col
+
+from kit import clock
+from kit.app import json_response, router
+from kit.auth import MemberDep
+from kit.db import SessionDep
+from kit.page import Page, PageDep, keyset
+from kit.shapes import Instant, Out
+from services.members.models import Segment
+
+api = router(prefix="/v1/me/membership", tags=["membership"])
+
+Status = Literal["none", "active", "grace", "expired"]
+State = Literal["queued", "active", "consumed", "revoked"]
+Source = Literal["order", "gift", "redeem_code", "comp", "reward"]
+
+
+class MembershipOut(Out):
+    """A membership at this instant; `starts_at` and `ends_at` are the unbroken run that is active or was the last."""
+
+    status: Status
+    plan_code: str | None
+    starts_at: Instant | None
+    ends_at: Instant | None
+    days_left: int
+    benefits: list[str]
+    auto_renew: bool
+
+
+class SegmentOut(Out):
+    """One piece of the time ledger; a revoked one shows the part that was used, if any."""
+
+    id: UUID
+    source: Source
+    source_id: UUID
+    plan_code: str
+    months: int
+    days: int
+    starts_at: Instant | None
+    ends_at: Instant | None
+    state: State
+
+
+class Stretch(NamedTuple):
+    """What a segment says about access."""
+
+    plan_code: str
+    starts_at: datetime
+    ends_at: datetime
+    benefits: list[str]
+
+
+def judge(stretches: Sequence[Stretch], now: datetime) -> MembershipOut:
+    """The membership at `now`; `stretches` in the order of their starts, none overlapping."""
+    run: list[Stretch] = []
+    for stretch in stretches:
+        if run and stretch.starts_at > run[-1].ends_at:
+            if stretch.starts_at > now:
+                break
+            run = []
+        run.append(stretch)
+    if not run or run[0].starts_at > now:
+        return MembershipOut(
+            status="none", plan_code=None, starts_at=None, ends_at=None, days_left=0, benefits=[], auto_renew=False
+        )
+    current = next((stretch for stretch in run if stretch.starts_at <= now < stretch.ends_at), None)
+    ends_at = run[-1].ends_at
+    return MembershipOut(
+        status="active" if current else "expired",
+        plan_code=(current or run[-1]).plan_code,
+        starts_at=run[0].starts_at,
+        ends_at=ends_at,
+        # A day that has begun counts: somebody with an hour left has one day left, not none.
+        days_left=max(0, -((now - ends_at) // timedelta(days=1))),
+        benefits=current.benefits if current else [],
+        auto_renew=False,
+    )
+
+
+async def memberships(session: AsyncSession, *member_ids: UUID) -> dict[UUID, MembershipOut]:
+    """The membership of each of these members now."""
+    statement = (
+        select(
+            col(Segment.member_id),
+            col(Segment.plan_code),
+            col(Segment.starts_at),
+            col(Segment.ends_at),
+            col(Segment.benefits),
+        )
+        .where(col(Segment.member_id).in_(member_ids), col(Segment.starts_at).is_not(None))
+        .order_by(col(Segment.starts_at))
+    )
+    stretches: dict[UUID, list[Stretch]] = {member_id: [] for member_id in member_ids}
+    for member_id, *stretch in await session.execute(statement):
+        stretches[member_id].append(Stretch._make(stretch))
+    now = clock.now()
+    return {member_id: judge(found, now) for member_id, found in stretches.items()}
+
+
+def segment_out(segment: Segment, now: datetime) -> SegmentOut:
+    """A segment as the world sees it at `now`."""
+    state: State = "active"
+    if segment.revoked_at is not None:
+        state = "revoked"
+    elif segment.starts_at is None or segment.starts_at > now:
+        state = "queued"
+    elif segment.ends_at is not None and segment.ends_at <= now:
+        state = "consumed"
+    return SegmentOut.model_validate(segment.model_dump() | {"state": state})
+
+
+@api.get("", response_model=MembershipOut)
+async def read_membership(caller: MemberDep, session: SessionDep) -> Response:
+    """Whether the caller is a member now, until when, and with what benefits."""
+    return json_response((await memberships(session, caller.id))[caller.id])
+
+
+@api.get("/segments")
+async def read_segments(caller: MemberDep, session: SessionDep, page: PageDep) -> Page[SegmentOut]:
+    """The caller's time ledger in the order it was built."""
+    statement = select(Segment).where(col(Segment.member_id) == caller.id)
+    order = (col(Segment.added_at).asc(), col(Segment.id).asc())
+    segments, next_cursor = await keyset(session, statement, page, order)
+    now = clock.now()
+    return Page(items=[segment_out(segment, now) for segment in segments], next_cursor=next_cursor)

@@ -1,0 +1,250 @@
+"""The tables of the members service."""
+
+from datetime import date, datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import BigInteger, CheckConstraint, Column, Index, LargeBinary, String, UniqueConstraint, text
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+from sqlmodel import Field, SQLModel
+
+from kit.db import instant, new_registry
+from kit.ids import new_id
+
+
+class Model(SQLModel, registry=new_registry()):
+    """The base of this service's tables."""
+
+
+def _words() -> Column[list[str]]:
+    return Column(ARRAY(String), nullable=False, server_default=text("'{}'"))
+
+
+class Member(Model, table=True):
+    """A person; an erased one keeps this row, without anything that names them."""
+
+    __tablename__ = "member"
+    __table_args__ = (
+        Index("member_created_at_id_idx", "created_at", "id"),
+        Index(
+            "member_nickname_trgm_idx", "nickname", postgresql_using="gin", postgresql_ops={"nickname": "gin_trgm_ops"}
+        ),
+        Index("member_frozen_idx", "id", postgresql_where=text("frozen")),
+        Index("member_labels_idx", "labels", postgresql_using="gin"),
+        Index("member_roles_idx", "roles", postgresql_using="gin"),
+    )
+
+    id: UUID = Field(default_factory=new_id, primary_key=True)
+    nickname: str
+    avatar_url: str | None = None
+    city: str | None = None
+    bio: str | None = None
+    tier: str = "potential"
+    roles: list[str] = Field(default_factory=list, sa_column=_words())
+    labels: list[str] = Field(default_factory=list, sa_column=_words())
+    frozen: bool = False
+    note: str = ""
+    evidence: dict[str, Any] = Field(
+        default_factory=dict, sa_column=Column(JSONB, nullable=False, server_default=text("'{}'"))
+    )
+    version: int = 1
+    created_at: datetime = Field(sa_column=instant())
+    erased_at: datetime | None = Field(default=None, sa_column=instant(nullable=True))
+
+
+class Identity(Model, table=True):
+    """A way a member is recognised; the phone is found by its digest and readable only with the key."""
+
+    __tablename__ = "identity"
+    __table_args__ = (
+        UniqueConstraint("kind", "digest"),
+        UniqueConstraint("member_id", "kind"),
+    )
+
+    id: UUID = Field(default_factory=new_id, primary_key=True)
+    member_id: UUID = Field(foreign_key="member.id")
+    kind: str
+    digest: str
+    masked: str
+    sealed: str
+    created_at: datetime = Field(sa_column=instant())
+
+
+class Otp(Model, table=True):
+    """The one live code of a phone."""
+
+    __tablename__ = "otp"
+
+    digest: str = Field(primary_key=True)
+    code_hash: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+    tries: int = 0
+    sent_at: datetime = Field(sa_column=instant())
+    expires_at: datetime = Field(sa_column=instant(index=True))
+    used_at: datetime | None = Field(default=None, sa_column=instant(nullable=True))
+
+
+class SandboxSms(Model, table=True):
+    """The last code "sent" to a phone; written in the sandbox only."""
+
+    __tablename__ = "sandbox_sms"
+
+    digest: str = Field(primary_key=True)
+    code: str
+
+
+class LoginSession(Model, table=True):
+    """A device somebody is logged in on: one family of refresh tokens."""
+
+    __tablename__ = "login_session"
+    __table_args__ = (
+        Index("login_session_subject_id_idx", "subject_id"),
+        Index("login_session_revoked_at_idx", "revoked_at", postgresql_where=text("revoked_at IS NOT NULL")),
+    )
+
+    id: UUID = Field(default_factory=new_id, primary_key=True)
+    subject_id: UUID
+    role: str
+    scope: str = ""
+    device: str = ""
+    created_at: datetime = Field(sa_column=instant())
+    last_seen_at: datetime = Field(sa_column=instant())
+    expires_at: datetime = Field(sa_column=instant(index=True))
+    revoked_at: datetime | None = Field(default=None, sa_column=instant(nullable=True))
+
+
+class RefreshToken(Model, table=True):
+    """A refresh token by its hash; a used one is kept so that its second use is noticed."""
+
+    __tablename__ = "refresh_token"
+
+    token_hash: bytes = Field(sa_column=Column(LargeBinary, primary_key=True))
+    session_id: UUID = Field(foreign_key="login_session.id", ondelete="CASCADE", index=True)
+    expires_at: datetime = Field(sa_column=instant())
+    used_at: datetime | None = Field(default=None, sa_column=instant(nullable=True))
+
+
+class SigningKey(Model, table=True):
+    """An Ed25519 key of the access tokens; the newest that has not retired signs, all of them verify."""
+
+    __tablename__ = "signing_key"
+
+    kid: str = Field(primary_key=True)
+    public: dict[str, Any] = Field(sa_column=Column(JSONB, nullable=False))
+    sealed: str
+    created_at: datetime = Field(sa_column=instant())
+    retired_at: datetime | None = Field(default=None, sa_column=instant(nullable=True))
+
+
+class Admin(Model, table=True):
+    """Somebody who runs the house, with the scopes they hold."""
+
+    __tablename__ = "admin"
+
+    id: UUID = Field(default_factory=new_id, primary_key=True)
+    email: str = Field(unique=True)
+    password_hash: str
+    scopes: list[str] = Field(default_factory=list, sa_column=_words())
+    created_at: datetime = Field(sa_column=instant())
+
+
+class Segment(Model, table=True):
+    """One piece of membership time; its span is a cache rewritten whenever the member's ledger changes."""
+
+    __tablename__ = "segment"
+    __table_args__ = (
+        UniqueConstraint("source", "source_id"),
+        CheckConstraint("(months > 0 AND days = 0) OR (months = 0 AND days > 0)", name="months_or_days"),
+        CheckConstraint("starts_at IS NULL OR starts_at <= ends_at", name="span"),
+        Index("segment_member_id_ends_at_idx", "member_id", "ends_at"),
+    )
+
+    id: UUID = Field(default_factory=new_id, primary_key=True)
+    member_id: UUID
+    source: str
+    source_id: UUID
+    plan_code: str
+    months: int = 0
+    days: int = 0
+    benefits: list[str] = Field(default_factory=list, sa_column=_words())
+    added_at: datetime = Field(sa_column=instant())
+    not_before: datetime | None = Field(default=None, sa_column=instant(nullable=True))
+    revoked_at: datetime | None = Field(default=None, sa_column=instant(nullable=True))
+    starts_at: datetime | None = Field(default=None, sa_column=instant(nullable=True))
+    ends_at: datetime | None = Field(default=None, sa_column=instant(nullable=True))
+
+
+class MembershipVersion(Model, table=True):
+    """How often a member's ledger changed; its row is the lock under which it changes."""
+
+    __tablename__ = "membership_version"
+
+    member_id: UUID = Field(primary_key=True)
+    version: int = 0
+
+
+class EarlyRevocation(Model, table=True):
+    """A refund heard before the payment it undoes."""
+
+    __tablename__ = "early_revocation"
+
+    source: str = Field(primary_key=True)
+    source_id: UUID = Field(primary_key=True)
+    revoked_at: datetime = Field(sa_column=instant())
+
+
+class PlanBenefits(Model, table=True):
+    """The benefits of a plan as the latest paid order showed them."""
+
+    __tablename__ = "plan_benefits"
+
+    plan_code: str = Field(primary_key=True)
+    benefits: list[str] = Field(default_factory=list, sa_column=_words())
+    seen_at: datetime = Field(sa_column=instant())
+
+
+class CheckIn(Model, table=True):
+    """A member was here on this business day."""
+
+    __tablename__ = "check_in"
+
+    member_id: UUID = Field(foreign_key="member.id", primary_key=True)
+    day: date = Field(primary_key=True)
+    streak: int
+    points: int
+    at: datetime = Field(sa_column=instant())
+
+
+class PointEntry(Model, table=True):
+    """Points given or taken, once for each reason and its reference."""
+
+    __tablename__ = "point_entry"
+    __table_args__ = (
+        UniqueConstraint("member_id", "reason", "reference"),
+        Index("point_entry_member_id_at_idx", "member_id", "at", "id"),
+    )
+
+    id: UUID = Field(default_factory=new_id, primary_key=True)
+    member_id: UUID
+    delta: int = Field(sa_column=Column(BigInteger, nullable=False))
+    reason: str
+    reference: str
+    at: datetime = Field(sa_column=instant())
+
+
+class AuditEntry(Model, table=True):
+    """One act of an admin: what was before and after it."""
+
+    __tablename__ = "audit_entry"
+    __table_args__ = (
+        Index("audit_entry_at_id_idx", "at", "id"),
+        Index("audit_entry_target_idx", "target"),
+        Index("audit_entry_actor_idx", "actor"),
+    )
+
+    id: UUID = Field(default_factory=new_id, primary_key=True)
+    actor: UUID
+    action: str
+    target: str
+    before: dict[str, Any] | None = Field(default=None, sa_column=Column(JSONB(none_as_null=True)))
+    after: dict[str, Any] | None = Field(default=None, sa_column=Column(JSONB(none_as_null=True)))
+    at: datetime = Field(sa_column=instant())

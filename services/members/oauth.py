@@ -1,0 +1,122 @@
+"""The OAuth2 token endpoint (RFC 6749): admins by password, everybody by refresh token."""
+
+from typing import Annotated, ClassVar
+
+from fastapi import Form, Request, Response
+
+from kit.app import router
+from kit.auth import SCOPES
+from kit.db import SessionDep
+from kit.errors import BadRequest, Problem, TooManyRequests, problems
+from kit.limits import limit, limit_address
+from kit.shapes import CleanStr
+from services.members.admins import check_password, find_admin
+from services.members.sign_in import FAILURE_WINDOW_S, FAILURES
+from services.members.signing import SignerDep
+from services.members.tokens import RefreshTokenReused, TokenPair, device_of, rotate, start_session
+
+api = router(prefix="/v1/auth/token", tags=["sign-in"], idempotent=False)
+
+FAILURES_OF_ACCOUNT = 10
+
+
+class OAuthRefusal(BadRequest):
+    """This token request is refused."""
+
+    zh = "这个令牌请求被拒绝。"
+    error: ClassVar[str] = "invalid_request"
+
+    def __init__(self) -> None:
+        super().__init__(extra={"error": self.error})
+
+
+class InvalidTokenRequest(OAuthRefusal):
+    """A token request is a form with grant_type and that grant's fields."""
+
+    zh = "令牌请求应为表单，含 grant_type 及对应字段。"
+
+
+class UnsupportedGrantType(OAuthRefusal):
+    """This grant_type is not offered; use password or refresh_token."""
+
+    zh = "不支持这种 grant_type，请用 password 或 refresh_token。"
+    error = "unsupported_grant_type"
+
+
+class InvalidCredentials(OAuthRefusal):
+    """Email or password is wrong."""
+
+    zh = "邮箱或密码不正确。"
+    error = "invalid_grant"
+
+
+class InvalidScope(OAuthRefusal):
+    """None of the scopes asked for is yours."""
+
+    zh = "所申请的权限都不属于这个账号。"
+    error = "invalid_scope"
+
+
+class AdminTokens(TokenPair):
+    """The answer of RFC 6749 5.1."""
+
+    scope: str
+
+
+Field256 = Annotated[CleanStr | None, Form(max_length=256)]
+
+
+def _granted(held: list[str], asked: str | None) -> str:
+    """The scopes a token gets: those asked for that the admin holds, all they hold when none was asked for."""
+    held = held or sorted(SCOPES)
+    wanted = (asked or "").split()
+    granted = [scope for scope in held if scope in wanted] if wanted else held
+    if not granted:
+        raise InvalidScope
+    return " ".join(granted)
+
+
+REFUSALS = (InvalidTokenRequest, UnsupportedGrantType, InvalidCredentials, InvalidScope, RefreshTokenReused)
+
+
+@api.post("", responses=problems(*REFUSALS, TooManyRequests))
+async def issue_tokens(  # noqa: PLR0913 - the form fields of RFC 6749
+    *,
+    request: Request,
+    response: Response,
+    session: SessionDep,
+    signer: SignerDep,
+    grant_type: Field256 = None,
+    username: Field256 = None,
+    password: Annotated[str | None, Form(max_length=256)] = None,
+    scope: Annotated[CleanStr | None, Form(max_length=1000)] = None,
+    refresh_token: Annotated[CleanStr | None, Form(max_length=512)] = None,
+) -> AdminTokens | TokenPair:
+    """Log an admin in by email and password, or exchange a refresh token for a new pair."""
+    response.headers["Cache-Control"] = "no-store"
+    if grant_type is None:
+        raise InvalidTokenRequest
+    if grant_type == "refresh_token":
+        if not refresh_token:
+            raise InvalidTokenRequest
+        try:
+            return await rotate(session, signer, refresh_token)
+        except Problem as refusal:
+            refusal.extra["error"] = "invalid_grant"
+            raise
+    if grant_type != "password":
+        raise UnsupportedGrantType
+    if not username or not password:
+        raise InvalidTokenRequest
+    failure = await limit_address(request, "failed", times=FAILURES, seconds=FAILURE_WINDOW_S)
+    of_account = await limit(
+        request, "failed:admin", username.lower(), times=FAILURES_OF_ACCOUNT, seconds=FAILURE_WINDOW_S
+    )
+    admin = await find_admin(session, username)
+    if not await check_password(admin, password) or admin is None:
+        raise InvalidCredentials
+    await failure.give_back()
+    await of_account.give_back()
+    granted = _granted(admin.scopes, scope)
+    pair = await start_session(session, signer, admin.id, "admin", scope=granted, device=device_of(request))
+    return AdminTokens(**pair.model_dump(), scope=granted)

@@ -1,0 +1,90 @@
+"""Points: given once for each reason and reference, doubled for holders of `double_points`."""
+
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy import func, select
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import col
+
+from kit.app import router
+from kit.auth import MemberDep
+from kit.db import SessionDep
+from kit.ids import new_id
+from kit.page import PageDep, keyset
+from kit.shapes import Instant, Out
+from services.members.models import PointEntry, Segment
+
+api = router(prefix="/v1/me/points", tags=["members"])
+
+LESSON_FINISHED = 5
+
+
+class PointOut(Out):
+    """Points given or taken."""
+
+    delta: int
+    reason: str
+    at: Instant
+
+
+class PointsOut(Out):
+    """The balance and what made it, newest first."""
+
+    balance: int
+    items: list[PointOut]
+    next_cursor: str | None
+
+
+async def balances(session: AsyncSession, *member_ids: UUID) -> dict[UUID, int]:
+    """How many points each of these members has."""
+    statement = (
+        select(col(PointEntry.member_id), func.sum(col(PointEntry.delta)))
+        .where(col(PointEntry.member_id).in_(member_ids))
+        .group_by(col(PointEntry.member_id))
+    )
+    found = {member_id: int(balance) for member_id, balance in await session.execute(statement)}
+    return {member_id: found.get(member_id, 0) for member_id in member_ids}
+
+
+async def factor(session: AsyncSession, member_id: UUID, at: datetime) -> int:
+    """2 for whoever holds `double_points` at this instant, 1 for anybody else."""
+    statement = select(
+        select(col(Segment.id))
+        .where(
+            col(Segment.member_id) == member_id,
+            col(Segment.starts_at) <= at,
+            col(Segment.ends_at) > at,
+            col(Segment.benefits).contains(["double_points"]),
+        )
+        .exists()
+    )
+    return 2 if (await session.execute(statement)).scalar_one() else 1
+
+
+async def give_points(
+    session: AsyncSession, member_id: UUID, delta: int, reason: str, reference: str, at: datetime
+) -> None:
+    """Give points, once for this reason and reference."""
+    values = {
+        "id": new_id(),
+        "member_id": member_id,
+        "delta": delta,
+        "reason": reason,
+        "reference": reference,
+        "at": at,
+    }
+    await session.execute(insert(PointEntry).values(values).on_conflict_do_nothing())
+
+
+@api.get("")
+async def read_points(caller: MemberDep, session: SessionDep, page: PageDep) -> PointsOut:
+    """The caller's points and where they came from."""
+    statement = select(PointEntry).where(col(PointEntry.member_id) == caller.id)
+    order = (col(PointEntry.at).desc(), col(PointEntry.id).desc())
+    entries, next_cursor = await keyset(session, statement, page, order)
+    balance = (await balances(session, caller.id))[caller.id]
+    return PointsOut(
+        balance=balance, items=[PointOut.model_validate(entry) for entry in entries], next_cursor=next_cursor
+    )

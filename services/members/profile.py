@@ -1,0 +1,142 @@
+"""The caller's own profile: seen, changed, and erased."""
+
+from typing import Annotated, Any
+from uuid import UUID
+
+from fastapi import Response
+from pydantic import AfterValidator, Field
+from sqlalchemy import delete, select
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import col
+
+from contracts.members import MemberChanged, MemberErased
+from kit import clock
+from kit.app import router
+from kit.auth import MemberDep
+from kit.db import SessionDep
+from kit.errors import problems
+from kit.events import emit
+from kit.shapes import CleanStr, In, Instant, Out
+from services.members.members import MemberNotFound
+from services.members.models import CheckIn, Identity, Member, Otp, PointEntry, SandboxSms
+from services.members.tiers import Role, Tier
+from services.members.tokens import end_sessions
+
+api = router(prefix="/v1/me", tags=["members"])
+
+ERASED_NAME = "已注销用户"
+
+
+class ProfileOut(Out):
+    """A member as they see themselves."""
+
+    id: UUID
+    nickname: str
+    avatar_url: str | None
+    phone_masked: str | None
+    city: str | None
+    bio: str | None
+    tier: Tier
+    roles: list[Role]
+    labels: list[str]
+    created_at: Instant
+
+
+def _web_address(value: str) -> str:
+    # What others' apps will load as an image: nothing that runs, nothing that is not fetched from the web.
+    if not value.startswith(("https://", "http://", "/v1/")) or any(letter.isspace() for letter in value):
+        raise ValueError("an avatar is a web address")
+    return value
+
+
+class ProfilePatch(In):
+    """What a member may change; a field left out stays, null clears what may be empty."""
+
+    nickname: Annotated[CleanStr, Field(min_length=1, max_length=30)] = ""
+    avatar_url: Annotated[CleanStr, Field(max_length=500), AfterValidator(_web_address)] | None = None
+    city: Annotated[CleanStr, Field(max_length=50)] | None = None
+    bio: Annotated[CleanStr, Field(max_length=500)] | None = None
+
+
+async def masked_phones(session: AsyncSession, *member_ids: UUID) -> dict[UUID, str]:
+    """The masked phone of each of these members who has one."""
+    statement = select(col(Identity.member_id), col(Identity.masked)).where(
+        col(Identity.member_id).in_(member_ids), col(Identity.kind) == "phone"
+    )
+    return {row.member_id: row.masked for row in await session.execute(statement)}
+
+
+async def profile_of(session: AsyncSession, member: Member) -> ProfileOut:
+    """A member's profile."""
+    phones = await masked_phones(session, member.id)
+    return ProfileOut.model_validate(member.model_dump() | {"phone_masked": phones.get(member.id)})
+
+
+def changed(member: Member) -> MemberChanged:
+    """The event that shows a member as they are now."""
+    return MemberChanged(
+        member_id=member.id,
+        nickname=member.nickname,
+        avatar_url=member.avatar_url,
+        tier=member.tier,
+        labels=tuple(member.labels),
+        frozen=member.frozen,
+    )
+
+
+async def lock_member(session: AsyncSession, member_id: UUID) -> Member | None:
+    """The member's row as it is now, for this transaction alone; None for nobody or somebody erased."""
+    statement = select(Member).where(col(Member.id) == member_id, col(Member.erased_at).is_(None)).with_for_update()
+    return (await session.execute(statement.execution_options(populate_existing=True))).scalar_one_or_none()
+
+
+@api.get("", responses=problems(MemberNotFound))
+async def read_profile(caller: MemberDep, session: SessionDep) -> ProfileOut:
+    """The caller's profile."""
+    member = await session.get(Member, caller.id)
+    if member is None or member.erased_at is not None:
+        raise MemberNotFound
+    return await profile_of(session, member)
+
+
+@api.patch("", responses=problems(MemberNotFound))
+async def change_profile(patch: ProfilePatch, caller: MemberDep, session: SessionDep) -> ProfileOut:
+    """Change the caller's profile; fields left out stay as they are."""
+    member = await lock_member(session, caller.id)
+    if member is None:
+        raise MemberNotFound
+    wanted: dict[str, Any] = patch.model_dump(exclude_unset=True)
+    if any(getattr(member, name) != value for name, value in wanted.items()):
+        for name, value in wanted.items():
+            setattr(member, name, value)
+        member.version += 1
+        await emit(session, changed(member))
+    return await profile_of(session, member)
+
+
+@api.delete("", status_code=204)
+async def erase_member(caller: MemberDep, session: SessionDep) -> Response:
+    """Erase the caller: nothing that names them stays, the phone is free again; records of money are kept."""
+    member = await lock_member(session, caller.id)
+    if member is not None:
+        await _erase(session, member)
+    return Response(status_code=204)
+
+
+async def _erase(session: AsyncSession, member: Member) -> None:
+    mine = select(col(Identity.digest)).where(col(Identity.member_id) == member.id)
+    await session.execute(delete(Otp).where(col(Otp.digest).in_(mine)))
+    await session.execute(delete(SandboxSms).where(col(SandboxSms.digest).in_(mine)))
+    for table, owner in (
+        (Identity, Identity.member_id),
+        (CheckIn, CheckIn.member_id),
+        (PointEntry, PointEntry.member_id),
+    ):
+        await session.execute(delete(table).where(col(owner) == member.id))
+    member.nickname = ERASED_NAME
+    member.avatar_url = member.city = member.bio = None
+    member.roles, member.labels, member.note, member.evidence = [], [], "", {}
+    member.erased_at = clock.now()
+    member.version += 1
+    await end_sessions(session, member.id)
+    await emit(session, changed(member), MemberErased(member_id=member.id))

@@ -1,0 +1,59 @@
+"""Devices: where the caller is logged in, and ending one of those sessions."""
+
+from uuid import UUID
+
+from fastapi import Response
+from sqlalchemy import select
+from sqlmodel import col
+
+from kit import clock
+from kit.app import router
+from kit.auth import MemberDep
+from kit.db import SessionDep
+from kit.errors import NotFound, problems
+from kit.page import Page, PageDep, keyset
+from kit.shapes import Instant, Out
+from services.members.models import LoginSession
+from services.members.tokens import end_sessions
+
+api = router(prefix="/v1/me/sessions", tags=["sign-in"])
+
+
+class SessionNotFound(NotFound):
+    """You have no such session; it may have ended already."""
+
+    zh = "没有这个会话，它可能已经结束了。"
+
+
+class SessionOut(Out):
+    """A device the caller is logged in on."""
+
+    id: UUID
+    device: str
+    created_at: Instant
+    last_seen_at: Instant
+    current: bool
+
+
+@api.get("")
+async def read_sessions(caller: MemberDep, session: SessionDep, page: PageDep) -> Page[SessionOut]:
+    """The caller's live sessions, newest first."""
+    statement = select(LoginSession).where(
+        col(LoginSession.subject_id) == caller.id,
+        col(LoginSession.revoked_at).is_(None),
+        col(LoginSession.expires_at) > clock.now(),
+    )
+    order = (col(LoginSession.created_at).desc(), col(LoginSession.id).desc())
+    logins, next_cursor = await keyset(session, statement, page, order)
+    items = [
+        SessionOut.model_validate(login.model_dump() | {"current": login.id == caller.session_id}) for login in logins
+    ]
+    return Page(items=items, next_cursor=next_cursor)
+
+
+@api.delete("/{session_id}", status_code=204, responses=problems(SessionNotFound))
+async def end_session(session_id: UUID, caller: MemberDep, session: SessionDep) -> Response:
+    """End a session; its tokens stop working everywhere within seconds."""
+    if not await end_sessions(session, caller.id, only=session_id):
+        raise SessionNotFound
+    return Response(status_code=204)

@@ -1,0 +1,43 @@
+"""Settings of the members service."""
+
+from typing import Annotated, cast
+
+from fastapi import Depends, Request
+
+from kit.settings import ServiceSettings, from_env
+
+SANDBOX_KEY = "heika-sandbox-members-key"
+
+
+class Settings(ServiceSettings):
+    """What the members service reads beside the common settings."""
+
+    database_url: str = from_env("MEMBERS_DATABASE_URL", "PostgreSQL of members, postgresql+asyncpg://…", "")
+    members_key: str = from_env(
+        "MEMBERS_KEY",
+        "secret that hashes and seals phones and seals signing keys, 32 characters or more; never change it",
+        "",
+    )
+    admin_email: str = from_env("HEIKA_ADMIN_EMAIL", "the first admin's email", "")
+    admin_password: str = from_env(
+        "HEIKA_ADMIN_PASSWORD", "the first admin's password; a changed one is taken over", ""
+    )
+    sms_url: str = from_env("MEMBERS_SMS_URL", "SMS gateway that takes POST {phone, code}; unset in the sandbox", "")
+    sms_token: str = from_env("MEMBERS_SMS_TOKEN", "bearer token for the SMS gateway", "")
+
+    @property
+    def key(self) -> str:
+        """The members key; the sandbox has one of its own, production must bring one (ValueError)."""
+        if self.members_key:
+            return self.members_key
+        if self.sandbox:
+            return SANDBOX_KEY
+        raise ValueError("MEMBERS_KEY is required in production")
+
+
+async def settings_of(request: Request) -> Settings:
+    """This process' settings."""
+    return cast("Settings", request.app.state.runtime.settings)
+
+
+SettingsDep = Annotated[Settings, Depends(settings_of)]

@@ -1,0 +1,130 @@
+"""Signing keys: Ed25519 pairs, made at the first start, published as a JWK Set, private halves sealed at rest."""
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Annotated, Any, cast
+from uuid import UUID
+
+import orjson
+from fastapi import Depends, Response
+from joserfc import jwt
+from joserfc.jwk import OKPKey
+from sqlalchemy import select, text
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import col
+
+from kit import auth, clock
+from kit.app import Runtime, RuntimeDep, router
+from kit.db import SessionDep
+from kit.http import json_response
+from kit.ids import new_id
+from kit.shapes import Out
+from services.members.models import SigningKey
+from services.members.vault import Vault, open_vault
+
+api = router(prefix="/.well-known", tags=["sign-in"])
+
+RETIRED_FOR = timedelta(seconds=auth.TOKEN_SECONDS) + timedelta(minutes=10)
+"""How long a retired key stays published: past the last token it signed, and the caches of those who verify."""
+_LOCK = text("SELECT pg_advisory_xact_lock(hashtextextended('members signing key', 0))")
+
+
+class JwksOut(Out):
+    """A JWK Set (RFC 7517) of the keys that verify access tokens."""
+
+    keys: list[dict[str, Any]]
+
+
+@dataclass
+class Signer:
+    """The key this process signs with."""
+
+    key: OKPKey
+
+    def access_token(self, subject: UUID, role: str, scope: str, session_id: UUID) -> str:
+        """A signed access token (RFC 7519) with the claims every process reads."""
+        issued_at = int(clock.now().timestamp())
+        claims = {
+            "iss": auth.ISSUER,
+            "aud": auth.AUDIENCE,
+            "sub": str(subject),
+            "role": role,
+            "scope": scope,
+            "sid": str(session_id),
+            "iat": issued_at,
+            "exp": issued_at + auth.TOKEN_SECONDS,
+            "jti": str(new_id()),
+        }
+        return jwt.encode({"alg": auth.ALGORITHM, "kid": self.key.kid}, claims, self.key, algorithms=[auth.ALGORITHM])
+
+
+async def ensure_key(session: AsyncSession, vault: Vault) -> Signer:
+    """The signer with the newest live key; makes the first one, once among processes that start together."""
+    await session.execute(_LOCK)
+    held = await _newest(session)
+    if held is None:
+        held = await _make(session, vault)
+    return Signer(OKPKey.import_key(orjson.loads(vault.unseal(held.sealed))))
+
+
+async def rotate_key(session: AsyncSession, vault: Vault) -> None:
+    """Make a new key and retire the others; they stay published until the tokens they signed are over."""
+    await session.execute(_LOCK)
+    now = clock.now()
+    for key in (await session.execute(select(SigningKey).where(col(SigningKey.retired_at).is_(None)))).scalars():
+        key.retired_at = now
+    await _make(session, vault)
+
+
+async def _newest(session: AsyncSession) -> SigningKey | None:
+    statement = select(SigningKey).where(col(SigningKey.retired_at).is_(None))
+    newest = statement.order_by(col(SigningKey.created_at).desc(), col(SigningKey.kid)).limit(1)
+    return (await session.execute(newest)).scalar_one_or_none()
+
+
+async def _make(session: AsyncSession, vault: Vault) -> SigningKey:
+    pair = OKPKey.generate_key("Ed25519", {"use": "sig", "alg": auth.ALGORITHM}, auto_kid=True)
+    key = SigningKey(
+        kid=str(pair.kid),
+        public=cast("dict[str, Any]", pair.as_dict(private=False)),
+        sealed=vault.seal(orjson.dumps(pair.as_dict(private=True)).decode()),
+        created_at=clock.now(),
+    )
+    session.add(key)
+    await session.flush()
+    return key
+
+
+async def published_keys(session: AsyncSession) -> dict[str, Any]:
+    """The JWK Set in force."""
+    retired_at = col(SigningKey.retired_at)
+    statement = (
+        select(col(SigningKey.public))
+        .where(retired_at.is_(None) | (retired_at > clock.now() - RETIRED_FOR))
+        .order_by(col(SigningKey.created_at), col(SigningKey.kid))
+    )
+    return {"keys": list((await session.execute(statement)).scalars())}
+
+
+async def refresh_keys(rt: Runtime) -> int:
+    """Take up in this process what the key table says now; counts as nothing done."""
+    async with rt.db.session() as session, session.begin():
+        rt.state["signer"] = await ensure_key(session, open_vault(rt.settings.key))
+        jwks = await published_keys(session)
+    if jwks != rt.state.get("jwks"):
+        rt.state["jwks"] = jwks
+        auth.keys.publish(jwks)
+    return 0
+
+
+async def _signer(rt: RuntimeDep) -> Signer:
+    return cast("Signer", rt.state["signer"])
+
+
+SignerDep = Annotated[Signer, Depends(_signer)]
+
+
+@api.get("/jwks.json", response_model=JwksOut)
+async def read_jwks(session: SessionDep) -> Response:
+    """The public keys that verify access tokens."""
+    return json_response(await published_keys(session), headers={"Cache-Control": "public, max-age=300"})

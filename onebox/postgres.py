@@ -77,6 +77,18 @@ class Postgres:
             self._child = None
         self._lock.release()
 
+    def erase(self) -> None:
+        """Delete the cluster, stopping whatever still works in it."""
+        self._lock.take()
+        try:
+            cluster = self._cluster.resolve()
+            if cluster.exists():
+                end_leftovers("postgres", cluster, first_number(cluster / "postmaster.pid"), signal.SIGQUIT)
+                # Outside our folder its parent was made for it alone.
+                shutil.rmtree(cluster.parent if self._cluster.is_symlink() else cluster)
+        finally:
+            self._lock.release()
+
     def ensure_database(self, *names: str) -> None:
         """Create the databases that do not exist yet."""
         have = set(self.query("SELECT datname FROM pg_database").split())

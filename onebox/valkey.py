@@ -1,5 +1,6 @@
 """Embedded Valkey: the wheel's server, run as our own child process."""
 
+import shutil
 import signal
 import socket
 import time
@@ -59,6 +60,15 @@ class Valkey:
             self._child.stop()
             self._child = None
         self._lock.release()
+
+    def erase(self) -> None:
+        """Delete what it keeps, stopping whatever still works in it."""
+        self._lock.take()
+        try:
+            end_leftovers("valkey-server", self.folder.resolve(), None, signal.SIGTERM)
+            shutil.rmtree(self.folder)
+        finally:
+            self._lock.release()
 
     def _begin(self) -> bool:
         if self._child is not None:

@@ -1,0 +1,54 @@
+"""The showcase service's table of contents."""
+
+from fastapi import FastAPI
+
+from contracts.members import MemberChanged, MemberErased, MemberRegistered
+from kit.app import Service, create_app
+from services.showcase import (
+    admin_contests,
+    cards,
+    comments,
+    contests,
+    entries,
+    gallery,
+    leaderboard,
+    moderation,
+    settlement,
+    uploads,
+    votes,
+)
+from services.showcase.models import Model
+from services.showcase.seed import seed
+from services.showcase.settings import Settings
+
+service = Service(
+    name="showcase",
+    title="Showcase",
+    settings=Settings,
+    metadata=Model.metadata,
+    routers=[
+        contests.api,
+        gallery.api,
+        entries.api,
+        votes.api,
+        comments.api,
+        leaderboard.api,
+        settlement.api,
+        uploads.api,
+        admin_contests.api,
+        moderation.api,
+    ],
+    handlers={
+        MemberRegistered: [cards.on_member_registered],
+        MemberChanged: [cards.on_member_changed],
+        MemberErased: [cards.on_member_erased],
+    },
+    start=[uploads.darkroom],
+    seed=seed,
+    listeners=frozenset({"members"}),
+)
+
+
+def app() -> FastAPI:
+    """The service as an ASGI app, for `uvicorn --factory`."""
+    return create_app(service)

@@ -1,0 +1,160 @@
+"""Casting votes: one statement judges, places and counts a batch, exactly, however many processes write."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+from uuid import UUID
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from kit import clock
+from kit.errors import Conflict, Forbidden, NotFound, Problem
+from services.showcase.cards import born_at
+from services.showcase.contests import ContestClosed
+from services.showcase.entries import EntryNotFound
+
+
+class AlreadyVoted(Conflict):
+    """You have voted for this work today; a new day brings new votes."""
+
+    zh = "今天已经给这件作品投过票了，明天可以再投。"
+
+
+class VoteLimitReached(Conflict):
+    """You have used all your votes in this contest for today; a new day brings new ones."""
+
+    zh = "今天在这个比赛里的票数已经用完，明天可以再投。"
+
+
+class OwnEntry(Forbidden):
+    """You cannot vote for your own work."""
+
+    zh = "不能给自己的作品投票。"
+
+
+class AccountTooNew(Forbidden):
+    """Your account is too new to vote in this contest: it counts accounts made before a set moment."""
+
+    zh = "账号注册得太晚，不能在这个比赛里投票：只有在指定时间之前注册的账号可以投。"
+
+
+class VoteNotFound(NotFound):
+    """You have no vote for this work that could be taken back."""
+
+    zh = "你没有给这件作品投过票，没有可以收回的票。"
+
+
+REFUSALS: Final[dict[str, type[Problem]]] = {
+    cls.code: cls for cls in (EntryNotFound, ContestClosed, OwnEntry, AccountTooNew, AlreadyVoted, VoteLimitReached)
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Ballot:
+    """A member votes for an entry."""
+
+    entry_id: UUID
+    member_id: UUID
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Where an entry, and the votes of a member, are after a vote; `entry_votes` is None while totals are hidden."""
+
+    entry_votes: int | None
+    votes_left_today: int
+
+
+# `held` waits for whoever is settling or moving the end of these contests, and then sees what they wrote. The rest of
+# the statement sees the moment before that wait; a vote another process has written since then collides on a unique
+# key, gets neither a row nor a refusal, and is asked for again by a statement that sees it.
+# Rows are written in the order of members and then tallies in that of entries, so that processes never wait in a ring.
+_CAST = text("""
+WITH asked AS MATERIALIZED (
+    SELECT * FROM unnest(CAST(:entries AS uuid[]), CAST(:members AS uuid[]), CAST(:born AS timestamptz[]))
+        WITH ORDINALITY AS a(entry_id, member_id, born_at, turn)
+), held AS MATERIALIZED (
+    SELECT * FROM contest
+    WHERE id IN (SELECT contest_id FROM entry WHERE id = ANY(CAST(:entries AS uuid[]))) ORDER BY id FOR SHARE
+), judged AS MATERIALIZED (
+    SELECT a.*, c.id AS contest_id, c.votes_per_day, c.hide_totals, CASE
+        WHEN e.status IS DISTINCT FROM 'approved' THEN 'entry_not_found'
+        WHEN c.settled_at IS NOT NULL OR c.starts_at > :now OR c.ends_at <= :now THEN 'contest_closed'
+        WHEN e.member_id = a.member_id THEN 'own_entry'
+        WHEN coalesce(m.registered_at, a.born_at) >= c.accounts_before THEN 'account_too_new'
+        WHEN EXISTS (
+            SELECT FROM vote v WHERE v.entry_id = a.entry_id AND v.member_id = a.member_id AND v.day = :day
+        ) OR row_number() OVER (PARTITION BY a.entry_id, a.member_id ORDER BY a.turn) > 1 THEN 'already_voted'
+        END AS refusal
+    FROM asked a
+    LEFT JOIN entry e ON e.id = a.entry_id
+    LEFT JOIN held c ON c.id = e.contest_id
+    LEFT JOIN member_card m ON m.member_id = a.member_id
+), placed AS MATERIALIZED (
+    SELECT j.*, free.slot
+    FROM (
+        SELECT *, row_number() OVER (PARTITION BY contest_id, member_id ORDER BY entry_id) AS place
+        FROM judged WHERE refusal IS NULL
+    ) j
+    LEFT JOIN LATERAL (
+        SELECT s.slot FROM generate_series(1, j.votes_per_day) s(slot)
+        WHERE NOT EXISTS (
+            SELECT FROM vote v
+            WHERE v.contest_id = j.contest_id AND v.member_id = j.member_id AND v.day = :day AND v.slot = s.slot
+        )
+        ORDER BY s.slot OFFSET j.place - 1 LIMIT 1
+    ) free ON true
+), written AS (
+    INSERT INTO vote (entry_id, member_id, day, contest_id, slot, cast_at)
+    SELECT entry_id, member_id, :day, contest_id, slot, :now FROM placed WHERE slot IS NOT NULL
+    ORDER BY member_id, entry_id
+    ON CONFLICT DO NOTHING
+    RETURNING entry_id, member_id, contest_id
+), counted AS (
+    INSERT INTO tally (entry_id, votes) SELECT entry_id, count(*) FROM written GROUP BY entry_id ORDER BY entry_id
+    ON CONFLICT (entry_id) DO UPDATE SET votes = tally.votes + excluded.votes
+    RETURNING entry_id, votes
+)
+SELECT
+    coalesce(j.refusal, CASE WHEN p.slot IS NULL THEN 'vote_limit_reached' END) AS refusal,
+    w.entry_id IS NOT NULL AS is_written,
+    CASE WHEN NOT j.hide_totals THEN c.votes END AS entry_votes,
+    j.votes_per_day - (
+        SELECT count(*) FROM vote v
+        WHERE v.contest_id = j.contest_id AND v.member_id = j.member_id AND v.day = :day
+    ) - (
+        SELECT count(*) FROM written o WHERE o.contest_id = j.contest_id AND o.member_id = j.member_id
+    ) AS votes_left
+FROM judged j
+LEFT JOIN placed p ON p.turn = j.turn
+LEFT JOIN written w ON j.refusal IS NULL AND w.entry_id = j.entry_id AND w.member_id = j.member_id
+LEFT JOIN counted c ON c.entry_id = j.entry_id
+ORDER BY j.turn
+""")
+
+
+async def cast(connection: AsyncConnection, ballots: Sequence[Ballot]) -> list[Standing | Problem]:
+    """Write the votes that are allowed now, and answer every ballot in its place; the caller commits."""
+    answers: list[Standing | Problem | None] = [None] * len(ballots)
+    while waiting := [place for place, answer in enumerate(answers) if answer is None]:
+        now = clock.now()
+        found = await connection.execute(
+            _CAST,
+            {
+                "entries": [ballots[place].entry_id for place in waiting],
+                "members": [ballots[place].member_id for place in waiting],
+                "born": [born_at(ballots[place].member_id) for place in waiting],
+                "now": now,
+                "day": now.astimezone(clock.ZONE).date(),
+            },
+        )
+        for place, row in zip(waiting, found.all(), strict=True):
+            answers[place] = _answer(row)
+    return [answer for answer in answers if answer is not None]
+
+
+def _answer(row: Any) -> Standing | Problem | None:
+    if row.refusal is not None:
+        return REFUSALS[row.refusal]()
+    return Standing(row.entry_votes, max(0, row.votes_left)) if row.is_written else None

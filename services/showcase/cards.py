@@ -1,0 +1,68 @@
+"""Member cards: what showcase keeps of members, from events that may come late or in another order."""
+
+from datetime import UTC, datetime
+from typing import Any, Final
+from uuid import UUID
+
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import col
+
+from contracts.members import MemberChanged, MemberErased, MemberRegistered
+from kit import clock
+from kit.shapes import Out
+from services.showcase.models import MemberCard
+
+UUID_VERSION_WITH_TIME: Final = 7
+
+
+class MemberOut(Out):
+    """A member as others see them; the nickname is empty until their registration has been heard of."""
+
+    id: UUID
+    nickname: str
+
+
+def born_at(member_id: UUID) -> datetime:
+    """When a member whose registration has not been heard of yet must have registered: as their id was made.
+
+    The millisecond count of a UUIDv7 (RFC 9562 5.7) is real time, so the sandbox's offset is added. Any other id tells
+    nothing and counts as made now.
+    """
+    if member_id.version != UUID_VERSION_WITH_TIME:
+        return clock.now()
+    return datetime.fromtimestamp((member_id.int >> 80) / 1000, UTC) + clock.offset()
+
+
+async def on_member_registered(session: AsyncSession, event: MemberRegistered) -> None:
+    """Keep when, and by whose invitation; a nickname changed since then stays."""
+    row = insert(MemberCard).values(
+        member_id=event.member_id,
+        nickname=event.nickname,
+        registered_at=event.registered_at,
+        invite_code=event.invite_code,
+    )
+    facts = {"registered_at": row.excluded.registered_at, "invite_code": row.excluded.invite_code}
+    await session.execute(row.on_conflict_do_update(index_elements=["member_id"], set_=facts))
+
+
+async def on_member_changed(session: AsyncSession, event: MemberChanged) -> None:
+    """Keep the nickname, unless a later change was heard of first."""
+    await _name(session, event.member_id, event.nickname, event.at)
+
+
+async def on_member_erased(session: AsyncSession, event: MemberErased) -> None:
+    """Forget the nickname for good; works and votes stand without a name."""
+    await _name(session, event.member_id, "", datetime.max.replace(tzinfo=UTC))
+
+
+async def _name(session: AsyncSession, member_id: UUID, nickname: str, at: datetime) -> None:
+    row = insert(MemberCard).values(member_id=member_id, nickname=nickname, changed_at=at)
+    held: Any = col(MemberCard.changed_at)
+    await session.execute(
+        row.on_conflict_do_update(
+            index_elements=["member_id"],
+            set_={"nickname": row.excluded.nickname, "changed_at": row.excluded.changed_at},
+            where=held.is_(None) | (held < row.excluded.changed_at),
+        )
+    )

@@ -1,0 +1,86 @@
+"""Moderation: admins approve works and reject them, with a reason their author sees."""
+
+from typing import Annotated, Literal, Self
+from uuid import UUID
+
+from fastapi import Response
+from pydantic import model_validator
+from sqlmodel import col
+
+from kit import clock
+from kit.app import router
+from kit.auth import admin_with
+from kit.db import SessionDep
+from kit.errors import Conflict, problems
+from kit.http import json_response
+from kit.page import Page, PageDep, keyset
+from kit.shapes import StrictIn, Text
+from services.showcase.entries import EntryNotFound, EntryOut, Status, approve, show_one, shown, with_votes
+from services.showcase.models import Contest, Entry
+
+api = router(prefix="/v1/admin/entries", tags=["admin: contests"])
+
+READER = [admin_with("contests:read")]
+MODERATOR = [admin_with("contests:write")]
+
+
+class EntryWithdrawn(Conflict):
+    """Its author has withdrawn this work; there is nothing left to decide."""
+
+    zh = "作者已经撤回了这件作品，无需再审核。"
+
+
+class ContestSettled(Conflict):
+    """This contest is settled; its results stand."""
+
+    zh = "比赛已经结算，结果不再改变。"
+
+
+class DecisionIn(StrictIn):
+    """A decision; a rejection names its reason."""
+
+    decision: Literal["approve", "reject"]
+    reason: Annotated[str, Text(0, 500)] = ""
+
+    @model_validator(mode="after")
+    def _is_explained(self) -> Self:
+        if self.decision == "reject" and not self.reason:
+            raise ValueError("a rejection needs a reason")
+        return self
+
+
+@api.get("", dependencies=READER, response_model=Page[EntryOut])
+async def list_entries_to_moderate(
+    session: SessionDep, page: PageDep, contest_id: UUID | None = None, status: Status = "pending"
+) -> Response:
+    """Works by status, the one that has waited longest first."""
+    found = with_votes().where(col(Entry.status) == status)
+    if contest_id is not None:
+        found = found.where(col(Entry.contest_id) == contest_id)
+    rows, next_cursor = await keyset(session, found, page, (col(Entry.id).asc(),))
+    return json_response({"items": await shown(session, rows), "next_cursor": next_cursor})
+
+
+@api.post(
+    "/{entry_id}/moderation",
+    dependencies=MODERATOR,
+    response_model=EntryOut,
+    responses=problems(EntryNotFound, EntryWithdrawn, ContestSettled),
+)
+async def moderate_entry(entry_id: UUID, body: DecisionIn, session: SessionDep) -> Response:
+    """Approve or reject a work; deciding the same again changes nothing."""
+    entry = await session.get(Entry, entry_id)
+    if entry is None:
+        raise EntryNotFound
+    contest = await session.get(Contest, entry.contest_id, with_for_update={"read": True})
+    await session.refresh(entry, with_for_update=True)
+    if entry.status == "withdrawn":
+        raise EntryWithdrawn
+    if contest is None or contest.settled_at is not None:
+        raise ContestSettled
+    if body.decision == "approve":
+        await approve(session, entry, clock.now())
+    else:
+        entry.status, entry.reason = "rejected", body.reason
+    await session.flush()
+    return json_response(await show_one(session, entry_id))

@@ -1,0 +1,50 @@
+"""Prizes: which final ranks of a contest win what."""
+
+from itertools import pairwise
+from typing import Annotated, Literal, Self
+
+from pydantic import AfterValidator, Field, model_validator
+
+from kit.shapes import Count, StrictIn, Text
+
+MAX_PRIZES = 50
+Rank = Annotated[int, Field(strict=True, ge=1, le=1_000_000)]
+
+
+class Reward(StrictIn):
+    """What is won: days of membership, points, or a coupon of so many fen (or of the campaign named)."""
+
+    kind: Literal["membership_days", "points", "coupon"]
+    value: Count | Text(1, 64)  # type: ignore[valid-type]  # Text() makes a type
+
+    @model_validator(mode="after")
+    def _is_countable(self) -> Self:
+        if self.kind != "coupon" and not isinstance(self.value, int):
+            raise ValueError(f"{self.kind} is a number")
+        return self
+
+
+class Prize(StrictIn):
+    """A prize for the final ranks from `from` to `to`."""
+
+    first: Rank = Field(alias="from")
+    last: Rank = Field(alias="to")
+    title: Text(1, 120)  # type: ignore[valid-type]  # Text() makes a type
+    reward: Reward
+
+    @model_validator(mode="after")
+    def _is_a_span(self) -> Self:
+        if self.last < self.first:
+            raise ValueError("to must not be below from")
+        return self
+
+
+def _apart(prizes: list[Prize]) -> list[Prize]:
+    ordered = sorted(prizes, key=lambda prize: prize.first)
+    if any(later.first <= earlier.last for earlier, later in pairwise(ordered)):
+        raise ValueError("a rank wins one prize: spans must not overlap")
+    return prizes
+
+
+Prizes = Annotated[list[Prize], Field(max_length=MAX_PRIZES), AfterValidator(_apart)]
+"""The prizes of a contest, no rank in two of them."""

@@ -1,0 +1,173 @@
+"""Settlement: once a contest is over its final ranks are counted from the vote rows, once, and published."""
+
+from itertools import pairwise
+from typing import Any, Final
+from uuid import UUID
+
+from fastapi import Request, Response
+from sqlalchemy import func, insert, select, text
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import col
+
+from kit import clock
+from kit.app import router
+from kit.auth import admin_with
+from kit.db import SessionDep
+from kit.errors import Conflict, NotFound, problems
+from kit.http import cacheable, json_response
+from kit.shapes import Instant, Out
+from services.showcase.cards import MemberOut
+from services.showcase.contests import ContestNotFound
+from services.showcase.models import Contest, Entry, MemberCard, Result
+from services.showcase.prizes import Prize
+
+api = router(prefix="/v1", tags=["contests"])
+
+TIE_CHAIN: Final = ("votes", "trees", "reached_at", "submitted_at", "entry_id")
+"""What decides a rank, key by key: votes, voters from distinct invite trees, when the last vote came, when the work did."""
+
+
+class ContestOpen(Conflict):
+    """This contest is not over yet; settle it after its end."""
+
+    zh = "比赛还没有结束，请在结束之后再结算。"
+
+
+class ResultsNotReady(NotFound):
+    """The results of this contest are not out yet; come back after it is settled."""
+
+    zh = "比赛结果还没有公布，请在结算之后再来查看。"
+
+
+class PlaceOut(Out):
+    """A final rank; `tie_break` is the key that set it apart from a neighbour with as many votes."""
+
+    rank: int
+    entry_id: UUID
+    title: str
+    member: MemberOut
+    votes: int
+    tie_break: str | None
+    prize: Prize | None
+
+
+class RemovedOut(Out):
+    """Votes that a rule took out."""
+
+    rule: str
+    votes: int
+
+
+class ResultsOut(Out):
+    """What came out of a contest."""
+
+    settled_at: Instant
+    items: list[PlaceOut]
+    removed: list[RemovedOut]
+
+
+# An invite tree is everybody who came by the same code; whoever came without one is a tree of their own.
+_COUNT = text("""
+SELECT e.id AS entry_id, e.submitted_at, count(v.member_id) AS votes, max(v.cast_at) AS reached_at,
+    count(DISTINCT coalesce(m.invite_code, CAST(v.member_id AS text))) AS trees
+FROM entry e
+LEFT JOIN vote v ON v.entry_id = e.id
+LEFT JOIN member_card m ON m.member_id = v.member_id
+WHERE e.contest_id = :contest AND e.status = 'approved'
+GROUP BY e.id
+ORDER BY votes DESC, trees DESC, reached_at, e.submitted_at, e.id
+""")
+
+
+@api.post(
+    "/admin/contests/{contest_id}/settle",
+    dependencies=[admin_with("contests:write")],
+    response_model=ResultsOut,
+    responses=problems(ContestNotFound, ContestOpen),
+)
+async def settle_contest(contest_id: UUID, session: SessionDep) -> Response:
+    """Count the votes and publish the results; a second call answers the first ones."""
+    # Waits for the votes and works being written, and holds up those that come after.
+    contest = await session.get(Contest, contest_id, with_for_update=True)
+    if contest is None:
+        raise ContestNotFound
+    now = clock.now()
+    if now < contest.ends_at:
+        raise ContestOpen
+    if contest.settled_at is None:
+        rows = (await session.execute(_COUNT, {"contest": contest_id})).all()
+        places = _places(contest, rows)
+        if places:
+            await session.execute(insert(Result), places)
+        contest.settled_at = now
+        contest.version += 1
+        await session.flush()
+    return json_response(await _results(session, contest))
+
+
+def _places(contest: Contest, rows: Any) -> list[dict[str, Any]]:
+    """The result rows of counted entries, best first."""
+    apart = [_first_difference(better, worse) for better, worse in pairwise(rows)]
+    places = []
+    for index, row in enumerate(rows):
+        rank = index + 1
+        neighbours = [key for key in (*apart[max(0, index - 1) : index], *apart[index : index + 1]) if key != "votes"]
+        places.append(
+            {
+                "entry_id": row.entry_id,
+                "contest_id": contest.id,
+                "rank": rank,
+                "votes": row.votes,
+                "trees": row.trees,
+                "reached_at": row.reached_at,
+                "submitted_at": row.submitted_at,
+                "tie_break": neighbours[0] if neighbours else None,
+                "prize": next((prize for prize in contest.prizes if prize["from"] <= rank <= prize["to"]), None),
+            }
+        )
+    return places
+
+
+def _first_difference(better: Any, worse: Any) -> str:
+    return next(key for key in TIE_CHAIN if getattr(better, key) != getattr(worse, key))
+
+
+async def _results(session: AsyncSession, contest: Contest) -> dict[str, Any]:
+    found = await session.execute(
+        select(
+            *Result.__table__.c,  # type: ignore[attr-defined]  # SQLModel hides it
+            col(Entry.title),
+            col(Entry.member_id),
+            func.coalesce(col(MemberCard.nickname), "").label("nickname"),
+        )
+        .join(Entry, col(Entry.id) == col(Result.entry_id))
+        .outerjoin(MemberCard, col(MemberCard.member_id) == col(Entry.member_id))
+        .where(col(Result.contest_id) == contest.id)
+        .order_by(col(Result.rank))
+    )
+    items = [
+        {
+            "rank": row.rank,
+            "entry_id": row.entry_id,
+            "title": row.title,
+            "member": {"id": row.member_id, "nickname": row.nickname},
+            "votes": row.votes,
+            "tie_break": row.tie_break,
+            "prize": row.prize,
+        }
+        for row in found
+    ]
+    return {"settled_at": contest.settled_at, "items": items, "removed": []}
+
+
+@api.get(
+    "/contests/{contest_id}/results", response_model=ResultsOut, responses=problems(ContestNotFound, ResultsNotReady)
+)
+async def read_results(contest_id: UUID, request: Request, session: SessionDep) -> Response:
+    """The final ranks, with the prizes, and with what decided between equal votes."""
+    contest = await session.get(Contest, contest_id)
+    if contest is None:
+        raise ContestNotFound
+    if contest.settled_at is None:
+        raise ResultsNotReady
+    return cacheable(request, await _results(session, contest))

@@ -1,0 +1,206 @@
+"""Uploads: members bring pictures, which are stored as new files and served for good."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from typing import Any, Final
+from uuid import UUID
+
+from fastapi import Request, Response
+from sqlalchemy import insert
+from sqlalchemy.ext.asyncio import AsyncSession
+from starlette.datastructures import UploadFile
+from starlette.exceptions import HTTPException
+from starlette.responses import FileResponse
+
+from kit import clock
+from kit.app import Runtime, RuntimeDep, router
+from kit.auth import MemberDep
+from kit.errors import NotFound, PayloadTooLarge, Unavailable, Unprocessable, problems
+from kit.http import json_response
+from kit.ids import new_id
+from kit.limits import limit
+from kit.shapes import Out
+from services.showcase.images import BrokenImage, ImageTooLarge, Picture, UnsupportedImage, render
+from services.showcase.models import Upload
+from services.showcase.storage import MEDIA_TYPES, Folder, content_name, file_name
+
+api = router(prefix="/v1/uploads", tags=["uploads"])
+
+MAX_BYTES: Final = 20 << 20
+FORM_ALLOWANCE: Final = 64 << 10
+UPLOADS_AN_HOUR: Final = 300
+FORM: Final = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": ["file"],
+                    "properties": {"file": {"type": "string", "contentMediaType": "application/octet-stream"}},
+                }
+            }
+        },
+    }
+}
+FOREVER: Final = {
+    "Cache-Control": "public, max-age=31536000, immutable",
+    "X-Content-Type-Options": "nosniff",
+    "Content-Security-Policy": "default-src 'none'; sandbox",
+}
+
+
+class FileTooLarge(PayloadTooLarge):
+    """A picture may have 20 MiB at most; make it smaller and upload it again."""
+
+    zh = "图片不能超过 20 MiB，请压缩后再上传。"
+
+
+class FileMissing(Unprocessable):
+    """Send the picture as multipart/form-data, in one field named `file`."""
+
+    zh = "请用 multipart/form-data 上传图片，字段名为 file。"
+
+
+class ImagesBusy(Unavailable):
+    """Many pictures are being uploaded right now; nothing was stored. Try again in a moment."""
+
+    zh = "正在上传图片的人太多，没有保存任何内容，请稍后再试。"
+
+
+class FileNotFound(NotFound):
+    """There is no such picture."""
+
+    zh = "没有这张图片。"
+
+
+class ImageOut(Out):
+    """A stored picture, with smaller ones by name: `large`, `medium`, `small`."""
+
+    url: str
+    width: int
+    height: int
+    thumbnails: dict[str, str]
+
+
+class UploadOut(ImageOut):
+    """A picture that can be entered in a contest."""
+
+    id: UUID
+
+
+class Darkroom:
+    """The threads that render and store pictures: few, because each may hold hundreds of megabytes."""
+
+    def __init__(self, folder: Folder, workers: int, waiting: int) -> None:
+        self.folder = folder
+        self.limit = workers + waiting
+        self.inside = 0
+        self.threads = ThreadPoolExecutor(workers, thread_name_prefix="darkroom")
+
+    async def develop(self, file: UploadFile) -> tuple[str, Picture]:
+        """Render and store one file; its content name and the picture. Raises ImagesBusy and the refusals of `render`."""
+        if self.inside >= self.limit:
+            raise ImagesBusy(retry_after=5)
+        self.inside += 1
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self.threads, self._develop, file)
+        finally:
+            self.inside -= 1
+
+    def _develop(self, file: UploadFile) -> tuple[str, Picture]:
+        # Read here, so that those who wait do so on disk and not in memory.
+        file.file.seek(0)
+        picture = render(file.file.read())
+        content = content_name(picture.sizes["original"])
+        for size, encoded in picture.sizes.items():
+            self.folder.save(file_name(content, size, picture.suffix), encoded)
+        return content, picture
+
+
+@asynccontextmanager
+async def darkroom(rt: Runtime) -> AsyncIterator[None]:
+    """Open the darkroom of a process and close it after its last picture."""
+    settings = rt.settings
+    room = rt.state["darkroom"] = Darkroom(Folder(settings.uploads), settings.image_workers, settings.images_waiting)
+    try:
+        yield
+    finally:
+        await asyncio.to_thread(room.threads.shutdown, cancel_futures=True)
+
+
+def image_out(row: Any) -> dict[str, Any]:
+    """ImageOut's fields, of an Upload or a row with its columns."""
+    urls = {
+        size: f"/v1/uploads/files/{file_name(row.content, size, row.suffix)}"
+        for size in ("original", "large", "medium", "small")
+    }
+    return {"url": urls.pop("original"), "width": row.width, "height": row.height, "thumbnails": urls}
+
+
+@api.post(
+    "",
+    status_code=201,
+    response_model=UploadOut,
+    max_body_size=MAX_BYTES + FORM_ALLOWANCE,
+    openapi_extra=FORM,
+    responses=problems(UnsupportedImage, BrokenImage, ImageTooLarge, FileMissing, FileTooLarge, ImagesBusy),
+)
+async def upload(request: Request, caller: MemberDep, rt: RuntimeDep) -> Response:
+    """Bring a JPEG, PNG or WebP picture of up to 20 MiB and 50 megapixels.
+
+    It is decoded, turned upright and stored anew: without EXIF, place or anything else that was in the file.
+    """
+    await limit(request, "uploads", str(caller.id), times=UPLOADS_AN_HOUR, seconds=3600)
+    # Not a parameter: FastAPI would read the whole form before it asks who is calling.
+    try:
+        form = await request.form(max_files=1, max_fields=8)
+    except HTTPException as broken:
+        raise FileMissing from broken
+    try:
+        file = form.get("file")
+        if not isinstance(file, UploadFile):
+            raise FileMissing
+        if file.size is None or file.size > MAX_BYTES:
+            raise FileTooLarge
+        content, picture = await rt.state["darkroom"].develop(file)
+    finally:
+        await form.close()
+    row = {
+        "id": new_id(),
+        "member_id": caller.id,
+        "content": content,
+        "suffix": picture.suffix,
+        "width": picture.width,
+        "height": picture.height,
+        "created_at": clock.now(),
+    }
+    await _remember(request, rt, row)
+    return json_response({"id": row["id"]} | image_out(Upload(**row)), 201, {"Cache-Control": "private, no-store"})
+
+
+async def _remember(request: Request, rt: Runtime, row: dict[str, Any]) -> None:
+    # Not SessionDep: a slow upload would hold a connection to the database for as long as its bytes take.
+    own: AsyncSession | None = request.scope.get("heika.session")
+    if own is not None:
+        await own.execute(insert(Upload).values(row))
+        return
+    async with rt.db.session() as session:
+        await rt.db.connect(session)
+        await session.execute(insert(Upload).values(row))
+        await session.commit()
+
+
+@api.get(
+    "/files/{name}",
+    response_class=FileResponse,
+    responses=problems(FileNotFound) | {200: {"content": {kind: {} for kind in MEDIA_TYPES.values()}}},
+)
+async def read_picture(name: str, rt: RuntimeDep) -> Response:
+    """A stored picture or thumbnail; its address names its content, so it may be kept for good."""
+    path = await asyncio.to_thread(rt.state["darkroom"].folder.find, name)
+    if path is None:
+        raise FileNotFound
+    return FileResponse(path, media_type=MEDIA_TYPES[path.suffix], headers=FOREVER)

@@ -1,0 +1,95 @@
+"""Votes: members vote for works, a few a day, and may take a vote back while the contest is open."""
+
+from typing import Any
+from uuid import UUID
+from weakref import WeakKeyDictionary
+
+from fastapi import Request, Response
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from kit import clock
+from kit.app import RuntimeDep, router
+from kit.auth import MemberDep
+from kit.db import Database, SessionDep
+from kit.errors import Problem, problems
+from kit.group import GroupCommit
+from kit.http import json_response
+from kit.shapes import Out
+from services.showcase.ballots import REFUSALS, Ballot, Standing, VoteNotFound, cast
+from services.showcase.contests import ContestClosed
+from services.showcase.entries import PRIVATE, EntryNotFound
+
+api = router(prefix="/v1/entries/{entry_id}/votes", tags=["votes"])
+
+_groups: WeakKeyDictionary[Database, GroupCommit[Ballot, Standing]] = WeakKeyDictionary()
+
+
+class VoteOut(Out):
+    """The work's votes now, null while the contest hides them, and how many the caller has left today."""
+
+    entry_votes: int | None
+    votes_left_today: int
+
+
+@api.post("", status_code=201, response_model=VoteOut, responses=problems(*REFUSALS.values()))
+async def vote(entry_id: UUID, request: Request, caller: MemberDep, rt: RuntimeDep) -> Response:
+    """Vote for a work: once a day, never one's own, a few times a day in each contest."""
+    ballot = Ballot(entry_id, caller.id)
+    # An idempotent request has a transaction of its own, in which its answer is stored together with the vote.
+    own: AsyncSession | None = request.scope.get("heika.session")
+    if own is None:
+        standing = await _group_of(rt.db).submit(ballot)
+    else:
+        (answer,) = await cast(await own.connection(), [ballot])
+        if isinstance(answer, Problem):
+            raise answer
+        standing = answer
+    return _shown(standing.entry_votes, standing.votes_left_today, 201)
+
+
+_TAKE_BACK = text("""
+WITH held AS MATERIALIZED (
+    SELECT c.*, e.status FROM entry e JOIN contest c ON c.id = e.contest_id WHERE e.id = :entry FOR SHARE OF c
+), judged AS MATERIALIZED (
+    SELECT *, settled_at IS NULL AND starts_at <= :now AND ends_at > :now AS is_open FROM held
+), gone AS (
+    DELETE FROM vote WHERE entry_id = :entry AND member_id = :member AND (SELECT is_open FROM judged)
+        AND day = (SELECT max(day) FROM vote WHERE entry_id = :entry AND member_id = :member)
+    RETURNING day
+), counted AS (
+    UPDATE tally SET votes = votes - 1 WHERE entry_id = :entry AND EXISTS (SELECT FROM gone) RETURNING votes
+)
+SELECT j.is_open, j.status, CASE WHEN NOT j.hide_totals THEN counted.votes END AS entry_votes,
+    (SELECT day FROM gone) AS gone_day,
+    j.votes_per_day - (
+        SELECT count(*) FROM vote v WHERE v.contest_id = j.id AND v.member_id = :member AND v.day = :day
+    ) + (SELECT count(*) FROM gone WHERE gone.day = :day) AS votes_left
+FROM judged j LEFT JOIN counted ON true
+""")
+
+
+@api.delete("", response_model=VoteOut, responses=problems(EntryNotFound, VoteNotFound, ContestClosed))
+async def take_back_vote(entry_id: UUID, caller: MemberDep, session: SessionDep) -> Response:
+    """Take back the caller's latest vote for a work while its contest is open; it may be cast again the same day."""
+    now = clock.now()
+    values: dict[str, Any] = {"entry": entry_id, "member": caller.id, "now": now}
+    row = (await session.execute(_TAKE_BACK, values | {"day": now.astimezone(clock.ZONE).date()})).one_or_none()
+    if row is None:
+        raise EntryNotFound
+    if not row.is_open:
+        raise ContestClosed
+    if row.gone_day is None:
+        raise VoteNotFound if row.status == "approved" else EntryNotFound
+    return _shown(row.entry_votes, row.votes_left, 200)
+
+
+def _shown(entry_votes: int | None, left: int, status: int) -> Response:
+    return json_response({"entry_votes": entry_votes, "votes_left_today": left}, status, PRIVATE)
+
+
+def _group_of(db: Database) -> GroupCommit[Ballot, Standing]:
+    group = _groups.get(db)
+    if group is None:
+        group = _groups[db] = GroupCommit(db, cast, name="votes")
+    return group

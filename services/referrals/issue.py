@@ -117,7 +117,7 @@ def claims_of(coupon: Any) -> CouponClaims:
 # `held` waits for other writers of the same campaigns and then sees what they left; the rest of the statement still sees
 # the members' coupons as they were before the wait. A member counted too low there meets the unique key, gets no row
 # and no refusal, and is asked for again: by then the lock is ours and the next statement sees everything.
-_ISSUE = text(f"""
+_ISSUE = text("""
 WITH wanted AS (
     SELECT * FROM unnest(CAST(:ids AS uuid[]), CAST(:campaigns AS uuid[]), CAST(:members AS uuid[]),
         CAST(:instants AS timestamptz[]), CAST(:sources AS text[]))
@@ -134,7 +134,7 @@ WITH wanted AS (
             WHEN w.source = 'claim' AND NOT CASE split_part(c.audience, ':', 1)
                 WHEN 'everyone' THEN true
                 WHEN 'new_members' THEN card.paid_at IS NULL AND (
-                    card.registered_at IS NULL OR card.registered_at > w.at - interval '{NEWCOMER_DAYS} days')
+                    card.registered_at IS NULL OR card.registered_at > w.at - make_interval(days => :newcomer_days))
                 WHEN 'tier' THEN coalesce(card.tier, 'potential') = split_part(c.audience, ':', 2)
                 WHEN 'label' THEN coalesce(substr(c.audience, 7) = ANY(card.labels), false)
                 WHEN 'channel' THEN coalesce(origin.channel_code = split_part(c.audience, ':', 2), false)
@@ -189,6 +189,7 @@ async def issue(connection: AsyncConnection, wants: list[Want]) -> list[Issued |
                 "members": [want.member_id for want in open_wants],
                 "instants": [want.at for want in open_wants],
                 "sources": [want.source for want in open_wants],
+                "newcomer_days": NEWCOMER_DAYS,
             },
         )
         for want, row in zip(open_wants, found.all(), strict=True):

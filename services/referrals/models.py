@@ -67,13 +67,21 @@ class Device(Model, table=True):
     member_id: UUID = Field(primary_key=True, index=True)
 
 
-class PaymentTrace(Model, table=True):
-    """A payment instrument a member paid with, by the provider's fingerprint."""
+class Purchase(Model, table=True):
+    """An order a member paid money for, and what of it went back."""
 
-    __tablename__ = "payment_trace"
+    __tablename__ = "purchase"
+    __table_args__ = (
+        Index("purchase_member_id_idx", "member_id"),
+        Index("purchase_paid_at_idx", "paid_at"),
+        Index("purchase_fingerprint_idx", "fingerprint", postgresql_where=text("fingerprint IS NOT NULL")),
+    )
 
-    fingerprint: str = Field(primary_key=True)
-    member_id: UUID = Field(primary_key=True)
+    order_id: UUID = Field(primary_key=True)
+    member_id: UUID
+    total: int = Field(sa_column=_fen())
+    refunded: int = Field(sa_column=_fen())
+    fingerprint: str | None = None
     paid_at: datetime = Field(sa_column=instant())
 
 

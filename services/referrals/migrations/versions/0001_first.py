@@ -20,7 +20,7 @@ TABLES = (
     "coupon",
     "campaign",
     "invite_code",
-    "payment_trace",
+    "purchase",
     "device",
     "member_card",
     "channel",
@@ -104,11 +104,22 @@ def _people() -> None:
         "member_card_phone_hash_idx", "member_card", ["phone_hash"], postgresql_where=sa.text("phone_hash IS NOT NULL")
     )
     op.create_table(
-        "payment_trace",
-        sa.Column("fingerprint", sa.String, nullable=False),
+        "purchase",
+        sa.Column("order_id", sa.Uuid, nullable=False),
         sa.Column("member_id", sa.Uuid, nullable=False),
+        sa.Column("total", sa.BigInteger, nullable=False),
+        sa.Column("refunded", sa.BigInteger, nullable=False),
+        sa.Column("fingerprint", sa.String, nullable=True),
         _instant("paid_at"),
-        sa.PrimaryKeyConstraint("fingerprint", "member_id", name="payment_trace_pkey"),
+        sa.PrimaryKeyConstraint("order_id", name="purchase_pkey"),
+    )
+    op.create_index("purchase_member_id_idx", "purchase", ["member_id"])
+    op.create_index("purchase_paid_at_idx", "purchase", ["paid_at"])
+    op.create_index(
+        "purchase_fingerprint_idx",
+        "purchase",
+        ["fingerprint"],
+        postgresql_where=sa.text("fingerprint IS NOT NULL"),
     )
 
 

@@ -1,0 +1,60 @@
+"""The referrals service: its routers, the events it listens to, its seed."""
+
+from fastapi import FastAPI
+
+from contracts.billing import CouponRedeemed, CouponReleased, CouponReserved, OrderPaid, OrderRefunded
+from contracts.courses import LessonCompleted
+from contracts.members import MemberChanged, MemberErased, MemberRegistered
+from kit.app import Service, create_app
+from services.referrals import (
+    admin_campaigns,
+    cards,
+    channels,
+    claims,
+    coupons,
+    grants,
+    invites,
+    origins,
+    rewards,
+    rules,
+    touches,
+)
+from services.referrals.models import Model
+from services.referrals.seed import seed
+from services.referrals.settings import Settings
+
+service = Service(
+    name="referrals",
+    title="Heika referrals",
+    settings=Settings,
+    metadata=Model.metadata,
+    routers=[
+        claims.routes,
+        coupons.routes,
+        invites.routes,
+        touches.routes,
+        admin_campaigns.routes,
+        grants.routes,
+        channels.routes,
+        rules.routes,
+    ],
+    handlers={
+        MemberRegistered: [origins.on_member_registered],
+        MemberChanged: [cards.on_member_changed],
+        MemberErased: [cards.on_member_erased],
+        LessonCompleted: [rewards.on_lesson_completed],
+        OrderPaid: [rewards.on_order_paid],
+        OrderRefunded: [rewards.on_order_refunded],
+        CouponReserved: [coupons.on_coupon_reserved],
+        CouponReleased: [coupons.on_coupon_released],
+        CouponRedeemed: [coupons.on_coupon_redeemed],
+    },
+    start=[claims.claims_writer],
+    seed=seed,
+    listeners=frozenset({"members", "billing"}),
+)
+
+
+def app() -> FastAPI:
+    """For `uvicorn --factory services.referrals.app:app`."""
+    return create_app(service)

@@ -1,0 +1,62 @@
+"""Member cards: what referrals keeps of a member, written by events in whatever order they come."""
+
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import delete, func, or_, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import col
+
+from contracts.members import MemberChanged, MemberErased
+from kit import clock
+from services.referrals.models import Device, MemberCard, Touch
+
+ERASED_NAME = "已注销会员"
+
+
+async def keep(session: AsyncSession, member_id: UUID, **columns: Any) -> None:
+    """Write these columns of a member's card, which may be the first thing heard of them."""
+    row = insert(MemberCard).values({"member_id": member_id, "nickname": "", "tier": "potential"} | columns)
+    await session.execute(row.on_conflict_do_update(index_elements=["member_id"], set_=columns))
+
+
+async def keep_earliest(session: AsyncSession, member_id: UUID, **instants: Any) -> None:
+    """Write these instants of a member's card where none earlier is known."""
+    row = insert(MemberCard).values({"member_id": member_id, "nickname": "", "tier": "potential"} | instants)
+    earliest = {
+        name: func.least(MemberCard.metadata.tables["member_card"].c[name], row.excluded[name]) for name in instants
+    }
+    await session.execute(row.on_conflict_do_update(index_elements=["member_id"], set_=earliest))
+
+
+async def on_member_changed(session: AsyncSession, event: MemberChanged) -> None:
+    """Keep the name, tier and labels; an older picture never replaces a newer one."""
+    picture = {
+        "nickname": event.nickname,
+        "tier": event.tier,
+        "labels": list(event.labels),
+        "changed_at": event.at,
+    }
+    row = insert(MemberCard).values({"member_id": event.member_id} | picture)
+    newer = or_(col(MemberCard.changed_at).is_(None), col(MemberCard.changed_at) < event.at)
+    alive = col(MemberCard.erased_at).is_(None)
+    await session.execute(row.on_conflict_do_update(index_elements=["member_id"], set_=picture, where=newer & alive))
+
+
+async def on_member_erased(session: AsyncSession, event: MemberErased) -> None:
+    """Forget who it was: name, phone, address, devices; what was earned and bought stays, without them."""
+    await keep(
+        session,
+        event.member_id,
+        nickname=ERASED_NAME,
+        tier="potential",
+        labels=[],
+        phone_hash=None,
+        address_prefix=None,
+        visitor_id=None,
+        erased_at=clock.now(),
+    )
+    await session.execute(delete(Device).where(col(Device.member_id) == event.member_id))
+    of_member = or_(col(Touch.newcomer_id) == event.member_id, col(Touch.member_id) == event.member_id)
+    await session.execute(update(Touch).where(of_member).values(visitor_id=None))

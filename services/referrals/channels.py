@@ -1,0 +1,190 @@
+"""Channels: the community's own media, and what each of them brought."""
+
+from datetime import date, datetime, time, timedelta
+from typing import Annotated, Any
+
+from fastapi import Depends, Query, Request, Response
+from pydantic import Field
+from sqlalchemy import select, text
+from sqlalchemy.dialects.postgresql import insert
+from sqlmodel import col
+
+from kit import clock
+from kit.app import router
+from kit.auth import Caller, admin_with
+from kit.db import SessionDep
+from kit.errors import Conflict, NotFound, StaleVersion, Unprocessable, problems
+from kit.http import json_response, require_version, version_tag
+from kit.page import Page, PageDep, keyset
+from kit.shapes import CleanStr, Instant, Out, StrictIn
+from services.referrals.models import Channel
+
+routes = router(prefix="/v1/admin/channels", tags=["admin referrals"])
+
+Reader = Annotated[Caller, admin_with("coupons:read")]
+Editor = Annotated[Caller, admin_with("coupons:write")]
+
+Code = Annotated[str, Field(min_length=2, max_length=64, pattern=r"^[a-z0-9_]+$")]
+Name = Annotated[CleanStr, Field(min_length=1, max_length=100)]
+
+MAX_DAYS = 3660
+
+
+class ChannelNotFound(NotFound):
+    """There is no such channel."""
+
+    zh = "没有这个渠道。"
+
+
+class ChannelExists(Conflict):
+    """A channel with this code exists already, perhaps a retired one; choose another code."""
+
+    zh = "已有相同代码的渠道（也可能已停用），请换一个代码。"
+
+
+class BadPeriod(Unprocessable):
+    """The period must not end before it starts, nor be longer than ten years."""
+
+    zh = "时间段的结束不能早于开始，且不能超过十年。"
+
+
+class ChannelIn(StrictIn):
+    """A new channel."""
+
+    code: Code
+    name: Name
+
+
+class ChannelPatch(StrictIn):
+    """A channel's new name."""
+
+    name: Name
+
+
+class ChannelOut(Out):
+    """A channel."""
+
+    code: str
+    name: str
+    version: int
+    created_at: Instant
+
+
+class ChannelStats(Out):
+    """What happened in the period to people who came by this channel; revenue in fen, net of refunds."""
+
+    code: str
+    touches: int
+    registrations: int
+    first_lessons: int
+    payers: int
+    revenue: int
+    median_days_to_pay: float | None
+
+
+class StatsOut(Out):
+    """All channels' figures."""
+
+    items: list[ChannelStats]
+
+
+_STATS = text("""
+WITH brought AS (
+    SELECT a.channel_code, a.member_id, a.bound_at, card.lesson_at, card.paid_at
+    FROM attribution a LEFT JOIN member_card card ON card.member_id = a.member_id WHERE a.channel_code IS NOT NULL
+), people AS (
+    SELECT channel_code,
+        count(*) FILTER (WHERE bound_at >= :since AND bound_at < :until) AS registrations,
+        count(*) FILTER (WHERE lesson_at >= :since AND lesson_at < :until) AS first_lessons,
+        percentile_cont(0.5) WITHIN GROUP (ORDER BY extract(epoch FROM paid_at - bound_at) / 86400.0)
+            FILTER (WHERE paid_at >= :since AND paid_at < :until) AS median_days
+    FROM brought GROUP BY channel_code
+), money AS (
+    SELECT b.channel_code, count(DISTINCT p.member_id) AS payers, sum(p.total - p.refunded) AS revenue
+    FROM purchase p JOIN brought b USING (member_id) WHERE p.paid_at >= :since AND p.paid_at < :until
+    GROUP BY b.channel_code
+), opened AS (
+    SELECT channel_code, count(*) AS touches FROM touch WHERE at >= :since AND at < :until GROUP BY channel_code
+)
+SELECT c.code, coalesce(o.touches, 0) AS touches, coalesce(p.registrations, 0) AS registrations,
+    coalesce(p.first_lessons, 0) AS first_lessons, coalesce(m.payers, 0) AS payers,
+    coalesce(m.revenue, 0)::bigint AS revenue, round(p.median_days::numeric, 2)::float8 AS median_days_to_pay
+FROM channel c
+LEFT JOIN opened o ON o.channel_code = c.code
+LEFT JOIN people p ON p.channel_code = c.code
+LEFT JOIN money m ON m.channel_code = c.code
+ORDER BY c.code
+""")
+
+
+async def channel_of(code: str, session: SessionDep) -> Channel:
+    """The channel, locked until the transaction ends."""
+    found = select(Channel).where(col(Channel.code) == code, col(Channel.retired_at).is_(None)).with_for_update()
+    channel = (await session.execute(found)).scalar_one_or_none()
+    if channel is None:
+        raise ChannelNotFound
+    return channel
+
+
+LockedChannel = Annotated[Channel, Depends(channel_of, scope="function")]
+
+
+@routes.get("")
+async def channels(_: Reader, session: SessionDep, page: PageDep) -> Page[ChannelOut]:
+    """The channels in use, by code."""
+    found = select(Channel).where(col(Channel.retired_at).is_(None))
+    rows, next_cursor = await keyset(session, found, page, (col(Channel.code),))
+    return Page(items=[ChannelOut.model_validate(row) for row in rows], next_cursor=next_cursor)
+
+
+@routes.get("/stats", response_model=StatsOut, responses=problems(BadPeriod))
+async def channel_stats(
+    _: Reader,
+    session: SessionDep,
+    since: Annotated[date | None, Query(alias="from", description="first day; a month back when left out")] = None,
+    until: Annotated[date | None, Query(alias="to", description="last day; today when left out")] = None,
+) -> Response:
+    """What each channel brought from the first day through the last, in the business zone."""
+    last = until or clock.today()
+    first = since or last - timedelta(days=29)
+    if first > last or (last - first).days > MAX_DAYS or last == date.max:
+        raise BadPeriod
+    period = {"since": _midnight(first), "until": _midnight(last + timedelta(days=1))}
+    rows = (await session.execute(_STATS, period)).all()
+    items: list[dict[str, Any]] = [dict(zip(row._fields, row, strict=True)) for row in rows]
+    return json_response({"items": items}, headers={"Cache-Control": "private, no-store"})
+
+
+@routes.post("", status_code=201, responses=problems(ChannelExists))
+async def create_channel(_: Editor, body: ChannelIn, session: SessionDep, response: Response) -> ChannelOut:
+    """Open a channel."""
+    row = {"code": body.code, "name": body.name, "version": 1, "created_at": clock.now()}
+    made = await session.execute(insert(Channel).values(row).on_conflict_do_nothing().returning(col(Channel.code)))
+    if made.scalar_one_or_none() is None:
+        raise ChannelExists
+    response.headers["ETag"] = version_tag(1)
+    return ChannelOut.model_validate(row)
+
+
+@routes.patch("/{code}", responses=problems(ChannelNotFound, StaleVersion))
+async def rename_channel(
+    _: Editor, body: ChannelPatch, channel: LockedChannel, request: Request, response: Response
+) -> ChannelOut:
+    """Give a channel another name."""
+    require_version(request, channel.version)
+    channel.name = body.name
+    channel.version += 1
+    response.headers["ETag"] = version_tag(channel.version)
+    return ChannelOut.model_validate(channel)
+
+
+@routes.delete("/{code}", status_code=204, responses=problems(ChannelNotFound, StaleVersion))
+async def retire_channel(_: Editor, channel: LockedChannel, request: Request) -> None:
+    """Take a channel out of use; what it brought stays counted."""
+    require_version(request, channel.version)
+    channel.retired_at = clock.now()
+    channel.version += 1
+
+
+def _midnight(day: date) -> datetime:
+    return datetime.combine(day, time(), tzinfo=clock.ZONE)

@@ -1,0 +1,134 @@
+"""Claiming: members take a coupon of a campaign, by its place in the list or by its code, until none is left."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Annotated, Final, cast
+from uuid import UUID
+
+from fastapi import Request, Response
+from pydantic import Field
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
+from sqlmodel import col
+
+from kit import clock
+from kit.app import Runtime, RuntimeDep, router
+from kit.auth import MemberDep
+from kit.db import SessionDep
+from kit.errors import Problem, TooManyRequests, problems
+from kit.group import GroupCommit
+from kit.http import cacheable, json_response
+from kit.limits import limit, limit_address
+from kit.page import Page, PageDep, keyset
+from kit.shapes import CleanStr, In, Instant, Out
+from services.referrals.coupons import CouponOut, coupon_out
+from services.referrals.issue import REFUSALS, CouponUnknown, Issued, Want, issue
+from services.referrals.models import Campaign, Model
+
+routes = router(prefix="/v1", tags=["coupons"])
+
+WRITER: Final = "coupon claims"
+TRIES: Final = 5
+TRY_SECONDS: Final = 5
+"""Codes can be guessed, so a caller and an address each have this many tries in this many seconds."""
+
+
+class CampaignOut(Out):
+    """A campaign as members see it; `left` is how many coupons are still to be had."""
+
+    id: UUID
+    title: str
+    kind: str
+    value: int
+    min_amount: int
+    plan_codes: list[str]
+    total: int
+    left: int
+    per_member: int
+    starts_at: Instant
+    ends_at: Instant | None
+    valid_days: int | None
+    audience: str
+
+
+class CodeIn(In):
+    """A campaign's code, as somebody typed it."""
+
+    code: Annotated[CleanStr, Field(min_length=1, max_length=64)]
+
+
+@routes.get("/coupon-campaigns", response_model=Page[CampaignOut])
+async def open_campaigns(request: Request, session: SessionDep, page: PageDep) -> Response:
+    """The campaigns that run now or start soon and need no code, the latest first."""
+    table = Model.metadata.tables["campaign"].c
+    found = select(
+        *(table[name] for name in CampaignOut.model_fields if name != "left"),
+        (table.total - table.claimed).label("left"),
+    ).where(
+        table.claimable,
+        table.code.is_(None),
+        table.deleted_at.is_(None),
+        table.ends_at.is_(None) | (table.ends_at > clock.now()),
+    )
+    rows, next_cursor = await keyset(session, found, page, (table.starts_at.desc(), table.id.desc()))
+    items = [dict(zip(row._fields, row, strict=True)) for row in rows]
+    return cacheable(request, {"items": items, "next_cursor": next_cursor}, max_age_s=5)
+
+
+@routes.post(
+    "/coupon-campaigns/{campaign_id}/claims",
+    status_code=201,
+    response_model=CouponOut,
+    responses=problems(*REFUSALS.values()),
+)
+async def claim(campaign_id: UUID, request: Request, caller: MemberDep, rt: RuntimeDep) -> Response:
+    """Take a coupon of this campaign; exactly as many are given as it has."""
+    return await _claim(campaign_id, caller.id, request, rt)
+
+
+@routes.post(
+    "/coupons/claim",
+    status_code=201,
+    response_model=CouponOut,
+    responses=problems(*REFUSALS.values(), TooManyRequests),
+)
+async def claim_by_code(body: CodeIn, request: Request, caller: MemberDep, rt: RuntimeDep) -> Response:
+    """Take a coupon by its campaign's code; capitals do not matter."""
+    await limit(request, "coupon code", str(caller.id), times=TRIES, seconds=TRY_SECONDS)
+    await limit_address(request, "coupon code", times=TRIES, seconds=TRY_SECONDS)
+    own: AsyncSession | None = request.scope.get("heika.session")
+    wanted = select(col(Campaign.id)).where(col(Campaign.code) == body.code.upper(), col(Campaign.deleted_at).is_(None))
+    if own is not None:
+        campaign_id = (await own.execute(wanted)).scalar_one_or_none()
+    else:
+        async with rt.db.session() as session:
+            await rt.db.connect(session)
+            campaign_id = (await session.execute(wanted)).scalar_one_or_none()
+    if campaign_id is None:
+        raise CouponUnknown
+    return await _claim(campaign_id, caller.id, request, rt)
+
+
+async def _claim(campaign_id: UUID, member_id: UUID, request: Request, rt: Runtime) -> Response:
+    want = Want(campaign_id=campaign_id, member_id=member_id, at=clock.now())
+    # An idempotent request has a transaction of its own, in which its answer is stored together with the coupon.
+    own: AsyncSession | None = request.scope.get("heika.session")
+    if own is None:
+        coupon = await cast("GroupCommit[Want, Issued]", rt.state[WRITER]).submit(want)
+    else:
+        (answer,) = await issue(await own.connection(), [want])
+        if isinstance(answer, Problem):
+            raise answer
+        coupon = answer
+    return json_response(coupon_out(coupon, rt.settings.coupon_keys), 201, {"Cache-Control": "private, no-store"})
+
+
+@asynccontextmanager
+async def claims_writer(rt: Runtime) -> AsyncIterator[None]:
+    """The one writer of this process' claims."""
+    rt.state[WRITER] = GroupCommit(rt.db, _write, name="coupon claims")
+    yield
+
+
+async def _write(connection: AsyncConnection, wants: Sequence[Want]) -> list[Issued | Problem]:
+    return await issue(connection, list(wants))

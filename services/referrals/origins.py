@@ -1,0 +1,140 @@
+"""Origins: at registration the first touch that counts becomes where a member came from; the others are kept as lost."""
+
+from datetime import timedelta
+from uuid import UUID
+
+from sqlalchemy import func, select, text
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import col
+
+from contracts.members import MemberRegistered
+from kit import clock
+from services.referrals.cards import keep
+from services.referrals.invites import inviter_of
+from services.referrals.issue import Want, issue
+from services.referrals.models import Attribution, Device, MemberCard, ReferralRule, Touch
+from services.referrals.rewards import settle
+from services.referrals.rules import rule_at
+from services.referrals.touches import channel_exists, remember_device
+
+_INVITES = text("""
+WITH RECURSIVE chain (member_id, depth) AS (
+    SELECT CAST(:inviter AS uuid), 0
+    UNION
+    SELECT a.inviter_id, chain.depth + 1 FROM chain JOIN attribution a ON a.member_id = chain.member_id
+    WHERE a.inviter_id IS NOT NULL AND chain.depth < 100
+)
+SELECT EXISTS (SELECT FROM chain WHERE member_id = :newcomer)
+""")
+
+
+async def on_member_registered(session: AsyncSession, event: MemberRegistered) -> None:
+    """Keep who it is, bind where they came from, and give an invited newcomer their coupon."""
+    card = await session.get(MemberCard, event.member_id)
+    if card is not None and card.erased_at is not None:
+        return
+    known = card is not None and card.changed_at is not None
+    await keep(
+        session,
+        event.member_id,
+        registered_at=event.registered_at,
+        phone_hash=event.phone_hash,
+        address_prefix=event.address_prefix,
+        visitor_id=event.visitor_id,
+        **({} if known else {"nickname": event.nickname}),
+    )
+    origin = await _bind(session, event, await _candidates(session, event))
+    if event.visitor_id is not None:
+        await remember_device(session, event.member_id, event.visitor_id)
+    if origin is None or origin.inviter_id is None:
+        return
+    rule = await session.get(ReferralRule, origin.rule_version)
+    if rule is not None and rule.newcomer_campaign_id is not None:
+        want = Want(rule.newcomer_campaign_id, event.member_id, clock.now(), "newcomer")
+        # One that cannot be had (claimed already, none left) is no reason to lose the registration.
+        await issue(await session.connection(), [want])
+    await settle(session, event.member_id)
+
+
+async def _candidates(session: AsyncSession, event: MemberRegistered) -> list[Touch]:
+    """The device's open touches and what was given at registration, the first one first; locked against another's."""
+    opened: list[Touch] = []
+    if event.visitor_id is not None:
+        found = (
+            select(Touch)
+            .where(
+                col(Touch.visitor_id) == event.visitor_id,
+                col(Touch.outcome) == "open",
+                col(Touch.at) <= event.registered_at,
+            )
+            .order_by(col(Touch.at), col(Touch.id))
+            .with_for_update()
+        )
+        opened = list((await session.execute(found)).scalars())
+    if event.invite_code or event.channel:
+        given = Touch(visitor_id=event.visitor_id, at=event.registered_at)
+        if event.invite_code:
+            given.invite_code = event.invite_code.strip().upper()
+            given.inviter_id = await inviter_of(session, event.invite_code)
+        if event.channel and await channel_exists(session, event.channel):
+            given.channel_code = event.channel
+        session.add(given)
+        opened.append(given)
+    return opened
+
+
+async def _bind(session: AsyncSession, event: MemberRegistered, candidates: list[Touch]) -> Attribution | None:
+    winner: Touch | None = None
+    for touch in candidates:
+        touch.newcomer_id = event.member_id
+        refusal = "later" if winner else await _refusal(session, event, touch)
+        touch.outcome, touch.reason = ("lost", refusal) if refusal else ("won", None)
+        if refusal is None:
+            winner = touch
+    await session.flush()
+    if winner is None:
+        return None
+    rule = await rule_at(session, winner.at)
+    paid_at = (
+        await session.execute(select(col(MemberCard.paid_at)).where(col(MemberCard.member_id) == event.member_id))
+    ).scalar_one()
+    origin = Attribution(
+        member_id=event.member_id,
+        touch_id=winner.id,
+        inviter_id=winner.inviter_id,
+        channel_code=winner.channel_code,
+        rule_version=rule.version,
+        bound_at=event.registered_at,
+        fixed_at=paid_at,
+    )
+    session.add(origin)
+    await session.flush()
+    return origin
+
+
+async def _refusal(session: AsyncSession, event: MemberRegistered, touch: Touch) -> str | None:
+    rule = await rule_at(session, touch.at)
+    if touch.at <= event.registered_at - timedelta(days=rule.window_days):
+        return "expired"
+    if touch.inviter_id is None:
+        return None if touch.channel_code else "unknown_code"
+    if touch.inviter_id == event.member_id:
+        return "self"
+    if event.phone_hash is not None and await _phone_known(session, event):
+        return "existing_customer"
+    if event.visitor_id is not None and await _is_theirs(session, event.visitor_id, touch.inviter_id):
+        return "same_device"
+    pair = {"inviter": touch.inviter_id, "newcomer": event.member_id}
+    return "loop" if (await session.execute(_INVITES, pair)).scalar_one() else None
+
+
+async def _phone_known(session: AsyncSession, event: MemberRegistered) -> bool:
+    others = select(func.count()).where(
+        col(MemberCard.phone_hash) == event.phone_hash, col(MemberCard.member_id) != event.member_id
+    )
+    return bool((await session.execute(others)).scalar_one())
+
+
+async def _is_theirs(session: AsyncSession, visitor_id: str, member_id: UUID) -> bool:
+    found = select(func.count()).where(col(Device.visitor_id) == visitor_id, col(Device.member_id) == member_id)
+    return bool((await session.execute(found)).scalar_one())

@@ -1,0 +1,160 @@
+"""Rewards: a newcomer's first lesson and first payment earn their inviter something, once each, within a monthly cap."""
+
+from datetime import datetime
+from typing import Final, Literal
+from uuid import UUID
+
+from sqlalchemy import text, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import col
+
+from contracts.billing import OrderPaid, OrderRefunded
+from contracts.courses import LessonCompleted
+from contracts.referrals import RewardGranted
+from kit import clock
+from kit.events import emit
+from services.referrals.cards import keep_earliest
+from services.referrals.issue import Issued, Want, issue
+from services.referrals.models import Attribution, MemberCard, Purchase, ReferralRule, Reward
+
+Cause = Literal["first_lesson", "first_payment"]
+
+# One answer: the first reason why this inviter earns nothing by this newcomer, or null.
+_REFUSAL: Final = text("""
+SELECT CASE
+    WHEN inviter.erased_at IS NOT NULL THEN 'inviter_gone'
+    WHEN newcomer.phone_hash = inviter.phone_hash THEN 'same_phone'
+    WHEN EXISTS (SELECT FROM device mine JOIN device theirs USING (visitor_id)
+        WHERE mine.member_id = :inviter AND theirs.member_id = :newcomer) THEN 'same_device'
+    WHEN EXISTS (SELECT FROM purchase mine JOIN purchase theirs USING (fingerprint)
+        WHERE mine.member_id = :inviter AND theirs.member_id = :newcomer) THEN 'same_payment'
+    WHEN newcomer.paid_at < origin.bound_at THEN 'existing_customer'
+    WHEN EXISTS (SELECT FROM attribution back
+        WHERE back.member_id = :inviter AND back.inviter_id = :newcomer) THEN 'loop'
+END
+FROM attribution origin
+LEFT JOIN member_card newcomer ON newcomer.member_id = origin.member_id
+LEFT JOIN member_card inviter ON inviter.member_id = origin.inviter_id
+WHERE origin.member_id = :newcomer
+""")
+
+_TAKE_BUDGET: Final = text("""
+INSERT INTO reward_budget AS held (inviter_id, month, used) SELECT :inviter, CAST(:month AS date), 1 WHERE :cap > 0
+ON CONFLICT (inviter_id, month) DO UPDATE SET used = held.used + 1 WHERE held.used < :cap
+RETURNING used
+""")
+
+
+async def on_lesson_completed(session: AsyncSession, event: LessonCompleted) -> None:
+    """A member finished a lesson, perhaps their first."""
+    await keep_earliest(session, event.member_id, lesson_at=event.completed_at)
+    await settle(session, event.member_id)
+
+
+async def on_order_paid(session: AsyncSession, event: OrderPaid) -> None:
+    """A member paid; an order that cost nothing is no payment."""
+    if event.total == 0:
+        return
+    paid = {
+        "member_id": event.member_id,
+        "total": event.total,
+        "fingerprint": event.fingerprint,
+        "paid_at": event.paid_at,
+    }
+    row = insert(Purchase).values(paid | {"order_id": event.order_id, "refunded": 0})
+    await session.execute(row.on_conflict_do_update(index_elements=["order_id"], set_=paid))
+    instants = {"paid_at": event.paid_at}
+    if event.kind == "membership":
+        instants["membership_paid_at"] = event.paid_at
+    await keep_earliest(session, event.member_id, **instants)
+    await session.execute(
+        update(Attribution)
+        .where(col(Attribution.member_id) == event.member_id, col(Attribution.fixed_at).is_(None))
+        .values(fixed_at=event.paid_at)
+    )
+    await settle(session, event.member_id)
+
+
+async def on_order_refunded(session: AsyncSession, event: OrderRefunded) -> None:
+    """Money went back; told before its payment, it waits there for it."""
+    row = insert(Purchase).values(
+        order_id=event.order_id,
+        member_id=event.member_id,
+        total=0,
+        refunded=event.amount,
+        paid_at=event.refunded_at,
+    )
+    more = {"refunded": col(Purchase.refunded) + event.amount}
+    await session.execute(row.on_conflict_do_update(index_elements=["order_id"], set_=more))
+
+
+async def settle(session: AsyncSession, newcomer_id: UUID) -> None:
+    """Pay the inviter for every step the newcomer has reached and that was not settled yet."""
+    origin = await session.get(Attribution, newcomer_id)
+    if origin is None or origin.inviter_id is None:
+        return
+    card = await session.get(MemberCard, newcomer_id, populate_existing=True)
+    rule = await session.get(ReferralRule, origin.rule_version)
+    if card is None or rule is None:
+        return
+    if card.lesson_at is not None and rule.inviter_campaign_id is not None:
+        await _reward(session, origin, rule, "first_lesson", card.lesson_at)
+    if card.membership_paid_at is not None and rule.inviter_days:
+        await _reward(session, origin, rule, "first_payment", card.membership_paid_at)
+
+
+async def _reward(session: AsyncSession, origin: Attribution, rule: ReferralRule, cause: Cause, at: datetime) -> None:
+    if origin.inviter_id is None:
+        return
+    pair = {"inviter": origin.inviter_id, "newcomer": origin.member_id}
+    refusal = (await session.execute(_REFUSAL, pair)).scalar_one_or_none()
+    reward = Reward(
+        inviter_id=origin.inviter_id,
+        newcomer_id=origin.member_id,
+        cause=cause,
+        status="refused" if refusal else "granted",
+        reason=refusal,
+        rule_version=rule.version,
+        at=at,
+    )
+    # The unique step is taken first: whoever does not get it has nothing to pay.
+    row = insert(Reward).values(reward.model_dump()).on_conflict_do_nothing(index_elements=["newcomer_id", "cause"])
+    taken = (await session.execute(row.returning(col(Reward.id)))).scalar_one_or_none()
+    if taken is None or refusal:
+        return
+    month = at.astimezone(clock.ZONE).date().replace(day=1)
+    budget = {"inviter": origin.inviter_id, "month": month, "cap": rule.monthly_cap}
+    if (await session.execute(_TAKE_BUDGET, budget)).scalar_one_or_none() is None:
+        await _settled(session, reward.id, status="refused", reason="monthly_cap")
+    elif cause == "first_lesson":
+        await _give_coupon(session, reward, rule)
+    else:
+        await _give_days(session, reward, rule)
+
+
+async def _give_coupon(session: AsyncSession, reward: Reward, rule: ReferralRule) -> None:
+    if rule.inviter_campaign_id is None:
+        return
+    want = Want(rule.inviter_campaign_id, reward.inviter_id, clock.now(), "reward")
+    (answer,) = await issue(await session.connection(), [want])
+    if isinstance(answer, Issued):
+        await _settled(session, reward.id, coupon_id=answer.id)
+    else:
+        await _settled(session, reward.id, status="refused", reason=answer.code)
+
+
+async def _give_days(session: AsyncSession, reward: Reward, rule: ReferralRule) -> None:
+    await _settled(session, reward.id, days=rule.inviter_days)
+    granted = RewardGranted(
+        reward_id=reward.id,
+        member_id=reward.inviter_id,
+        days=rule.inviter_days,
+        reason="referral",
+        granted_at=clock.now(),
+    )
+    await emit(session, granted)
+
+
+async def _settled(session: AsyncSession, reward_id: UUID, **columns: object) -> None:
+    await session.execute(update(Reward).where(col(Reward.id) == reward_id).values(**columns))

@@ -45,7 +45,7 @@ class CouponClaims(BaseModel):
 
     @model_validator(mode="after")
     def _is_possible(self) -> Self:
-        if self.kind == "percent" and self.value > 100:
+        if self.kind == "percent" and self.value > 100:  # noqa: PLR2004 - per cent
             raise ValueError("more than the whole price")
         return self
 

@@ -163,7 +163,7 @@ def test_an_impossible_length_is_refused(lengths: dict[str, int]) -> None:
 
 def test_naive_instants_and_repeated_ids_are_refused() -> None:
     with pytest.raises(ValueError, match="aware"):
-        Piece(UUID(int=1), datetime(2026, 1, 1), months=1)
+        Piece(UUID(int=1), datetime(2026, 1, 1), months=1)  # noqa: DTZ001 - the point
     with pytest.raises(ValueError, match="same id"):
         pack([piece(1, "2026-01-31 10:00", months=1), piece(1, "2026-01-31 10:00", months=2)], SHANGHAI)
 

@@ -1,0 +1,100 @@
+"""Access: who may watch a lesson at this instant, from what members and billing told."""
+
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy import select, text
+from sqlalchemy.dialects.postgresql import Range, insert
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import col
+
+from contracts.billing import OrderPaid, OrderRefunded
+from contracts.members import MembershipChanged, SegmentPicture
+from kit import clock
+from kit.errors import Forbidden
+from services.courses.models import Access, CourseAccess, Purchase
+
+
+class MembershipRequired(Forbidden):
+    """This lesson is for holders of the black card: buy or renew a membership to watch it."""
+
+    zh = "这节课为黑卡会员专享，开通或续费会员后即可观看。"
+    action = "buy_membership"
+
+
+class PurchaseRequired(Forbidden):
+    """This lesson belongs to a paid course: buy the course to watch it."""
+
+    zh = "这节课属于付费课程，购买课程后即可观看。"
+    action = "buy_course"
+
+
+_MEMBER_UNTIL = text(
+    "SELECT upper(span) FROM access, unnest(member_lessons) AS span WHERE member_id = :member_id AND span @> :now"
+)
+
+
+async def require_access(
+    session: AsyncSession, access: CourseAccess, course_id: UUID, member_id: UUID | None
+) -> datetime | None:
+    """The instant until which this caller may watch the course, None for ever; else what they need is raised."""
+    if access == "free":
+        return None
+    if access == "member":
+        found = await session.execute(_MEMBER_UNTIL, {"member_id": member_id, "now": clock.now()})
+        until: datetime | None = found.scalar_one_or_none()
+        if until is None:
+            raise MembershipRequired
+        return until
+    bought = select(col(Purchase.order_id)).where(
+        col(Purchase.member_id) == member_id,
+        col(Purchase.course_id) == course_id,
+        col(Purchase.paid_at).is_not(None),
+        col(Purchase.refunded_at).is_(None),
+    )
+    if (await session.execute(bought.limit(1))).first() is None:
+        raise PurchaseRequired
+    return None
+
+
+async def on_membership_changed(session: AsyncSession, event: MembershipChanged) -> None:
+    """Keep when which benefit is open; an older picture than the one held is ignored."""
+    picture = {
+        "version": event.version,
+        "member_lessons": _open(event, "member_lessons"),
+        "live_priority": _open(event, "live_priority"),
+    }
+    statement = insert(Access).values(member_id=event.member_id, **picture)
+    newer = col(Access.version) < event.version
+    await session.execute(statement.on_conflict_do_update(index_elements=["member_id"], set_=picture, where=newer))
+
+
+def _open(event: MembershipChanged, benefit: str) -> list[Range[datetime]]:
+    spans = [Range(item.starts_at, item.ends_at) for item in event.segments if benefit in item.benefits]
+    last = max(event.segments, key=_end, default=None)
+    # Within grace access goes on past the last segment, with that segment's benefits.
+    if last and benefit in last.benefits and event.access_until and event.access_until > last.ends_at:
+        spans.append(Range(last.ends_at, event.access_until))
+    return spans
+
+
+def _end(segment: SegmentPicture) -> datetime:
+    return segment.ends_at
+
+
+async def on_order_paid(session: AsyncSession, event: OrderPaid) -> None:
+    """Keep who bought which course."""
+    if event.course_id is None:
+        return
+    bought = {"member_id": event.member_id, "course_id": event.course_id, "paid_at": event.paid_at}
+    statement = insert(Purchase).values(order_id=event.order_id, **bought)
+    await session.execute(statement.on_conflict_do_update(index_elements=["order_id"], set_=bought))
+
+
+async def on_order_refunded(session: AsyncSession, event: OrderRefunded) -> None:
+    """Close a course whose price went back in full; heard before its payment, the refund waits for it."""
+    if not (event.full and event.removes_time):
+        return
+    refund = {"refunded_at": event.refunded_at}
+    statement = insert(Purchase).values(order_id=event.order_id, **refund)
+    await session.execute(statement.on_conflict_do_update(index_elements=["order_id"], set_=refund))

@@ -1,0 +1,167 @@
+"""Courses as admins edit them; every change is a new version."""
+
+from typing import Annotated, Any, Self
+from uuid import UUID
+
+from fastapi import Depends, Query, Request, Response
+from pydantic import Field, model_validator
+from sqlmodel import col
+
+from kit import clock
+from kit.app import router as new_router
+from kit.auth import admin_with
+from kit.db import SessionDep
+from kit.errors import StaleVersion, Unprocessable, problems
+from kit.http import require_version, version_tag
+from kit.page import Page, PageDep, keyset
+from kit.shapes import StrictIn, Text
+from services.courses.categories import Category
+from services.courses.courses import CourseNotFound, CourseOut, course_rows, courses_out, finds
+from services.courses.models import Course, CourseAccess, Level
+
+router = new_router(prefix="/v1/admin/courses", tags=["admin courses"])
+
+READER = [admin_with("courses:read")]
+EDITOR = [admin_with("courses:write")]
+
+Title = Text(1, 200)
+Description = Text(0, 4000)
+Price = Annotated[int, Field(strict=True, ge=1, le=99_999_999)]
+Flag = Annotated[bool, Field(strict=True)]
+
+
+class PriceMismatch(Unprocessable):
+    """A paid course has an amount of at least 1, and no other course has one."""
+
+    zh = "付费课程必须填写大于 0 的价格，其他课程不能填写价格。"
+
+
+class CourseEdit(CourseOut):
+    """A course as its editors see it."""
+
+    published: bool
+
+
+class CourseIn(StrictIn):
+    """A new course."""
+
+    title: Title  # type: ignore[valid-type]
+    description: Description = ""  # type: ignore[valid-type]
+    category: Category
+    level: Level
+    access: CourseAccess
+    amount: Price | None = None
+    currency: Annotated[str, Field(pattern="^CNY$")] = "CNY"
+    published: Flag = False
+
+
+class Patch(StrictIn):
+    """What to change; what is left out stays, and null is refused where a value is needed."""
+
+    @model_validator(mode="after")
+    def _needs_values(self) -> Self:
+        for name in self.model_fields_set - {"amount", "media"}:
+            if getattr(self, name) is None:
+                raise ValueError(f"{name} must not be null")
+        return self
+
+
+class CoursePatch(Patch):
+    """What to change in a course."""
+
+    title: Title | None = None  # type: ignore[valid-type]
+    description: Description | None = None  # type: ignore[valid-type]
+    category: Category | None = None
+    level: Level | None = None
+    access: CourseAccess | None = None
+    amount: Price | None = None
+    currency: Annotated[str, Field(pattern="^CNY$")] | None = None
+    published: Flag | None = None
+
+
+async def held_course(course_id: UUID, session: SessionDep) -> Course:
+    """The course, locked for this request."""
+    course = await session.get(Course, course_id, with_for_update=True)
+    if course is None or course.deleted_at is not None:
+        raise CourseNotFound
+    return course
+
+
+HeldCourse = Annotated[Course, Depends(held_course, scope="function")]
+
+
+async def _answer(session: SessionDep, course_id: UUID, response: Response) -> CourseEdit:
+    rows = (await session.execute(course_rows(Course.published).where(col(Course.id) == course_id))).all()
+    if not rows:
+        raise CourseNotFound
+    response.headers["ETag"] = version_tag(rows[0].version)
+    return CourseEdit.model_validate((await courses_out(session, rows))[0])
+
+
+@router.get("", dependencies=READER)
+async def list_courses_to_edit(
+    session: SessionDep,
+    page: PageDep,
+    published: bool | None = None,  # noqa: FBT001 - a filter, by name
+    q: Annotated[Text(0, 100), Query(description="words; all of them must be found")] = "",  # type: ignore[valid-type]
+) -> Page[CourseEdit]:
+    """All courses, shown or not, the newest first."""
+    statement = course_rows(Course.published).where(*finds(q))
+    if published is not None:
+        statement = statement.where(col(Course.published) == published)
+    rows, next_cursor = await keyset(session, statement, page, (col(Course.id).desc(),))
+    items = [CourseEdit.model_validate(item) for item in await courses_out(session, rows)]
+    return Page[CourseEdit](items=items, next_cursor=next_cursor)
+
+
+@router.post("", dependencies=EDITOR, status_code=201, responses=problems(PriceMismatch))
+async def create_course(body: CourseIn, session: SessionDep, response: Response) -> CourseEdit:
+    """Write a new course; members see it once it is published."""
+    _check_price(body.access, body.amount)
+    now = clock.now()
+    course = Course(**body.model_dump(), created_at=now, updated_at=now)
+    session.add(course)
+    await session.flush()
+    response.headers["Location"] = f"/v1/admin/courses/{course.id}"
+    return await _answer(session, course.id, response)
+
+
+def _check_price(access: str, amount: int | None) -> None:
+    if (access == "paid") != (amount is not None):
+        raise PriceMismatch
+
+
+@router.get("/{course_id}", dependencies=READER, responses=problems(CourseNotFound))
+async def read_course_to_edit(course_id: UUID, session: SessionDep, response: Response) -> CourseEdit:
+    """One course, with the ETag that a change names in If-Match."""
+    return await _answer(session, course_id, response)
+
+
+@router.patch("/{course_id}", dependencies=EDITOR, responses=problems(CourseNotFound, StaleVersion, PriceMismatch))
+async def change_course(
+    body: CoursePatch, course: HeldCourse, session: SessionDep, request: Request, response: Response
+) -> CourseEdit:
+    """Change a course; taking `access` away from `paid` takes its amount with it."""
+    require_version(request, course.version)
+    changes: dict[str, Any] = body.model_dump(exclude_unset=True)
+    if changes.get("access", "paid") != "paid":
+        changes.setdefault("amount", None)
+    _check_price(changes.get("access", course.access), changes.get("amount", course.amount))
+    course.sqlmodel_update(changes)
+    touch(course)
+    await session.flush()
+    return await _answer(session, course.id, response)
+
+
+def touch(course: Course) -> None:
+    """Make it a new version."""
+    course.version += 1
+    course.updated_at = clock.now()
+
+
+@router.delete("/{course_id}", dependencies=EDITOR, status_code=204, responses=problems(CourseNotFound, StaleVersion))
+async def delete_course(course: HeldCourse, request: Request) -> None:
+    """Take a course down for good; what members learned in it stays theirs."""
+    require_version(request, course.version)
+    course.deleted_at = clock.now()
+    touch(course)

@@ -1,0 +1,55 @@
+"""The courses service's table of contents."""
+
+from fastapi import FastAPI
+
+from contracts.billing import OrderPaid, OrderRefunded
+from contracts.members import MemberErased, MembershipChanged
+from kit.app import Service, create_app
+from services.courses import (
+    access,
+    admin_courses,
+    admin_lessons,
+    categories,
+    courses,
+    demo,
+    erasure,
+    imports,
+    learning,
+    lessons,
+    media,
+    ratings,
+)
+from services.courses.models import Model
+from services.courses.settings import Settings
+
+service = Service(
+    name="courses",
+    title="Heika courses",
+    settings=Settings,
+    metadata=Model.metadata,
+    routers=[
+        categories.router,
+        courses.router,
+        media.router,
+        lessons.router,
+        ratings.router,
+        learning.router,
+        imports.router,
+        admin_courses.router,
+        admin_lessons.router,
+    ],
+    handlers={
+        MembershipChanged: [access.on_membership_changed],
+        MemberErased: [erasure.on_member_erased],
+        OrderPaid: [access.on_order_paid],
+        OrderRefunded: [access.on_order_refunded],
+    },
+    start=[media.media_ready],
+    seed=demo.seed,
+    listeners=frozenset({"members", "referrals"}),
+)
+
+
+def app() -> FastAPI:
+    """The service for uvicorn: `uvicorn --factory services.courses.app:app`."""
+    return create_app(service)

@@ -1,0 +1,24 @@
+"""Erasure: what courses forgets when a member leaves for good."""
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from contracts.members import MemberErased
+
+# The score stays in the course's tally, so its row stays too, as nobody's.
+_FORGET = (
+    text("DELETE FROM progress WHERE member_id = :id"),
+    text("DELETE FROM completion WHERE member_id = :id"),
+    text("UPDATE rating SET member_id = gen_random_uuid(), comment = NULL WHERE member_id = :id"),
+    text("UPDATE purchase SET member_id = NULL WHERE member_id = :id"),
+    text(
+        "UPDATE access SET version = 9223372036854775807, member_lessons = '{}', live_priority = '{}' "
+        "WHERE member_id = :id"
+    ),
+)
+
+
+async def on_member_erased(session: AsyncSession, event: MemberErased) -> None:
+    """Forget the member; scores stay without a name, and a picture of their time that comes late opens nothing."""
+    for statement in _FORGET:
+        await session.execute(statement, {"id": event.member_id})

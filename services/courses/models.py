@@ -1,0 +1,145 @@
+"""The tables of the courses service."""
+
+from datetime import datetime
+from typing import Any, Literal
+from uuid import UUID
+
+from sqlalchemy import BigInteger, CheckConstraint, Column, Float, Index, SmallInteger, String, text
+from sqlalchemy.dialects.postgresql import INT4MULTIRANGE, TSTZMULTIRANGE
+from sqlmodel import Field, SQLModel
+
+from kit.db import instant, new_registry
+from kit.ids import new_id
+
+Level = Literal["beginner", "intermediate", "advanced"]
+CourseAccess = Literal["free", "member", "paid"]
+
+
+class Model(SQLModel, registry=new_registry()):
+    """A table of this service."""
+
+
+class Course(Model, table=True):
+    """A course; its rating is a tally of its lessons' rating rows, kept in the same transaction."""
+
+    __tablename__ = "course"
+    __table_args__ = (
+        CheckConstraint("level IN ('beginner', 'intermediate', 'advanced')", name="level"),
+        CheckConstraint("access IN ('free', 'member', 'paid')", name="access"),
+        CheckConstraint("(access = 'paid') = (amount IS NOT NULL) AND amount > 0", name="amount"),
+        CheckConstraint("rating_count >= rating_negative AND rating_negative >= 0", name="rating"),
+        Index("course_title", "title"),
+        Index("course_shown", "id", postgresql_where=text("published AND deleted_at IS NULL")),
+    )
+
+    id: UUID = Field(default_factory=new_id, primary_key=True)
+    title: str
+    description: str
+    category: str
+    level: Level = Field(sa_type=String)
+    access: CourseAccess = Field(sa_type=String)
+    amount: int | None = Field(default=None, sa_column=Column(BigInteger))
+    currency: str = "CNY"
+    published: bool
+    version: int = 1
+    rating_count: int = 0
+    rating_sum: int = 0
+    rating_negative: int = 0
+    rating_mean: float = Field(default=0.0, sa_column=Column(Float, nullable=False))
+    created_at: datetime = Field(sa_column=instant())
+    updated_at: datetime = Field(sa_column=instant())
+    deleted_at: datetime | None = Field(default=None, sa_column=instant(nullable=True))
+
+
+class Lesson(Model, table=True):
+    """A lesson of a course; `position` counts from 1 without gaps, `media` names a file of the media folder."""
+
+    __tablename__ = "lesson"
+    __table_args__ = (
+        CheckConstraint("duration_s > 0", name="duration_s"),
+        Index("lesson_course", "course_id", "position", postgresql_where=text("deleted_at IS NULL")),
+    )
+
+    id: UUID = Field(default_factory=new_id, primary_key=True)
+    course_id: UUID = Field(foreign_key="course.id")
+    title: str
+    description: str
+    duration_s: int
+    position: int
+    media: str | None = None
+    version: int = 1
+    created_at: datetime = Field(sa_column=instant())
+    updated_at: datetime = Field(sa_column=instant())
+    deleted_at: datetime | None = Field(default=None, sa_column=instant(nullable=True))
+
+
+class MediaKey(Model, table=True):
+    """The one secret that signs playback links."""
+
+    __tablename__ = "media_key"
+
+    only: int = Field(sa_column=Column(SmallInteger, primary_key=True))
+    key: bytes
+
+
+class Access(Model, table=True):
+    """When a member's time opens which benefit, as of the membership's `version`."""
+
+    __tablename__ = "access"
+
+    member_id: UUID = Field(primary_key=True)
+    version: int = Field(sa_column=Column(BigInteger, nullable=False))
+    member_lessons: Any = Field(sa_column=Column(TSTZMULTIRANGE, nullable=False))
+    live_priority: Any = Field(sa_column=Column(TSTZMULTIRANGE, nullable=False))
+
+
+class Purchase(Model, table=True):
+    """A course that an order bought; the refund may be heard of before the payment."""
+
+    __tablename__ = "purchase"
+    __table_args__ = (Index("purchase_member", "member_id", "course_id"),)
+
+    order_id: UUID = Field(primary_key=True)
+    member_id: UUID | None = None
+    course_id: UUID | None = None
+    paid_at: datetime | None = Field(default=None, sa_column=instant(nullable=True))
+    refunded_at: datetime | None = Field(default=None, sa_column=instant(nullable=True))
+
+
+class Progress(Model, table=True):
+    """The seconds of a lesson that a member has watched, each counted once."""
+
+    __tablename__ = "progress"
+    __table_args__ = (
+        CheckConstraint("position_s >= 0", name="position_s"),
+        Index("progress_recent", "member_id", "updated_at", "lesson_id"),
+    )
+
+    member_id: UUID = Field(primary_key=True)
+    lesson_id: UUID = Field(primary_key=True, foreign_key="lesson.id")
+    watched: Any = Field(sa_column=Column(INT4MULTIRANGE, nullable=False))
+    position_s: int
+    updated_at: datetime = Field(sa_column=instant())
+
+
+class Completion(Model, table=True):
+    """A lesson that a member finished: written once, whatever becomes of the lesson."""
+
+    __tablename__ = "completion"
+
+    member_id: UUID = Field(primary_key=True)
+    lesson_id: UUID = Field(primary_key=True, foreign_key="lesson.id")
+    completed_at: datetime = Field(sa_column=instant())
+
+
+class Rating(Model, table=True):
+    """What one member thinks of one lesson."""
+
+    __tablename__ = "rating"
+    __table_args__ = (CheckConstraint("score BETWEEN 1 AND 5", name="score"), Index("rating_member", "member_id"))
+
+    lesson_id: UUID = Field(primary_key=True, foreign_key="lesson.id")
+    member_id: UUID = Field(primary_key=True)
+    score: int = Field(sa_column=Column(SmallInteger, nullable=False))
+    comment: str | None = None
+    updated_at: datetime = Field(sa_column=instant())

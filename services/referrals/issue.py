@@ -6,13 +6,14 @@ from typing import Any, Final
 from uuid import UUID
 
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from contracts.coupon import CouponClaims
 from contracts.referrals import CouponIssued
 from kit.errors import Conflict, NotFound, Problem
-from kit.events import emit
+from kit.events import outbox_row
 from kit.ids import new_id
+from kit.trace import current_request_id, current_traceparent
 
 NEWCOMER_DAYS: Final = 30
 """How long after registration somebody who never paid is a new member."""
@@ -79,6 +80,8 @@ class Want:
     at: datetime
     source: str = "claim"
     id: UUID = field(default_factory=new_id)
+    request_id: str | None = field(default_factory=current_request_id)
+    traceparent: str | None = field(default_factory=current_traceparent)
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,10 +202,26 @@ async def issue(connection: AsyncConnection, wants: list[Want]) -> list[Issued |
                 columns = {name: getattr(row, name) for name in Issued.__slots__ if name != "status"}
                 answers[want.id] = Issued(**columns | {"plan_codes": tuple(row.plan_codes)})
         open_wants = [want for want in open_wants if want.id not in answers]
-    issued = [answer for answer in answers.values() if isinstance(answer, Issued)]
-    async with AsyncSession(connection) as session:
-        await emit(session, *(_told(coupon) for coupon in issued))
+    await _tell(connection, [(want, coupon) for want in wants if isinstance(coupon := answers[want.id], Issued)])
     return [answers[want.id] for want in wants]
+
+
+# One writer speaks for many requests: each event names its own, which `emit` would take from the writer.
+_TELL = text("""
+INSERT INTO outbox (event_id, type, at, body, request_id, traceparent)
+VALUES (:event_id, :type, :at, CAST(:body AS jsonb), :request_id, :traceparent)
+""")
+
+
+async def _tell(connection: AsyncConnection, issued: list[tuple[Want, Issued]]) -> None:
+    if not issued:
+        return
+    rows = [
+        outbox_row(_told(coupon)) | {"request_id": want.request_id, "traceparent": want.traceparent}
+        for want, coupon in issued
+    ]
+    await connection.execute(_TELL, rows)
+    await connection.execute(text("SELECT pg_notify('outbox', '')"))
 
 
 def _told(coupon: Issued) -> CouponIssued:

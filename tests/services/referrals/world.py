@@ -15,13 +15,22 @@ from tests.harness import Api
 def registered(member_id: UUID | None = None, **fields: Any) -> MemberRegistered:
     """Somebody registered just now."""
     member_id = member_id or new_id()
-    usual = {"member_id": member_id, "nickname": f"烘焙{str(member_id)[-4:]}", "registered_at": clock.now()}
+    usual: dict[str, Any] = {
+        "member_id": member_id,
+        "nickname": f"烘焙{str(member_id)[-4:]}",
+        "registered_at": clock.now(),
+    }
     return MemberRegistered(**usual | fields)
 
 
 def lesson(member_id: UUID, **fields: Any) -> LessonCompleted:
     """They finished a lesson just now."""
-    usual = {"member_id": member_id, "lesson_id": new_id(), "course_id": new_id(), "completed_at": clock.now()}
+    usual: dict[str, Any] = {
+        "member_id": member_id,
+        "lesson_id": new_id(),
+        "course_id": new_id(),
+        "completed_at": clock.now(),
+    }
     return LessonCompleted(**usual | fields)
 
 

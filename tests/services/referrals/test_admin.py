@@ -1,0 +1,263 @@
+"""What admins do: campaigns, grants, figures, channels."""
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+
+from contracts.billing import CouponRedeemed, CouponReserved, OrderRefunded
+from contracts.referrals import CouponIssued
+from kit import clock
+from kit.ids import new_id
+from services.referrals.models import Model
+from tests.harness import Api
+from tests.services.referrals.world import campaign, claim, coupons, lesson, member, paid
+
+CAMPAIGNS = "/v1/admin/coupon-campaigns"
+CHANNELS = "/v1/admin/channels"
+
+
+async def test_a_campaign_is_made_read_changed_and_closed(api: Api) -> None:
+    made = await campaign(api, code="spring", kind="percent", value=20)
+    path, admin = f"{CAMPAIGNS}/{made['id']}", api.admin()
+    assert (made["code"], made["claimed"], made["version"]) == ("SPRING", 0, 1)
+
+    read = await api.client.get(path, headers=admin)
+    assert (read.json(), read.headers["ETag"]) == (made, '"1"')
+    changed = await api.client.patch(path, headers=admin | {"If-Match": '"1"'}, json={"value": 30, "code": None})
+    assert (changed.status_code, changed.headers["ETag"]) == (200, '"2"')
+    assert changed.json() == made | {"value": 30, "code": None, "version": 2}
+    stale = await api.client.patch(path, headers=admin | {"If-Match": '"1"'}, json={"value": 40})
+    assert (stale.status_code, stale.json()["code"]) == (412, "stale_version")
+    assert (await api.client.delete(path, headers=admin | {"If-Match": '"1"'})).status_code == 412
+    assert (await api.client.delete(path, headers=admin | {"If-Match": '"2"'})).status_code == 204
+
+    assert (await api.client.get(path, headers=admin)).status_code == 404
+    gone = await claim(api, made["id"], new_id())
+    assert (gone.status_code, gone.json()["code"]) == (404, "coupon_unknown")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"kind": "percent", "value": 101},
+        {"value": 0},
+        {"value": True},
+        {"value": "500"},
+        {"value": 1.5},
+        {"total": 0},
+        {"total": 2**53 + 1},
+        {"ends_at": "2020-01-01T00:00:00Z"},
+        {"ends_at": None, "valid_days": None},
+        {"audience": "friends"},
+        {"audience": "tier:"},
+        {"title": " "},
+        {"title": "a\x00b"},
+        {"min_amount": -1},
+        {"starts_at": 0},
+        {"surprise": 1},
+    ],
+)
+async def test_impossible_terms_are_refused_when_made_and_when_changed(api: Api, wrong: dict[str, Any]) -> None:
+    made = await campaign(api)
+    usual = {name: made[name] for name in made if name not in {"id", "claimed", "version", "created_at"}}
+
+    created = await api.client.post(CAMPAIGNS, headers=api.admin(), json=usual | wrong)
+    changed = await api.client.patch(f"{CAMPAIGNS}/{made['id']}", headers=api.admin(), json=wrong)
+
+    assert (created.status_code, created.json()["code"]) == (422, "validation_failed")
+    assert (changed.status_code, changed.json()["code"]) == (422, "validation_failed")
+    assert created.json()["errors"]
+    assert changed.json()["errors"]
+
+
+async def test_a_field_that_must_have_a_value_is_not_taken_away(api: Api) -> None:
+    made = await campaign(api)
+
+    answer = await api.client.patch(f"{CAMPAIGNS}/{made['id']}", headers=api.admin(), json={"title": None})
+
+    assert answer.status_code == 422
+
+
+async def test_a_code_belongs_to_one_campaign_until_that_is_closed(api: Api) -> None:
+    made = await campaign(api, code="ONCE")
+    taken = await api.client.post(
+        CAMPAIGNS,
+        headers=api.admin(),
+        json={"title": "又", "code": "once", "kind": "amount", "value": 1, "total": 1, "valid_days": 1},
+    )
+    assert (taken.status_code, taken.json()["code"]) == (409, "campaign_code_taken")
+
+    await api.client.delete(f"{CAMPAIGNS}/{made['id']}", headers=api.admin())
+
+    assert (await campaign(api, code="once"))["code"] == "ONCE"
+
+
+async def test_a_total_never_falls_below_what_was_given_and_held_coupons_keep_their_terms(api: Api) -> None:
+    made = await campaign(api, total=2, value=300)
+    holder = await member(api)
+    await claim(api, made["id"], holder)
+    await claim(api, made["id"], new_id())
+    path = f"{CAMPAIGNS}/{made['id']}"
+
+    low = await api.client.patch(path, headers=api.admin(), json={"total": 1})
+    high = await api.client.patch(path, headers=api.admin(), json={"total": 3, "value": 900})
+
+    assert (low.status_code, low.json()["code"]) == (409, "total_below_claimed")
+    assert high.status_code == 200
+    assert [coupon["value"] for coupon in await coupons(api, holder)] == [300]
+    assert (await claim(api, made["id"], new_id())).json()["value"] == 900
+    assert (await claim(api, made["id"], new_id())).json()["code"] == "coupon_exhausted"
+
+
+async def test_the_campaign_of_a_rule_cannot_be_deleted(api: Api) -> None:
+    (rule,) = (await api.client.get("/v1/admin/referral-rules", headers=api.admin())).json()["items"]
+
+    answer = await api.client.delete(f"{CAMPAIGNS}/{rule['newcomer_campaign_id']}", headers=api.admin())
+
+    assert (answer.status_code, answer.json()["code"]) == (409, "campaign_in_use")
+
+
+async def test_grants_reach_whom_they_name_and_stop_at_the_total(api: Api) -> None:
+    made = await campaign(api, total=3, audience="tier:expert")
+    members = [await member(api) for _ in range(4)]
+    await api.emitted()
+    path = f"{CAMPAIGNS}/{made['id']}/grants"
+
+    first = await api.client.post(path, headers=api.admin(), json={"member_ids": [str(one) for one in members[:2]]})
+    second = await api.client.post(path, headers=api.admin(), json={"member_ids": [str(one) for one in members]})
+
+    assert (first.status_code, second.status_code) == (201, 201)
+    assert [item["member_id"] for item in first.json()["granted"]] == [str(one) for one in members[:2]]
+    assert [item["member_id"] for item in second.json()["granted"]] == [str(members[2])]
+    assert [(item["member_id"], item["code"]) for item in second.json()["refused"]] == [
+        (str(members[0]), "coupon_already_claimed"),
+        (str(members[1]), "coupon_already_claimed"),
+        (str(members[3]), "coupon_exhausted"),
+    ]
+    assert len([event for event in await api.emitted() if isinstance(event, CouponIssued)]) == 3
+    assert len(await coupons(api, members[0])) == 1
+
+
+async def test_figures_say_what_became_of_the_coupons(api: Api) -> None:
+    made = await campaign(api, total=9, valid_days=5)
+    ids = [(await claim(api, made["id"], new_id())).json()["id"] for _ in range(4)]
+    told: dict[str, Any] = {"order_id": new_id(), "member_id": new_id()}
+    await api.handle(CouponReserved(coupon_id=ids[0], **told), CouponRedeemed(coupon_id=ids[1], **told))
+    await api.client.delete(f"{CAMPAIGNS}/{made['id']}/coupons/{ids[2]}", headers=api.admin())
+    path = f"{CAMPAIGNS}/{made['id']}/stats"
+
+    now = (await api.client.get(path, headers=api.admin())).json()
+    admin_later = api.clock
+    admin_later.advance(timedelta(days=6))
+    later = (await api.client.get(path, headers=api.admin())).json()
+
+    expected = {"total": 9, "claimed": 4, "issued": 1, "reserved": 1, "redeemed": 1, "expired": 0, "revoked": 1}
+    assert now == expected
+    assert later == expected | {"issued": 0, "expired": 1}
+
+
+@pytest.mark.parametrize("path", [CAMPAIGNS, CHANNELS, "/v1/admin/referral-rules", f"{CHANNELS}/stats"])
+async def test_only_admins_with_the_right_scope_look(api: Api, path: str) -> None:
+    assert (await api.client.get(path)).status_code == 401
+    assert (await api.client.get(path, headers=api.member())).status_code == 403
+    assert (await api.client.get(path, headers=api.admin("plans:read"))).status_code == 403
+    assert (await api.client.get(path, headers=api.admin("coupons:read"))).status_code == 200
+
+
+async def test_only_admins_with_the_right_scope_change(api: Api) -> None:
+    made = await campaign(api)
+    reader = api.admin("coupons:read")
+    for method, path in [
+        ("POST", CAMPAIGNS),
+        ("PATCH", f"{CAMPAIGNS}/{made['id']}"),
+        ("DELETE", f"{CAMPAIGNS}/{made['id']}"),
+        ("POST", f"{CAMPAIGNS}/{made['id']}/grants"),
+        ("POST", CHANNELS),
+        ("PATCH", f"{CHANNELS}/douyin"),
+        ("DELETE", f"{CHANNELS}/douyin"),
+    ]:
+        assert (await api.client.request(method, path, headers=reader, json={})).status_code in {403, 422}, path
+        assert (await api.client.request(method, path, json={})).status_code in {401, 422}, path
+    assert (await api.client.get(f"{CAMPAIGNS}/{made['id']}", headers=reader)).json() == made
+
+
+async def test_sixteen_channels_exist_from_the_start_and_admins_change_them(api: Api) -> None:
+    admin = api.admin()
+    listed = (await api.client.get(CHANNELS, headers=admin, params={"limit": 100})).json()["items"]
+    assert len(listed) == 16
+    assert {"douyin", "xiaohongshu", "mini_program", "h5", "app"} <= {item["code"] for item in listed}
+
+    made = await api.client.post(CHANNELS, headers=admin, json={"code": "offline_2026", "name": "线下沙龙"})
+    assert (made.status_code, made.headers["ETag"]) == (201, '"1"')
+    taken = await api.client.post(CHANNELS, headers=admin, json={"code": "offline_2026", "name": "又"})
+    assert (taken.status_code, taken.json()["code"]) == (409, "channel_exists")
+    path = f"{CHANNELS}/offline_2026"
+    renamed = await api.client.patch(path, headers=admin | {"If-Match": '"1"'}, json={"name": "烘焙沙龙"})
+    assert (renamed.json()["name"], renamed.headers["ETag"]) == ("烘焙沙龙", '"2"')
+    assert (await api.client.patch(path, headers=admin | {"If-Match": '"1"'}, json={"name": "旧"})).status_code == 412
+    assert (await api.client.delete(path, headers=admin)).status_code == 204
+    assert (await api.client.delete(path, headers=admin)).status_code == 404
+    retired = await api.client.post("/v1/touches", json={"channel": "offline_2026", "visitor_id": "v"})
+    assert (retired.status_code, retired.json()["code"]) == (404, "channel_unknown")
+
+
+async def test_figures_of_channels_count_what_happened_in_the_period(api: Api) -> None:
+    for visitor in ("a", "b", "c"):
+        await api.client.post("/v1/touches", json={"channel": "douyin", "visitor_id": visitor})
+    buyer, reader = await member(api, visitor_id="a"), await member(api, visitor_id="b")
+    order = paid(buyer, total=4900, paid_at=clock.now() + timedelta(days=2))
+    refund = OrderRefunded(
+        order_id=order.order_id,
+        refund_id=new_id(),
+        member_id=buyer,
+        amount=900,
+        currency="CNY",
+        full=False,
+        removes_time=False,
+        refunded_at=clock.now(),
+    )
+    await api.handle(refund, order, lesson(reader))
+    today = clock.today()
+    later = {"from": str(today + timedelta(days=2)), "to": str(today + timedelta(days=3))}
+
+    now = await api.client.get(f"{CHANNELS}/stats", headers=api.admin(), params={"from": str(today), "to": str(today)})
+    then = await api.client.get(f"{CHANNELS}/stats", headers=api.admin(), params=later)
+
+    rows = {item["code"]: item for item in now.json()["items"]}
+    assert len(rows) == 16
+    nothing = {
+        "touches": 0,
+        "registrations": 0,
+        "first_lessons": 0,
+        "payers": 0,
+        "revenue": 0,
+        "median_days_to_pay": None,
+    }
+    assert rows["weibo"] == {"code": "weibo"} | nothing
+    assert rows["douyin"] == {"code": "douyin"} | nothing | {"touches": 3, "registrations": 2, "first_lessons": 1}
+    sales = {"payers": 1, "revenue": 4000, "median_days_to_pay": 2.0}
+    assert {item["code"]: item for item in then.json()["items"]}["douyin"] == {"code": "douyin"} | nothing | sales
+    backwards = await api.client.get(
+        f"{CHANNELS}/stats", headers=api.admin(), params={"from": str(today), "to": str(today - timedelta(days=1))}
+    )
+    assert (backwards.status_code, backwards.json()["code"]) == (422, "bad_period")
+
+
+@pytest.mark.filterwarnings("ignore:Did not recognize type 'xid8'")
+async def test_the_migrations_make_exactly_the_declared_tables(api: Api) -> None:
+    async with api.rt.db.engine.connect() as connection:
+        differences = await connection.run_sync(
+            lambda sync: compare_metadata(MigrationContext.configure(sync, opts={"compare_type": True}), Model.metadata)
+        )
+
+    assert differences == []
+
+
+async def test_due_work_run_again_does_nothing(api: Api) -> None:
+    await campaign(api)
+
+    assert await api.run_due() == 0
+    assert await api.run_due() == 0

@@ -1,0 +1,62 @@
+"""The billing service: its routers, what it listens to, and what it does by itself."""
+
+from fastapi import FastAPI
+
+from contracts.members import MembershipChanged
+from contracts.referrals import CouponRevoked
+from kit.app import Due, Service, create_app
+from services.billing import (
+    admin_orders,
+    admin_plans,
+    checkout,
+    coupons,
+    ledger,
+    member_time,
+    order_events,
+    ordering,
+    orders,
+    plans,
+    quotes,
+    refunding,
+    refunds,
+    webhooks,
+)
+from services.billing.models import Model
+from services.billing.provider import payment_provider
+from services.billing.sandbox import cashier, courier, faults
+from services.billing.sandbox.courier import running_courier
+from services.billing.seed import seed
+from services.billing.settings import Settings
+
+service = Service(
+    name="billing",
+    title="Heika billing",
+    settings=Settings,
+    metadata=Model.metadata,
+    routers=[
+        plans.router,
+        admin_plans.router,
+        quotes.router,
+        ordering.router,
+        orders.router,
+        order_events.router,
+        refunds.router,
+        webhooks.router,
+        admin_orders.router,
+        ledger.router,
+    ],
+    sandbox_routers=[cashier.router, faults.router],
+    handlers={
+        MembershipChanged: [member_time.on_membership_changed],
+        CouponRevoked: [coupons.on_coupon_revoked],
+    },
+    due=[Due("deliver sandbox webhooks", courier.drain), webhooks.due, checkout.due, refunding.due],
+    seed=seed,
+    start=[webhooks.webhook_handling, running_courier, payment_provider],
+    listeners=frozenset({"members", "referrals"}),
+)
+
+
+def app() -> FastAPI:
+    """The service as uvicorn runs it."""
+    return create_app(service)

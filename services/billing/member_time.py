@@ -1,0 +1,81 @@
+"""Membership time as members tells it: kept for quotes, so that a price page can say until when one would be in."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from sqlalchemy.dialects.postgresql import insert as upsert
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import col
+
+from contracts.calendar import Piece, Span, pack
+from contracts.members import MembershipChanged, SegmentPicture
+from kit import clock
+from kit.ids import new_id
+from services.billing.models import MemberTime
+
+
+async def segments_of(session: AsyncSession, member_id: UUID) -> list[SegmentPicture]:
+    """The member's segments as last told, in the order of time."""
+    held = await session.get(MemberTime, member_id)
+    segments = [SegmentPicture.model_validate(segment) for segment in held.segments] if held else []
+    return sorted(segments, key=lambda segment: (segment.starts_at, segment.added_at))
+
+
+def span_of_purchase(segments: Sequence[SegmentPicture], months: int, now: datetime) -> Span:
+    """Where a purchase of so many months would lie if it were paid now."""
+    purchase = Piece(id=new_id(), added_at=now, months=months)
+    span = pack([*_line(segments, now), purchase], clock.ZONE)[purchase.id]
+    if span is None:
+        raise AssertionError("a live piece has a span")
+    return span
+
+
+def span_without(segments: Sequence[SegmentPicture], source_id: UUID, now: datetime) -> Span | None:
+    """All the time that is left if what this source gave were taken out now; None when nothing is."""
+    taken = {segment.id for segment in segments if segment.source_id == source_id}
+    pieces = [replace(piece, revoked_at=now) if piece.id in taken else piece for piece in _line(segments, now)]
+    spans = pack(pieces, clock.ZONE).values()
+    left = [span for span in spans if span is not None and span.ends_at > now]
+    return Span(min(span.starts_at for span in left), max(span.ends_at for span in left)) if left else None
+
+
+def _line(segments: Sequence[SegmentPicture], now: datetime) -> list[Piece]:
+    """Pieces that pack into the told spans, so that what comes next can be packed behind them.
+
+    A run of months has one anchor, so all of the run must be there. What a refund once cut short does not pack into its
+    span again; it and what was before it are left out, as it leaves no anchor either.
+    """
+    for first in range(len(segments) + 1):
+        queue = segments[first:]
+        pieces = [
+            # Added in their order and before now, however far in the future the last of them starts.
+            Piece(
+                id=segment.id,
+                added_at=min(segment.starts_at, now - timedelta(microseconds=len(queue) - place)),
+                months=segment.months,
+                days=segment.days,
+            )
+            for place, segment in enumerate(queue)
+        ]
+        spans = pack(pieces, clock.ZONE)
+        if all(spans[segment.id] == (segment.starts_at, segment.ends_at) for segment in queue):
+            return pieces
+    return []
+
+
+async def on_membership_changed(session: AsyncSession, event: MembershipChanged) -> None:
+    """Keep the newest picture, in whatever order they come."""
+    row = upsert(MemberTime).values(
+        member_id=event.member_id,
+        version=event.version,
+        segments=[segment.model_dump(mode="json") for segment in event.segments],
+    )
+    await session.execute(
+        row.on_conflict_do_update(
+            index_elements=["member_id"],
+            set_={"version": row.excluded.version, "segments": row.excluded.segments},
+            where=col(MemberTime.version) < row.excluded.version,
+        )
+    )

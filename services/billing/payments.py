@@ -1,0 +1,215 @@
+"""Payments: money that arrived is applied to its order once, parked for a person, or sent back; it is never dropped."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+from uuid import UUID
+
+import structlog
+from sqlalchemy import insert, select, update
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import col
+
+from contracts.billing import OrderClosed, OrderPaid
+from kit import clock
+from kit.events import emit
+from kit.ids import new_id
+from services.billing import coupons, ledger
+from services.billing.models import Order, Payment, Refund
+
+log = structlog.get_logger(__name__)
+
+SURPLUS_REASONS = {
+    "second_payment": "this order was paid before",
+    "coupon_gone": "the payment came after the order had closed, and its coupon could not be had again",
+}
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """A payment that the provider says has succeeded; `ref` is its id there."""
+
+    ref: str
+    amount: int
+    currency: str
+    fingerprint: str | None = None
+
+
+async def lock_order(session: AsyncSession, order_id: UUID) -> Order | None:
+    """The order as it is now, locked until the transaction ends."""
+    return await session.scalar(
+        select(Order).where(col(Order.id) == order_id).with_for_update().execution_options(populate_existing=True)
+    )
+
+
+async def known(session: AsyncSession, ref: str) -> str | None:
+    """What became of a payment that was seen before; None for a new one."""
+    return await session.scalar(select(col(Payment.status)).where(col(Payment.provider_ref) == ref))
+
+
+async def settle(session: AsyncSession, order_id: UUID, arrival: Arrival) -> str:
+    """Take in a payment in the caller's transaction: applied, parked or surplus; a known one changes nothing."""
+    order = await lock_order(session, order_id)
+    if order is None:
+        log.error("payment for an unknown order", order_id=str(order_id), payment=arrival.ref)
+        return "unknown_order"
+    if before := await known(session, arrival.ref):
+        return before
+    if (arrival.amount, arrival.currency) != (order.total, order.currency):
+        await _park(session, order, arrival)
+        return "parked"
+    if order.status in ("canceled", "expired"):
+        refused = None if await coupons.reserve_again(session, order, clock.now()) else "coupon_gone"
+    else:
+        refused = None if order.status == "pending" else "second_payment"
+    if refused:
+        await _send_back(session, order, arrival, refused)
+        return "surplus"
+    await _apply(session, order, arrival)
+    return "applied"
+
+
+async def settle_free(session: AsyncSession, order: Order) -> None:
+    """An order whose coupon left nothing to pay is paid at once."""
+    await _mark_paid(session, order, clock.now(), None)
+
+
+async def _apply(session: AsyncSession, order: Order, arrival: Arrival) -> None:
+    now = clock.now()
+    payment_id = await _record(session, order, arrival, "applied", "", now)
+    await ledger.post(
+        session,
+        "payment",
+        payment_id,
+        debit=ledger.PROVIDER,
+        credit=ledger.DEFERRED,
+        amount=arrival.amount,
+        currency=arrival.currency,
+        order_id=order.id,
+        at=now,
+    )
+    await _mark_paid(session, order, now, arrival.fingerprint)
+
+
+async def _mark_paid(session: AsyncSession, order: Order, at: datetime, fingerprint: str | None) -> None:
+    order.status = "paid"
+    order.paid_at = at
+    order.session_open = False
+    order.next_check_at = None
+    await session.flush()
+    await coupons.redeem(session, order)
+    await emit(
+        session,
+        OrderPaid(
+            order_id=order.id,
+            number=order.number,
+            member_id=order.member_id,
+            kind=order.kind,
+            plan_code=order.plan_code,
+            months=order.months,
+            benefits=tuple(order.benefits),
+            subtotal=order.subtotal,
+            discount=order.discount,
+            total=order.total,
+            currency=order.currency,
+            coupon_id=order.coupon_id,
+            payment_method=order.payment_method,
+            paid_at=at,
+            fingerprint=fingerprint,
+            address_prefix=order.address_prefix,
+        ),
+    )
+
+
+async def _park(session: AsyncSession, order: Order, arrival: Arrival) -> None:
+    now = clock.now()
+    reason = f"{arrival.amount} {arrival.currency} came where {order.total} {order.currency} was due"
+    log.error("payment parked", order=order.number, payment=arrival.ref, reason=reason)
+    await _unapplied(session, order, arrival, "parked", reason, ledger.PARKED, now)
+
+
+async def _send_back(session: AsyncSession, order: Order, arrival: Arrival, why: str) -> None:
+    now = clock.now()
+    log.warning("surplus payment goes back", order=order.number, payment=arrival.ref, reason=why)
+    payment_id = await _unapplied(session, order, arrival, "surplus", why, ledger.OWED_BACK, now)
+    session.add(
+        Refund(
+            order_id=order.id,
+            payment_id=payment_id,
+            cause="surplus",
+            reason=SURPLUS_REASONS[why],
+            amount=arrival.amount,
+            currency=arrival.currency,
+            removes_time=False,
+            status="pending",
+            next_attempt_at=now,
+            created_at=now,
+        )
+    )
+    await session.flush()
+
+
+async def _unapplied(
+    session: AsyncSession,
+    order: Order,
+    arrival: Arrival,
+    status: Literal["parked", "surplus"],
+    reason: str,
+    account: str,
+    at: datetime,
+) -> UUID:
+    payment_id = await _record(session, order, arrival, status, reason, at)
+    if arrival.amount:
+        await ledger.post(
+            session,
+            f"payment_{status}",
+            payment_id,
+            debit=ledger.PROVIDER,
+            credit=account,
+            amount=arrival.amount,
+            currency=arrival.currency,
+            order_id=order.id,
+            at=at,
+        )
+    return payment_id
+
+
+async def _record(
+    session: AsyncSession, order: Order, arrival: Arrival, status: str, reason: str, at: datetime
+) -> UUID:
+    payment_id = new_id()
+    await session.execute(
+        insert(Payment).values(
+            id=payment_id,
+            order_id=order.id,
+            provider_ref=arrival.ref,
+            amount=arrival.amount,
+            currency=arrival.currency,
+            method=order.payment_method,
+            fingerprint=arrival.fingerprint,
+            status=status,
+            reason=reason,
+            received_at=at,
+        )
+    )
+    return payment_id
+
+
+async def close(session: AsyncSession, order_id: UUID, reason: Literal["canceled", "expired"]) -> bool:
+    """End an unpaid order and free its coupon; False when it was not open any more."""
+    now = clock.now()
+    order = await session.scalar(
+        update(Order)
+        .where(col(Order.id) == order_id, col(Order.status) == "pending")
+        .values(status=reason, closed_at=now)
+        .returning(Order)
+        .execution_options(populate_existing=True)
+    )
+    if order is None:
+        return False
+    # A session still open at the provider is closed by the next check; without one there is nothing left to ask.
+    order.next_check_at = now if order.session_open else None
+    await session.flush()
+    await coupons.release(session, order)
+    await emit(session, OrderClosed(order_id=order.id, member_id=order.member_id, reason=reason))
+    return True

@@ -1,0 +1,226 @@
+"""The payment provider: Stripe's API, or the sandbox's server that speaks it; only the address differs."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import httpx
+import stripe
+import structlog
+
+from kit import clock
+from kit.app import Runtime
+from kit.errors import Unavailable
+from services.billing.models import Order
+from services.billing.settings import Settings
+
+if TYPE_CHECKING:
+    from stripe.params.checkout import SessionCreateParams
+
+log = structlog.get_logger(__name__)
+Answer = TypeVar("Answer")
+
+API_VERSION = "2026-10-28.endive"
+DEADLINE_S = 8.0
+SANDBOX_KEY = "sk_test_heika_sandbox"
+SESSION_LIFE = timedelta(minutes=75)
+"""Stripe refuses less than 30 minutes from the call, and the call may be repeated until the order expires."""
+
+
+class PaymentProviderUnavailable(Unavailable):
+    """The payment provider does not answer at the moment; nothing is lost. Try again after Retry-After."""
+
+    zh = "支付渠道暂时没有应答，订单没有变化。请按 Retry-After 稍后再试。"
+
+
+class ProviderRefusal(Exception):
+    """The provider understood and said no; `code` is its word for it."""
+
+    def __init__(self, code: str | None) -> None:
+        super().__init__(code)
+        self.code = code or "refused"
+
+
+@dataclass(frozen=True)
+class ProviderSession:
+    """A checkout session: `payment` is the intent that paid it, None until then."""
+
+    id: str
+    url: str | None
+    status: str
+    paid: bool
+    payment: str | None
+    amount: int
+    currency: str
+
+
+@dataclass(frozen=True)
+class ProviderPayment:
+    """A payment intent and, once money moved, what it was paid with."""
+
+    id: str
+    succeeded: bool
+    amount: int
+    currency: str
+    fingerprint: str | None
+
+
+@dataclass(frozen=True)
+class ProviderRefund:
+    """A refund at the provider: pending, requires_action, succeeded, failed or canceled."""
+
+    id: str
+    status: str
+    failure: str | None = None
+
+
+class Provider:
+    """The calls billing makes; PaymentProviderUnavailable when the outcome is unknown, ProviderRefusal when it is no."""
+
+    def __init__(self, settings: Settings, *, api_base: str, key: str) -> None:
+        self._settings = settings
+        self._http = stripe.HTTPXClient(timeout=httpx.Timeout(3.0, connect=1.5))
+        self._client = stripe.StripeClient(
+            key,
+            stripe_version=API_VERSION,
+            base_addresses={"api": api_base} if api_base else None,
+            max_network_retries=1,
+            http_client=self._http,
+        )
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._http.close_async()  # type: ignore[no-untyped-call]  # the SDK forgot
+
+    async def open_session(self, order: Order) -> ProviderSession:
+        """The order's checkout session; asking again for the same order answers the same session."""
+        # Stripe's clock is the real one; the sandbox's provider moves with the product's.
+        lead = timedelta(0) if self._settings.simulated else clock.offset()
+        params: SessionCreateParams = {
+            "mode": "payment",
+            "allowed_payment_method_types": [order.payment_method],
+            "client_reference_id": str(order.id),
+            "metadata": {"order_id": str(order.id), "member_id": str(order.member_id)},
+            "payment_intent_data": {"metadata": {"order_id": str(order.id), "member_id": str(order.member_id)}},
+            "line_items": [
+                {
+                    "quantity": 1,
+                    "price_data": {
+                        "currency": order.currency.lower(),
+                        "unit_amount": order.total,
+                        "product_data": {"name": order.title},
+                    },
+                }
+            ],
+            "expires_at": int((order.created_at - lead + SESSION_LIFE).timestamp()),
+        }
+        if order.payment_method == "wechat_pay":
+            params["payment_method_options"] = {"wechat_pay": {"client": "web"}}
+        if success_url := order.success_url or self._settings.return_url or self._own_page():
+            params["success_url"] = success_url
+        if order.cancel_url:
+            params["cancel_url"] = order.cancel_url
+        sessions = self._client.v1.checkout.sessions
+        return _session(await _ask(sessions.create_async(params, {"idempotency_key": f"order-{order.id}"})))
+
+    def _own_page(self) -> str | None:
+        # The sandbox's cashier page shows the result itself; Stripe's insists on a way back.
+        return None if self._settings.simulated else self._settings.public_url
+
+    async def session(self, session_id: str) -> ProviderSession:
+        """How a checkout session stands now."""
+        return _session(await _ask(self._client.v1.checkout.sessions.retrieve_async(session_id)))
+
+    async def close_session(self, session_id: str) -> ProviderSession:
+        """End an open session so that it cannot be paid; one that was paid or ended already is answered as it is."""
+        try:
+            return _session(await _ask(self._client.v1.checkout.sessions.expire_async(session_id)))
+        except ProviderRefusal:
+            return await self.session(session_id)
+
+    async def payment(self, payment_id: str) -> ProviderPayment:
+        """How a payment stands, with the fingerprint of what paid it."""
+        intent = await _ask(self._client.v1.payment_intents.retrieve_async(payment_id, {"expand": ["latest_charge"]}))
+        shape: dict[str, Any] = intent.to_dict()
+        charge = shape.get("latest_charge")
+        details = (charge.get("payment_method_details") or {}) if isinstance(charge, dict) else {}
+        means = details.get(details.get("type")) or {}
+        return ProviderPayment(
+            id=intent.id,
+            succeeded=intent.status == "succeeded",
+            amount=intent.amount_received,
+            currency=intent.currency.upper(),
+            fingerprint=means.get("fingerprint"),
+        )
+
+    async def refund(self, refund_id: str, payment_id: str, amount: int) -> ProviderRefund:
+        """Send money back; asking again with the same `refund_id` answers the same refund."""
+        made = await _ask(
+            self._client.v1.refunds.create_async(
+                {"payment_intent": payment_id, "amount": amount, "metadata": {"refund_id": refund_id}},
+                {"idempotency_key": f"refund-{refund_id}"},
+            )
+        )
+        return ProviderRefund(made.id, made.status or "pending")
+
+    async def refund_state(self, provider_ref: str) -> ProviderRefund:
+        """How a refund stands now."""
+        found = await _ask(self._client.v1.refunds.retrieve_async(provider_ref))
+        return ProviderRefund(found.id, found.status or "pending")
+
+
+def _session(session: stripe.checkout.Session) -> ProviderSession:
+    intent = session.payment_intent
+    return ProviderSession(
+        id=session.id,
+        url=session.url,
+        status=session.status or "open",
+        paid=session.payment_status == "paid",
+        payment=intent.id if isinstance(intent, stripe.PaymentIntent) else intent,
+        amount=session.amount_total or 0,
+        currency=(session.currency or "").upper(),
+    )
+
+
+async def _ask(call: Awaitable[Answer]) -> Answer:
+    try:
+        async with asyncio.timeout(DEADLINE_S):
+            return await call
+    except stripe.InvalidRequestError as refusal:
+        raise ProviderRefusal(refusal.code) from refusal
+    except (stripe.StripeError, TimeoutError) as failure:
+        log.warning("payment provider away", error=type(failure).__name__, detail=str(failure)[:300])
+        raise PaymentProviderUnavailable(retry_after=3) from failure
+
+
+@asynccontextmanager
+async def payment_provider(rt: Runtime) -> AsyncIterator[None]:
+    """Hold the provider for the life of the process; ValueError when production has none."""
+    settings: Settings = rt.settings
+    async with AsyncExitStack() as stack:
+        if settings.simulated:
+            # Imported here, because production never loads the sandbox.
+            from services.billing.sandbox.provider import running_provider  # noqa: PLC0415
+
+            provider = Provider(
+                settings, api_base=await stack.enter_async_context(running_provider(rt)), key=SANDBOX_KEY
+            )
+        elif settings.stripe_secret_key:
+            provider = Provider(settings, api_base=settings.stripe_api_base, key=settings.stripe_secret_key)
+        else:
+            raise ValueError("STRIPE_SECRET_KEY is required in production")
+        settings.webhook_secrets  # noqa: B018 - missing secrets must stop the start, not the first webhook
+        rt.state["payment_provider"] = provider
+        try:
+            yield
+        finally:
+            await provider.close()
+
+
+def provider_of(rt: Runtime) -> Provider:
+    """The provider this process talks to."""
+    provider: Provider = rt.state["payment_provider"]
+    return provider

@@ -1,0 +1,162 @@
+"""Refunds under way: the provider is asked with a key of our own and chased until its outcome is known, then booked once."""
+
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+import structlog
+from sqlalchemy import select, update
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import col
+
+from contracts.billing import OrderRefunded
+from kit import clock
+from kit.app import Runtime
+from kit.due import Due
+from kit.events import emit
+from services.billing import coupons, ledger, payments
+from services.billing.models import Order, Payment, Refund
+from services.billing.provider import PaymentProviderUnavailable, ProviderRefund, ProviderRefusal, provider_of
+
+log = structlog.get_logger(__name__)
+
+LEASE = timedelta(seconds=15)
+LONGEST_WAIT = timedelta(hours=1)
+BATCH = 20
+
+
+async def execute(rt: Runtime, refund_id: UUID) -> None:
+    """Ask the provider to send the money, or how it stands, and take in the answer; nothing is held while it is asked.
+
+    PaymentProviderUnavailable leaves the refund pending, for the next attempt.
+    """
+    async with rt.db.session() as session:
+        found = (
+            await session.execute(
+                select(Refund, col(Payment.provider_ref)).join(Payment).where(col(Refund.id) == refund_id)
+            )
+        ).one()
+        await session.commit()
+        refund, payment_ref = found
+        if refund.status != "pending":
+            return
+        provider = provider_of(rt)
+        try:
+            if refund.provider_ref:
+                outcome = await provider.refund_state(refund.provider_ref)
+            else:
+                outcome = await provider.refund(str(refund.id), payment_ref, refund.amount)
+        except ProviderRefusal as refusal:
+            log.exception("refund refused", refund=str(refund.id), refusal=refusal.code)
+            outcome = ProviderRefund(refund.provider_ref or "", "failed", refusal.code)
+        await take_in(session, refund_id, outcome)
+        await session.commit()
+
+
+async def take_in(session: AsyncSession, refund_id: UUID, outcome: ProviderRefund) -> str:
+    """Record what the provider says of a refund, in the caller's transaction; the first final answer counts."""
+    order_id = await session.scalar(select(col(Refund.order_id)).where(col(Refund.id) == refund_id))
+    order = await payments.lock_order(session, order_id) if order_id else None
+    if order is None:
+        return "not_ours"
+    refund = await session.get_one(Refund, refund_id, populate_existing=True)
+    if refund.status != "pending":
+        if refund.status == "succeeded" and outcome.status in ("failed", "canceled"):
+            log.error("a refund failed after it had succeeded", refund=str(refund.id), order=order.number)
+        return refund.status
+    refund.provider_ref = outcome.id or refund.provider_ref
+    if outcome.status in ("failed", "canceled"):
+        refund.status, refund.error, refund.settled_at = "failed", outcome.failure or outcome.status, clock.now()
+        return "failed"
+    if outcome.status != "succeeded":
+        refund.attempts += 1
+        refund.next_attempt_at = clock.now() + min(LEASE * 2 ** min(refund.attempts, 20), LONGEST_WAIT)
+        return "pending"
+    refund.status, refund.settled_at = "succeeded", clock.now()
+    await session.flush()
+    await _book(session, order, refund)
+    return "succeeded"
+
+
+async def _book(session: AsyncSession, order: Order, refund: Refund) -> None:
+    now = clock.now()
+    surplus = refund.cause == "surplus"
+    await ledger.post(
+        session,
+        "refund_surplus" if surplus else "refund",
+        refund.id,
+        debit=ledger.OWED_BACK if surplus else ledger.DEFERRED,
+        credit=ledger.PROVIDER,
+        amount=refund.amount,
+        currency=refund.currency,
+        order_id=order.id,
+        at=now,
+    )
+    if surplus:
+        return
+    order.refunded_amount += refund.amount
+    full = order.refunded_amount == order.total
+    if order.status != "disputed":
+        order.status = "refunded" if full else "partially_refunded"
+    await session.flush()
+    if full:
+        await coupons.release(session, order)
+    await emit(
+        session,
+        OrderRefunded(
+            order_id=order.id,
+            refund_id=refund.id,
+            member_id=order.member_id,
+            amount=refund.amount,
+            currency=refund.currency,
+            full=full,
+            removes_time=refund.removes_time,
+            refunded_at=now,
+        ),
+    )
+
+
+async def on_provider_refund(rt: Runtime, session: AsyncSession, subject: dict[str, Any]) -> str:
+    """A refund moved at the provider: ask how it stands now, because events come in any order."""
+    ref = subject.get("id")
+    metadata = subject.get("metadata")
+    named = metadata.get("refund_id") if isinstance(metadata, dict) else None
+    try:
+        refund_id = UUID(named)
+    except (ValueError, TypeError, AttributeError):
+        return "not_ours"
+    pending = await session.scalar(
+        select(col(Refund.id)).where(col(Refund.id) == refund_id, col(Refund.status) == "pending")
+    )
+    if pending is None or not isinstance(ref, str):
+        return "known"
+    await session.commit()
+    try:
+        found = await provider_of(rt).refund_state(ref)
+    except ProviderRefusal:
+        return "unknown_to_provider"
+    return await take_in(session, refund_id, found)
+
+
+async def chase(rt: Runtime) -> int:
+    """Go on with refunds whose outcome is not known yet."""
+    now = clock.now()
+    async with rt.db.session() as session, session.begin():
+        due_refunds = (
+            select(col(Refund.id))
+            .where(col(Refund.status) == "pending", col(Refund.next_attempt_at) <= now)
+            .order_by(col(Refund.next_attempt_at))
+            .limit(BATCH)
+            .with_for_update(skip_locked=True)
+        )
+        claim = update(Refund).where(col(Refund.id).in_(due_refunds)).values(next_attempt_at=now + LEASE)
+        claimed = (await session.scalars(claim.returning(col(Refund.id)))).all()
+    for refund_id in claimed:
+        try:
+            await execute(rt, refund_id)
+        except PaymentProviderUnavailable:
+            log.warning("refund waits for the provider", refund=str(refund_id))
+    return len(claimed)
+
+
+due = Due("chase refunds", chase)

@@ -1,0 +1,243 @@
+"""Refunds: a member takes the money back in time, an admin later; the membership time goes with it."""
+
+from datetime import timedelta
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import Depends, Request
+from pydantic import Field
+from sqlalchemy import func, select
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import col
+
+from kit import clock
+from kit.app import RuntimeDep
+from kit.app import router as new_router
+from kit.auth import Caller, MemberDep, admin_with
+from kit.db import SessionDep
+from kit.errors import Conflict, Unprocessable, problems
+from kit.idempotency import KEY_REQUIRED
+from kit.shapes import MAX_INTEGER, CleanStr, Out, StrictIn
+from services.billing import payments, refunding
+from services.billing.member_time import segments_of, span_of_purchase, span_without
+from services.billing.models import Order, Payment, Refund, RefundStatus
+from services.billing.orders import OrderNotFound, OwnOrder
+from services.billing.provider import PaymentProviderUnavailable
+from services.billing.quotes import SpanOut
+from services.billing.settings import Settings
+
+router = new_router(prefix="/v1", tags=["refunds"])
+
+Refunder = Annotated[Caller, admin_with("orders:write")]
+Reader = Annotated[Caller, admin_with("orders:read")]
+Amount = Annotated[int, Field(strict=True, ge=1, le=MAX_INTEGER)]
+
+Reason = Annotated[CleanStr, Field(min_length=1, max_length=500)]
+
+DAY = timedelta(days=1)
+
+
+class RefundWindowOver(Conflict):
+    """The time to take the money back yourself is over; write to the community's support."""
+
+    zh = "已超过自助退款期限，请联系社区客服。"
+
+
+class NothingRefundable(Conflict):
+    """There is nothing left of this order to give back."""
+
+    zh = "这笔订单没有可退的金额。"
+
+
+class RefundTooHigh(Unprocessable):
+    """At most {most} fen of this order can be given back; ask for no more than that."""
+
+    zh = "这笔订单最多可退 {most} 分，请不要超过这个金额。"
+
+
+class RefundPreviewOut(Out):
+    """What a refund would give back, and what time would remain."""
+
+    refundable: int
+    days_used: int
+    membership_after: SpanOut | None
+
+
+class RefundIn(StrictIn):
+    """Without an amount, all that is refundable."""
+
+    amount: Amount | None = None
+    reason: Reason
+
+
+class AdminRefundIn(RefundIn):
+    """An admin may leave the member the time."""
+
+    keep_time: Annotated[bool, Field(strict=True)] = False
+
+
+class RefundOut(Out):
+    """A refund; `segment_id` is the membership time that goes with it."""
+
+    id: UUID
+    amount: int
+    status: RefundStatus
+    segment_id: UUID | None
+
+
+async def any_order(order_id: UUID, session: SessionDep) -> Order:
+    """An order, whoever's."""
+    order = await session.get(Order, order_id)
+    if order is None:
+        raise OrderNotFound
+    return order
+
+
+AnyOrder = Annotated[Order, Depends(any_order, scope="function")]
+
+
+async def _left(session: AsyncSession, order: Order) -> int:
+    """What of the order's payment has not gone back and is not on its way back."""
+    if order.status not in ("paid", "partially_refunded") or order.paid_at is None:
+        return 0
+    under_way = select(func.coalesce(func.sum(col(Refund.amount)), 0)).where(
+        col(Refund.order_id) == order.id, col(Refund.status) == "pending", col(Refund.cause) != "surplus"
+    )
+    return order.total - order.refunded_amount - int(await session.scalar(under_way) or 0)
+
+
+async def _preview(session: AsyncSession, settings: Settings, order: Order, *, by_admin: bool) -> RefundPreviewOut:
+    now = clock.now()
+    segments = await segments_of(session, order.member_id)
+    own = next((segment for segment in segments if segment.source_id == order.id), None)
+    starts_at, ends_at = (
+        (own.starts_at, own.ends_at)
+        if own is not None
+        # Members has not told of it yet: it lies where the purchase put it.
+        else span_of_purchase(segments, order.months, order.paid_at or now)
+    )
+    days = -((starts_at - ends_at) // DAY)
+    days_used = min(max(-((starts_at - now) // DAY), 0), days)
+    left = await _left(session, order)
+    refundable = left
+    if not _in_window(order, settings):
+        refundable = min(left, order.total * (days - days_used) // days) if by_admin else 0
+    after = span_without(segments, order.id, now)
+    return RefundPreviewOut(
+        refundable=refundable,
+        days_used=days_used,
+        membership_after=SpanOut(starts_at=after.starts_at, ends_at=after.ends_at) if after else None,
+    )
+
+
+def _in_window(order: Order, settings: Settings) -> bool:
+    return order.paid_at is not None and clock.now() < order.paid_at + timedelta(days=settings.refund_days)
+
+
+@router.post("/orders/{order_id}/refund-preview", responses=problems(OrderNotFound))
+async def preview_refund(order: OwnOrder, session: SessionDep, rt: RuntimeDep) -> RefundPreviewOut:
+    """What the caller would get back now; 0 once the time for it is over."""
+    return await _preview(session, rt.settings, order, by_admin=False)
+
+
+@router.post("/admin/orders/{order_id}/refund-preview", responses=problems(OrderNotFound))
+async def preview_refund_as_admin(order: AnyOrder, _: Reader, session: SessionDep, rt: RuntimeDep) -> RefundPreviewOut:
+    """What an admin would give back: all of it in the refund window, later what the unused days are worth."""
+    return await _preview(session, rt.settings, order, by_admin=True)
+
+
+REFUSALS = (OrderNotFound, RefundWindowOver, NothingRefundable, RefundTooHigh, PaymentProviderUnavailable)
+
+
+@router.post("/orders/{order_id}/refunds", status_code=201, openapi_extra=KEY_REQUIRED, responses=problems(*REFUSALS))
+async def refund_order(
+    order: OwnOrder, body: RefundIn, caller: MemberDep, session: SessionDep, rt: RuntimeDep, request: Request
+) -> RefundOut:
+    """Give the caller's money back; all of it takes the membership time too, a part leaves it."""
+    return await _refund(session, rt, order, body, caller, request, keep_time=False)
+
+
+@router.post(
+    "/admin/orders/{order_id}/refunds", status_code=201, openapi_extra=KEY_REQUIRED, responses=problems(*REFUSALS)
+)
+async def refund_order_as_admin(
+    order: AnyOrder, body: AdminRefundIn, caller: Refunder, session: SessionDep, rt: RuntimeDep, request: Request
+) -> RefundOut:
+    """Give a member's money back at any time; less than what is refundable leaves the membership time."""
+    return await _refund(session, rt, order, body, caller, request, keep_time=body.keep_time)
+
+
+async def _refund(
+    session: AsyncSession,
+    rt: RuntimeDep,
+    order: Order,
+    body: RefundIn,
+    caller: Caller,
+    request: Request,
+    *,
+    keep_time: bool,
+) -> RefundOut:
+    key = f"{caller.id} {request.headers.get('idempotency-key', '')}"
+    locked = await payments.lock_order(session, order.id)
+    if locked is None:
+        raise OrderNotFound
+    # A repetition after the provider was away finds the refund it wrote and goes on with it.
+    refund = await session.scalar(
+        select(Refund).where(col(Refund.order_id) == order.id, col(Refund.request_key) == key)
+    )
+    if refund is None:
+        refund = await _write(session, rt.settings, locked, body, caller, key, keep_time=keep_time)
+    segments = await segments_of(session, order.member_id)
+    # The row is there before the provider is asked, so that money never moves without a trace.
+    await session.commit()
+    await refunding.execute(rt, refund.id)
+    await session.refresh(refund)
+    own = next((segment.id for segment in segments if segment.source_id == order.id), None)
+    return RefundOut(
+        id=refund.id, amount=refund.amount, status=refund.status, segment_id=own if refund.removes_time else None
+    )
+
+
+async def _write(
+    session: AsyncSession,
+    settings: Settings,
+    order: Order,
+    body: RefundIn,
+    caller: Caller,
+    key: str,
+    *,
+    keep_time: bool,
+) -> Refund:
+    by_admin = caller.role == "admin"
+    left = await _left(session, order)
+    payment_id = await session.scalar(
+        select(col(Payment.id)).where(col(Payment.order_id) == order.id, col(Payment.status) == "applied")
+    )
+    if left <= 0 or payment_id is None:
+        raise NothingRefundable
+    if not by_admin and not _in_window(order, settings):
+        raise RefundWindowOver
+    preview = await _preview(session, settings, order, by_admin=by_admin)
+    amount = preview.refundable if body.amount is None else body.amount
+    if amount <= 0:
+        raise NothingRefundable
+    if amount > left:
+        raise RefundTooHigh(most=left)
+    now = clock.now()
+    refund = Refund(
+        order_id=order.id,
+        payment_id=payment_id,
+        cause="admin" if by_admin else "member",
+        requested_by=caller.id,
+        request_key=key,
+        reason=body.reason,
+        amount=amount,
+        currency=order.currency,
+        removes_time=amount >= preview.refundable and not keep_time,
+        status="pending",
+        next_attempt_at=now + refunding.LEASE,
+        created_at=now,
+    )
+    session.add(refund)
+    await session.flush()
+    return refund

@@ -1,0 +1,9 @@
+"""The registry of billing's tables, which the sandbox provider's tables share."""
+
+from sqlmodel import SQLModel
+
+from kit.db import new_registry
+
+
+class Model(SQLModel, registry=new_registry()):
+    """Base of billing's tables."""

@@ -1,0 +1,50 @@
+"""Settings of the billing service."""
+
+from pydantic import field_validator
+
+from kit.settings import CommaList, ServiceSettings, from_env
+
+
+class Settings(ServiceSettings):
+    """What billing reads from the environment."""
+
+    database_url: str = from_env("BILLING_DATABASE_URL", "PostgreSQL of billing, postgresql+asyncpg://…", "")
+    coupon_keys: CommaList = from_env(
+        "HEIKA_COUPON_KEY", "keys of coupon tokens; commas; the first signs, all of them verify", ()
+    )
+    stripe_secret_key: str = from_env(
+        "STRIPE_SECRET_KEY", "makes Stripe the provider, in the sandbox with test keys", ""
+    )
+    stripe_webhook_secrets: CommaList = from_env(
+        "STRIPE_WEBHOOK_SECRET", "secrets of webhook signatures; commas; while one is rotated both are accepted", ()
+    )
+    stripe_api_base: str = from_env("STRIPE_API_BASE", "address of the provider's API; unset: Stripe's own", "")
+    sandbox_webhook_url: str = from_env(
+        "SANDBOX_WEBHOOK_URL", "where the sandbox provider sends its webhooks; unset: through HEIKA_PUBLIC_URL", ""
+    )
+    return_url: str = from_env(
+        "BILLING_RETURN_URL",
+        "where a payer returns to when the order named no success_url; unset: HEIKA_PUBLIC_URL",
+        "",
+    )
+    order_minutes: int = from_env("BILLING_ORDER_MINUTES", "how long an order stays open without payment", 30)
+    refund_days: int = from_env("BILLING_REFUND_DAYS", "how long after payment a member may take the money back", 7)
+
+    @field_validator("stripe_webhook_secrets", mode="before")
+    @classmethod
+    def _split_secrets(cls, value: object) -> object:
+        return tuple(item.strip() for item in value.split(",") if item.strip()) if isinstance(value, str) else value
+
+    @property
+    def simulated(self) -> bool:
+        """Whether the sandbox's own provider takes the payments here."""
+        return self.sandbox and not self.stripe_secret_key
+
+    @property
+    def webhook_secrets(self) -> tuple[str, ...]:
+        """The secrets a webhook may be signed with; the sandbox has one of its own, Stripe's must be given (ValueError)."""
+        if self.stripe_webhook_secrets:
+            return self.stripe_webhook_secrets
+        if self.simulated:
+            return ("whsec_heika_sandbox",)
+        raise ValueError("STRIPE_WEBHOOK_SECRET is required: without it no webhook can be believed")

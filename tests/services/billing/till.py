@@ -1,0 +1,103 @@
+"""The steps of a purchase that many billing tests begin with."""
+
+import hashlib
+import hmac
+import json
+import time
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+import httpx
+
+from contracts.coupon import CouponClaims, sign
+from kit import clock
+from kit.ids import new_id
+from tests.harness import Api
+
+COUPON_KEY = "a coupon key of thirty-two letters or more"
+WEBHOOK_SECRET = "whsec_test_of_billing"
+
+
+class Till:
+    """A running billing service and how people use it."""
+
+    def __init__(self, api: Api) -> None:
+        self.api = api
+        self.client = api.client
+
+    def coupon(self, member_id: UUID, **changes: Any) -> str:
+        """A signed coupon of 500 fen for this member."""
+        now = clock.now()
+        claims: dict[str, Any] = {
+            "id": new_id(),
+            "member_id": member_id,
+            "campaign_id": new_id(),
+            "title": "新人券",
+            "kind": "amount",
+            "value": 500,
+            "min_amount": 0,
+            "plan_codes": (),
+            "starts_at": now - timedelta(days=1),
+            "ends_at": now + timedelta(days=30),
+        }
+        return sign(CouponClaims(**(claims | changes)), [COUPON_KEY])
+
+    async def order(self, member_id: UUID, *, key: str | None = None, **body: Any) -> httpx.Response:
+        """Place an order, for the monthly card by card unless told otherwise."""
+        headers = self.api.member(member_id) | {"Idempotency-Key": key or str(new_id())}
+        wanted = {"plan_code": "black-card-1m", "payment_method": "card"} | body
+        return await self.client.post("/v1/orders", json=wanted, headers=headers)
+
+    async def read(self, member_id: UUID, order_id: str, *, refresh: bool = False) -> dict[str, Any]:
+        """The order as its buyer sees it."""
+        answer = await self.client.get(
+            f"/v1/orders/{order_id}", params={"refresh": refresh}, headers=self.api.member(member_id)
+        )
+        assert answer.status_code == 200, answer.text
+        found: dict[str, Any] = answer.json()
+        return found
+
+    async def pay(self, order: dict[str, Any], **how: Any) -> httpx.Response:
+        """Press the cashier's button, and let the webhooks arrive and be handled."""
+        path = order["checkout"]["url"].partition("/v1/")[2]
+        answer = await self.client.post(f"/v1/{path}/pay", json=how)
+        await self.api.run_due()
+        return answer
+
+    async def buy(self, member_id: UUID, **body: Any) -> dict[str, Any]:
+        """An order that is paid."""
+        placed = await self.order(member_id, **body)
+        assert placed.status_code == 201, placed.text
+        paid = await self.pay(placed.json())
+        assert paid.status_code == 200, paid.text
+        order = await self.read(member_id, placed.json()["id"])
+        assert order["status"] == "paid"
+        return order
+
+    async def tell(self, kind: str, subject: dict[str, Any], *, event_id: str | None = None) -> httpx.Response:
+        """A webhook that the provider signed, handled."""
+        event = {"id": event_id or f"evt_{new_id().hex}", "object": "event", "type": kind, "data": {"object": subject}}
+        answer = await self.post_webhook(json.dumps(event).encode())
+        await self.api.run_due()
+        return answer
+
+    async def post_webhook(self, body: bytes, header: str | None = None) -> httpx.Response:
+        """These bytes at the webhook, well signed unless a header is given."""
+        signature = signed(body) if header is None else header
+        headers = {b"Stripe-Signature": signature.encode()}
+        return await self.client.post("/v1/webhooks/stripe", content=body, headers=headers)
+
+    async def balanced(self) -> dict[str, int]:
+        """The balance of every account, after checking that the books balance."""
+        answer = await self.client.get("/v1/admin/ledger/trial-balance", headers=self.api.admin("orders:read"))
+        assert answer.status_code == 200, answer.text
+        assert answer.json()["balanced"] is True
+        return {row["account"]: row["debit"] - row["credit"] for row in answer.json()["accounts"]}
+
+
+def signed(body: bytes, *, secret: str = WEBHOOK_SECRET, at: float | None = None) -> str:
+    """The Stripe-Signature header of these bytes."""
+    stamp = str(int(time.time() if at is None else at))
+    mac = hmac.new(secret.encode(), stamp.encode() + b"." + body, hashlib.sha256).hexdigest()
+    return f"t={stamp},v1={mac}"

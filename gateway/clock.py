@@ -2,12 +2,13 @@
 
 import asyncio
 import re
+from calendar import monthrange
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 from typing import Any, Final
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope
 
@@ -28,11 +29,28 @@ SETTLE_S: Final = 60.0
 LATEST: Final = datetime(2100, 1, 1, tzinfo=UTC)
 """A month's plan bought at the latest instant must still end before the calendar does."""
 
-# ISO 8601 durations of fixed length: a month or a year has none.
+# ISO 8601 (5.5.2.2); weeks stand alone.
 _DURATION: Final = re.compile(
-    r"-?P(?=[\dT])(?:\d{1,6}W|(?:\d{1,6}D)?(?:T(?=\d)(?:\d{1,9}H)?(?:\d{1,9}M)?(?:\d{1,9}(?:\.\d{1,6})?S)?)?)"
+    r"(?P<sign>-?)P(?=[\dT])(?:(?P<weeks>\d{1,5})W|(?:(?P<years>\d{1,4})Y)?(?:(?P<months>\d{1,5})M)?(?:(?P<days>\d{1,6})D)?"
+    r"(?:T(?=\d)(?:(?P<hours>\d{1,7})H)?(?:(?P<minutes>\d{1,9})M)?(?:(?P<seconds>\d{1,9}(?:\.\d{1,6})?)S)?)?)"
 )
-_SPAN: Final = TypeAdapter(timedelta)
+
+
+def later(present: datetime, duration: str) -> datetime:
+    """`present` and an ISO 8601 duration: months by the business zone's calendar, the rest by length.
+
+    ValueError for what is no duration, or past the calendar's end, OverflowError likewise. A negative one leads back.
+    """
+    match = _DURATION.fullmatch(duration)
+    if match is None:
+        raise ValueError("no ISO 8601 duration")
+    sign = -1 if match["sign"] else 1
+    parts = {name: sign * float(text or 0) for name, text in match.groupdict().items() if name != "sign"}
+    months = int(parts.pop("years")) * 12 + int(parts.pop("months"))
+    wall = present.astimezone(clock.ZONE)
+    year, month = divmod(wall.year * 12 + wall.month - 1 + months, 12)
+    wall = wall.replace(year=year, month=month + 1, day=min(wall.day, monthrange(year, month + 1)[1]))
+    return wall.astimezone(UTC) + timedelta(**parts)
 
 
 class Move(BaseModel):
@@ -48,12 +66,12 @@ class Move(BaseModel):
         if (self.advance is None) == (self.now is None):
             raise ValueError("give exactly one of advance and now")
         if self.advance is not None and not _DURATION.fullmatch(self.advance):
-            raise ValueError("advance is an ISO 8601 duration in weeks, days, hours, minutes and seconds, such as P31D")
+            raise ValueError("advance is an ISO 8601 duration, such as P31D")
         return self
 
     def target(self, present: datetime) -> datetime:
-        """The instant to move to; OverflowError past the calendar's end."""
-        return self.now if self.now is not None else present + _SPAN.validate_python(self.advance)
+        """The instant to move to; OverflowError or ValueError past the calendar's end."""
+        return self.now if self.now is not None else later(present, self.advance or "")
 
 
 def _read(body: object) -> Move:
@@ -101,7 +119,7 @@ class SandboxClock:
             present = real + await self.offset()
             try:
                 target = move.target(present).astimezone(UTC)
-            except OverflowError as failure:
+            except (OverflowError, ValueError) as failure:
                 raise _too_far() from failure
             if target > LATEST:
                 raise _too_far()

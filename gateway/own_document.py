@@ -28,7 +28,7 @@ _MOVE = {
         "advance": {
             "type": "string",
             "examples": ["P31D"],
-            "description": "ISO 8601: weeks, days, hours, minutes, seconds",
+            "description": "an ISO 8601 duration",
         },
         "now": {"type": "string", "format": "date-time"},
     },

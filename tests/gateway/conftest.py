@@ -47,7 +47,7 @@ async def _front(kind: str, upstreams: dict[str, ASGIApp] | None = None, **optio
 
 @pytest.fixture(params=["in this process", "http"])
 def start(request: pytest.FixtureRequest) -> Start:
-    """`async with start(option=…) as front:` for both kinds of upstream; options are settings by field name."""
+    """A gateway over either kind of upstream; options are settings by field name."""
 
     def starts(**options: Any) -> AbstractAsyncContextManager[Front]:
         return _front(request.param, **options)

@@ -3,6 +3,7 @@
 import asyncio
 import gzip
 from base64 import b64decode
+from collections.abc import AsyncIterator
 from dataclasses import replace
 
 import httpx
@@ -44,7 +45,7 @@ async def test_method_path_query_headers_and_body_arrive_as_sent(front: Front) -
 
 
 async def test_a_chunked_body_arrives_whole(front: Front) -> None:
-    async def parts() -> object:
+    async def parts() -> AsyncIterator[bytes]:
         for _ in range(10):
             yield b"0123456789"
 
@@ -58,7 +59,7 @@ async def test_a_large_upload_streams_through_and_a_larger_one_is_413(front: Fro
     assert answer.status_code == 200
     assert len(b64decode(answer.json()["body"])) == len(body)
 
-    async def more() -> object:
+    async def more() -> AsyncIterator[bytes]:
         for _ in range(22):
             yield b"z" * (1024 * 1024)
 
@@ -79,8 +80,7 @@ async def test_a_json_body_over_one_mebibyte_is_413_and_reaches_nobody(front: Fr
 async def test_several_cookies_and_redirects_pass_untouched(front: Front) -> None:
     answer = await front.client.get("/v1/plans/cookies")
     assert answer.headers.get_list("set-cookie") == ["a=1", "b=2; Path=/"]
-    again = await front.client.get("/v1/plans/echo", headers={"Cookie": "c=3"})
-    assert headers_of(again, "cookie") == ["a=1; b=2; c=3"] or headers_of(again, "cookie") == ["c=3"]
+    # Another caller over the same pooled connection brings none of them.
     async with httpx.AsyncClient(base_url=front.url, trust_env=False) as fresh:
         assert headers_of(await fresh.get("/v1/plans/echo"), "cookie") == []
     moved = await front.client.get("/v1/plans/redirect")
@@ -122,7 +122,7 @@ async def test_a_sane_request_id_is_kept_and_another_replaced(front: Front) -> N
     assert kept.headers.get_list("x-request-id") == ["mine-1"]
     assert headers_of(kept, "x-request-id") == ["mine-1"]
     for odd in ("has space", "x" * 129, "é"):
-        answer = await front.client.get("/v1/nowhere", headers={"X-Request-Id": odd.encode()})
+        answer = await front.client.get("/v1/nowhere", headers=[(b"X-Request-Id", odd.encode())])
         assert len(answer.headers["x-request-id"]) == 36
         assert answer.json()["request_id"] == answer.headers["x-request-id"]
 
@@ -215,10 +215,11 @@ async def test_public_answers_get_a_tag_and_private_ones_do_not(front: Front) ->
     assert "etag" not in (await front.client.post("/v1/plans/small")).headers
 
 
-async def test_a_crash_is_502_in_the_callers_language_and_the_next_call_works(front: Front) -> None:
+async def test_a_crash_is_an_error_and_the_next_call_works(front: Front) -> None:
     for word in ("crash", "silent"):
         answer = await front.client.get(f"/v1/plans/{word}", headers={"Accept-Language": "en"})
-        assert answer.status_code in (500, 502)
+        # Behind a server of its own a crash is that server's 500; the gateway passes on what it is given.
+        assert answer.status_code == (500 if isinstance(front.gateway.upstreams["billing"], HttpUpstream) else 502)
         assert answer.headers["x-request-id"]
     assert (await front.client.get("/v1/plans/small")).status_code == 200
 

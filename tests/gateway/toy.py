@@ -3,7 +3,7 @@
 import asyncio
 import socket
 from base64 import b64encode
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from contextvars import ContextVar
 
@@ -28,44 +28,17 @@ class Toy:
             return
         self.seen.append(f"{scope['method']} {scope['path']}")
         word = scope["path"].rsplit("/", 1)[1]
-        body = b""
-        if word not in ("events", "unread"):
-            body = await _read(receive)
-        match word:
-            case "crash":
-                raise RuntimeError("as asked")
-            case "half":
-                await _start(send, 200, (b"content-length", b"100000"))
-                await send({"type": "http.response.body", "body": b"12345", "more_body": True})
-                raise RuntimeError("as asked")
-            case "slow":
-                await asyncio.sleep(30)
-            case "silent":
-                return
-            case "nothing":
-                await _start(send, 204)
-                await send({"type": "http.response.body", "body": b""})
-            case "cookies":
-                await _answer(send, b"{}", (b"set-cookie", b"a=1"), (b"set-cookie", b"b=2; Path=/"))
-            case "packed":
-                await _answer(send, b"x" * 5000, (b"content-encoding", b"br"))
-            case "big":
-                await _answer(send, b'"' + b"x" * 5000 + b'"')
-            case "small":
-                await _answer(send, b'{"hello":"you"}')
-            case "tagged":
-                await _answer(send, b'{"version":3}', (b"etag", b'"3"'))
-            case "redirect":
-                await _answer(send, b"{}", (b"location", b"https://elsewhere.example/"), status=307)
-            case "huge":
-                await _start(send, 200)
-                for _ in range(64):
-                    await send({"type": "http.response.body", "body": b"y" * 65536, "more_body": True})
-                await send({"type": "http.response.body", "body": b""})
-            case "events":
-                await self._events(receive, send)
-            case _:
-                await _answer(send, _shown(scope, body))
+        if word == "events":
+            await self._events(receive, send)
+            return
+        body = await _read(receive)
+        if word in ANSWERS:
+            content, headers = ANSWERS[word]
+            await _answer(send, content, *headers, status=307 if word == "redirect" else 200)
+        elif word in MOODS:
+            await MOODS[word](send)
+        else:
+            await _answer(send, _shown(scope, body))
 
     async def _events(self, receive: Receive, send: Send) -> None:
         await _start(send, 200, (b"content-type", b"text/event-stream"))
@@ -83,6 +56,54 @@ class Toy:
             self.ended.set()
             for task in waiting:
                 task.cancel()
+
+
+async def _crash(send: Send) -> None:
+    raise RuntimeError("as asked")
+
+
+async def _half(send: Send) -> None:
+    await _start(send, 200, (b"content-length", b"100000"))
+    await send({"type": "http.response.body", "body": b"12345", "more_body": True})
+    raise RuntimeError("as asked")
+
+
+async def _slow(send: Send) -> None:
+    await asyncio.sleep(30)
+
+
+async def _silent(send: Send) -> None:
+    return
+
+
+async def _nothing(send: Send) -> None:
+    await _start(send, 204)
+    await send({"type": "http.response.body", "body": b""})
+
+
+async def _huge(send: Send) -> None:
+    await _start(send, 200)
+    for _ in range(64):
+        await send({"type": "http.response.body", "body": b"y" * 65536, "more_body": True})
+    await send({"type": "http.response.body", "body": b""})
+
+
+MOODS: dict[str, Callable[[Send], Awaitable[None]]] = {
+    "crash": _crash,
+    "half": _half,
+    "huge": _huge,
+    "nothing": _nothing,
+    "silent": _silent,
+    "slow": _slow,
+}
+ANSWERS: dict[str, tuple[bytes, tuple[tuple[bytes, bytes], ...]]] = {
+    "big": (b'"' + b"x" * 5000 + b'"', ()),
+    "cookies": (b"{}", ((b"set-cookie", b"a=1"), (b"set-cookie", b"b=2; Path=/"))),
+    "packed": (b"x" * 5000, ((b"content-encoding", b"br"),)),
+    "redirect": (b"{}", ((b"location", b"https://elsewhere.example/"),)),
+    "small": (b'{"hello":"you"}', ()),
+    "tagged": (b'{"version":3}', ((b"etag", b'"3"'),)),
+}
 
 
 def _shown(scope: Scope, body: bytes) -> bytes:
@@ -132,7 +153,7 @@ async def serving(app: ASGIApp, *, port: int = 0) -> AsyncIterator[str]:
     )
     server = uvicorn.Server(config)
     task = asyncio.create_task(server.serve(sockets=[listener]))
-    while not server.started:
+    while not server.started:  # noqa: ASYNC110 - uvicorn sets a flag and has no event
         await asyncio.sleep(0.01)
     try:
         yield f"http://127.0.0.1:{listener.getsockname()[1]}"

@@ -1,0 +1,81 @@
+"""The courier: what the provider does by itself. Sessions end, late money arrives, and every event reaches the webhook."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from typing import TYPE_CHECKING
+
+import structlog
+
+from kit.due import Due
+from kit.errors import is_disconnect
+from services.billing.sandbox.deliveries import deliver, webhook_client
+from services.billing.sandbox.events import waiting
+from services.billing.sandbox.idempotency import forget_keys
+from services.billing.sandbox.payments import close_expired, settle_payments
+from services.billing.sandbox.refunds import settle_refunds
+
+if TYPE_CHECKING:
+    import httpx
+
+    from kit.app import Runtime
+
+log = structlog.get_logger(__name__)
+
+PAUSE_S = 1.0
+
+
+async def drain(rt: "Runtime") -> int:
+    """Do everything the provider has to do by now, deliveries in other hands awaited; how much that was."""
+    if not rt.settings.simulated:
+        return 0
+    async with webhook_client() as client:
+        await forget_keys(rt)
+        return await _work(rt, client, wait=True)
+
+
+@asynccontextmanager
+async def running_courier(rt: "Runtime") -> AsyncIterator[None]:
+    """Deliver as soon as something commits, for as long as the context lasts; what fails waits for the next due run."""
+    if not (rt.settings.simulated and rt.settings.background):
+        yield
+        return
+    woken = asyncio.Event()
+    woken.set()
+    waiting.add(woken)
+    courier = asyncio.create_task(_run(rt, woken))
+    try:
+        yield
+    finally:
+        waiting.discard(woken)
+        courier.cancel()
+        with suppress(asyncio.CancelledError):
+            await courier
+
+
+async def _run(rt: "Runtime", woken: asyncio.Event) -> None:
+    async with webhook_client() as client:
+        while True:
+            await woken.wait()
+            woken.clear()
+            try:
+                await _work(rt, client, wait=False)
+            except Exception as failure:
+                if is_disconnect(failure):
+                    log.warning("courier waits: database away")
+                else:
+                    log.exception("courier failed")
+                await asyncio.sleep(PAUSE_S)
+                woken.set()
+
+
+async def _work(rt: "Runtime", client: "httpx.AsyncClient", *, wait: bool) -> int:
+    done = await close_expired(rt) + await settle_payments(rt) + await settle_refunds(rt)
+    while True:
+        attempted, taken = await deliver(rt, client, wait=wait)
+        done += taken
+        if not attempted:
+            return done
+
+
+due = Due("run the sandbox provider", drain)

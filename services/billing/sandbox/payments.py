@@ -1,0 +1,239 @@
+"""Money moves here: a session is paid once, fails, settles later, or expires; each with its events, in one transaction."""
+
+import secrets
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import select, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from kit import clock
+from kit.errors import Conflict, NotFound
+from services.billing.sandbox.events import tell
+from services.billing.sandbox.models import SandboxCharge, SandboxIntent, SandboxPayer, SandboxSession
+from services.billing.sandbox.shapes import DECLINES, Json, intent_json, session_json
+from services.billing.sandbox.wire import new_key
+
+if TYPE_CHECKING:
+    from kit.app import Runtime
+
+BATCH = 100
+
+
+class SessionNotFound(NotFound):
+    """There is no checkout session with this id."""
+
+    zh = "没有这个收银会话。"
+
+
+class SessionClosed(Conflict):
+    """This checkout session is closed: it was paid, has expired or was ended. Place a new order to pay."""
+
+    zh = "这个收银会话已经关闭：已支付、已过期或已结束。请重新下单再支付。"
+
+
+async def pay(
+    session: AsyncSession,
+    key: str,
+    *,
+    duplicate: bool = False,
+    fingerprint: str | None = None,
+    settles_in: timedelta | None = None,
+) -> SandboxSession:
+    """Pay an open session, once.
+
+    `duplicate` makes a second payment beside the first (also of a session that was paid already) and has every webhook
+    delivered twice; with `settles_in` the session completes now and the money arrives that much later.
+    """
+    copies = 2 if duplicate else 1
+    visit = await _close(session, key, settles_in)
+    if visit is None:
+        visit = await session.get(SandboxSession, key, with_for_update=True)
+        if visit is None:
+            raise SessionNotFound
+        if not (duplicate and visit.payment_status == "paid"):
+            raise SessionClosed
+    else:
+        intent = await _intent_of(session, visit)
+        visit.intent_id = intent.id
+        await _attempt(session, visit, intent, "pending" if settles_in else "succeeded", fingerprint)
+        await session.flush()
+        if not settles_in:
+            await tell(session, "payment_intent.succeeded", visit.id, intent_json(intent), copies)
+        await tell(session, "checkout.session.completed", visit.id, session_json(visit), copies)
+    if duplicate and not settles_in:
+        second = _new_intent(visit)
+        session.add(second)
+        await session.flush()
+        await _attempt(session, visit, second, "succeeded", fingerprint)
+        await session.flush()
+        await tell(session, "payment_intent.succeeded", visit.id, intent_json(second), copies)
+        shape = session_json(visit) | {"payment_intent": second.id}
+        await tell(session, "checkout.session.completed", visit.id, shape, copies)
+    return visit
+
+
+async def _close(session: AsyncSession, key: str, settles_in: timedelta | None) -> SandboxSession | None:
+    now = clock.now()
+    result = await session.scalars(
+        update(SandboxSession)
+        .where(SandboxSession.id == key, SandboxSession.status == "open", SandboxSession.expires_at > now)  # type: ignore[arg-type]
+        .values(
+            status="complete",
+            payment_status="unpaid" if settles_in else "paid",
+            settles_at=now + settles_in if settles_in else None,
+        )
+        .returning(SandboxSession)
+        .execution_options(populate_existing=True)
+    )
+    return result.one_or_none()
+
+
+async def fail(session: AsyncSession, key: str) -> SandboxSession:
+    """The bank says no: an open session stays open for another try, one that was to settle later never will."""
+    visit = await session.get(SandboxSession, key, with_for_update=True, populate_existing=True)
+    if visit is None:
+        raise SessionNotFound
+    unsettled = visit.settles_at is not None
+    if not unsettled and (visit.status != "open" or visit.expires_at <= clock.now()):
+        raise SessionClosed
+    intent = await _intent_of(session, visit)
+    visit.intent_id = intent.id
+    visit.settles_at = None
+    await _attempt(session, visit, intent, "failed", None)
+    await session.flush()
+    await tell(session, "payment_intent.payment_failed", visit.id, intent_json(intent))
+    if unsettled:
+        await tell(session, "checkout.session.async_payment_failed", visit.id, session_json(visit))
+    return visit
+
+
+async def end(session: AsyncSession, visit: SandboxSession) -> None:
+    """Write down that a session, locked by the caller, has expired; what was tried in it is canceled."""
+    visit.status = "expired"
+    if visit.intent_id is not None:
+        intent = await session.get_one(SandboxIntent, visit.intent_id)
+        intent.status, intent.canceled_at = "canceled", clock.now()
+        await session.flush()
+        await tell(session, "payment_intent.canceled", visit.id, intent_json(intent))
+    await session.flush()
+    await tell(session, "checkout.session.expired", visit.id, session_json(visit))
+
+
+async def close_expired(rt: "Runtime") -> int:
+    """Expire the open sessions whose time has come; how many."""
+    async with rt.db.session() as session, session.begin():
+        due = SandboxSession.status == "open", SandboxSession.expires_at <= clock.now()
+        visits = await session.scalars(_claim(select(SandboxSession).where(*due).order_by(SandboxSession.id)))  # type: ignore[arg-type]
+        rows = visits.all()
+        for visit in rows:
+            await end(session, visit)
+    return len(rows)
+
+
+async def settle_payments(rt: "Runtime") -> int:
+    """Let the money of sessions paid "later" arrive; how many did."""
+    async with rt.db.session() as session, session.begin():
+        due = SandboxSession.settles_at <= clock.now()  # type: ignore[operator]
+        visits = await session.scalars(_claim(select(SandboxSession).where(due).order_by(SandboxSession.id)))  # type: ignore[arg-type]
+        rows = visits.all()
+        for visit in rows:
+            visit.payment_status, visit.settles_at = "paid", None
+            intent = await session.get_one(SandboxIntent, visit.intent_id)
+            charge = await session.get_one(SandboxCharge, intent.latest_charge_id)
+            charge.status = "succeeded"
+            intent.status, intent.amount_received = "succeeded", intent.amount
+            await session.flush()
+            await tell(session, "payment_intent.succeeded", visit.id, intent_json(intent))
+            await tell(session, "checkout.session.async_payment_succeeded", visit.id, session_json(visit))
+    return len(rows)
+
+
+def _claim(query: Any) -> Any:
+    return query.limit(BATCH).with_for_update(skip_locked=True)
+
+
+def _new_intent(visit: SandboxSession) -> SandboxIntent:
+    return SandboxIntent(
+        id=new_key("pi"),
+        session_id=visit.id,
+        currency=visit.currency,
+        amount=visit.amount_total,
+        payment_method_types=visit.payment_method_types,
+        customer_id=visit.customer_id,
+        description=visit.payment_intent_data.get("description"),
+        labels=visit.payment_intent_data.get("metadata", {}),
+        created_at=clock.now(),
+    )
+
+
+async def _intent_of(session: AsyncSession, visit: SandboxSession) -> SandboxIntent:
+    if visit.intent_id is not None:
+        return await session.get_one(SandboxIntent, visit.intent_id)
+    intent = _new_intent(visit)
+    session.add(intent)
+    await session.flush()
+    return intent
+
+
+async def _attempt(
+    session: AsyncSession, visit: SandboxSession, intent: SandboxIntent, status: str, fingerprint: str | None
+) -> None:
+    """Charge the payer: `succeeded`, `pending` or `failed`; the intent follows."""
+    now = clock.now()
+    method = visit.payment_method_types[0]
+    previous = await session.get(SandboxCharge, intent.latest_charge_id) if intent.latest_charge_id else None
+    if previous is not None and previous.status == "pending":
+        charge = previous
+        charge.status = status
+    else:
+        charge = SandboxCharge(
+            id=new_key("ch"),
+            intent_id=intent.id,
+            status=status,
+            currency=intent.currency,
+            amount=intent.amount,
+            method=method,
+            fingerprint=fingerprint or await _fingerprint(session, visit),
+            customer_id=intent.customer_id,
+            description=intent.description,
+            labels=intent.labels,
+            receipt_number=_receipt_number(now),
+            receipt_url=visit.url,
+            created_at=now,
+        )
+        session.add(charge)
+    intent.latest_charge_id = charge.id
+    if status == "failed":
+        charge.failure_code = "card_declined" if method == "card" else "payment_declined"
+        intent.status = "requires_payment_method"
+        intent.last_payment_error = _error(charge)
+    else:
+        intent.status = "succeeded" if status == "succeeded" else "processing"
+        intent.amount_received = intent.amount if status == "succeeded" else 0
+        intent.last_payment_error = None
+
+
+def _receipt_number(now: datetime) -> str:
+    return f"{now:%Y%m%d}-{secrets.randbelow(10**8):08}"
+
+
+def _error(charge: SandboxCharge) -> Json:
+    code = charge.failure_code or ""
+    return {
+        "type": "card_error" if charge.method == "card" else "invalid_request_error",
+        "code": code,
+        "decline_code": "generic_decline" if charge.method == "card" else None,
+        "message": DECLINES[code],
+        "charge": charge.id,
+        "payment_method_type": charge.method,
+    }
+
+
+async def _fingerprint(session: AsyncSession, visit: SandboxSession) -> str:
+    """The payer's own, made at their first payment; who names no member is a stranger each time."""
+    payer = visit.labels.get("member_id") or visit.customer_id or visit.id
+    added = insert(SandboxPayer).values(id=payer, fingerprint=secrets.token_hex(8)).on_conflict_do_nothing()
+    await session.execute(added)
+    return (await session.get_one(SandboxPayer, payer)).fingerprint

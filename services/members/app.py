@@ -6,12 +6,16 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 
 from contracts.billing import OrderPaid, OrderRefunded
+from contracts.courses import LessonCompleted
 from contracts.referrals import RewardGranted
+from contracts.showcase import EntryApproved
 from kit.app import Due, Runtime, Service, create_app
 from services.members import (
     audit,
     check_ins,
     directory,
+    evidence,
+    export,
     grants,
     ledger,
     membership,
@@ -54,6 +58,7 @@ service = Service(
         signing.api,
         profile.api,
         sessions.api,
+        export.api,
         membership.api,
         check_ins.api,
         points.api,
@@ -67,6 +72,8 @@ service = Service(
         OrderPaid: [ledger.on_order_paid],
         OrderRefunded: [ledger.on_order_refunded],
         RewardGranted: [ledger.on_reward_granted],
+        LessonCompleted: [evidence.on_lesson_completed],
+        EntryApproved: [evidence.on_entry_approved],
     },
     due=[
         Due("mirror revocations", mirror_revocations),

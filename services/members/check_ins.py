@@ -18,8 +18,10 @@ from kit.auth import MemberDep
 from kit.db import SessionDep
 from kit.errors import Conflict, problems
 from kit.shapes import Out
+from services.members.members import MemberNotFound
 from services.members.models import CheckIn
 from services.members.points import factor, give_points
+from services.members.profile import lock_member
 
 api = router(prefix="/v1/me/check-ins", tags=["members"])
 
@@ -76,9 +78,11 @@ async def _insert(session: AsyncSession, member_id: UUID, day: date, now: dateti
     return None if made is None else CheckInOut(day=made.day, streak=made.streak, points=made.points)
 
 
-@api.post("", status_code=201, responses=problems(AlreadyCheckedIn))
+@api.post("", status_code=201, responses=problems(AlreadyCheckedIn, MemberNotFound))
 async def check_in(caller: MemberDep, session: SessionDep) -> CheckInOut:
     """Check in for today: 1 to 7 points by the streak, doubled for the black card."""
+    if await lock_member(session, caller.id) is None:
+        raise MemberNotFound
     now = clock.now()
     day = now.astimezone(clock.ZONE).date()
     made = await _insert(session, caller.id, day, now, await factor(session, caller.id, now))

@@ -18,8 +18,6 @@ from services.members.models import PointEntry, Segment
 
 api = router(prefix="/v1/me/points", tags=["members"])
 
-LESSON_FINISHED = 5
-
 
 class PointOut(Out):
     """Points given or taken."""
@@ -65,8 +63,8 @@ async def factor(session: AsyncSession, member_id: UUID, at: datetime) -> int:
 
 async def give_points(
     session: AsyncSession, member_id: UUID, delta: int, reason: str, reference: str, at: datetime
-) -> None:
-    """Give points, once for this reason and reference."""
+) -> bool:
+    """Give points, once for this reason and reference; whether this was the first time."""
     values = {
         "id": new_id(),
         "member_id": member_id,
@@ -75,7 +73,8 @@ async def give_points(
         "reference": reference,
         "at": at,
     }
-    await session.execute(insert(PointEntry).values(values).on_conflict_do_nothing())
+    statement = insert(PointEntry).values(values).on_conflict_do_nothing().returning(col(PointEntry.id))
+    return (await session.execute(statement)).one_or_none() is not None
 
 
 @api.get("")

@@ -1,11 +1,12 @@
 """Coupon campaigns as admins run them: terms and stock, made, changed and closed."""
 
+from datetime import UTC, datetime
 from typing import Annotated, Any, Final, Literal, Self
 from uuid import UUID
 
 from fastapi import Depends, Request, Response
 from fastapi.exceptions import RequestValidationError
-from pydantic import Field, ValidationError, model_validator
+from pydantic import AfterValidator, Field, ValidationError, model_validator
 from sqlalchemy import func, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -36,6 +37,17 @@ Audience = Annotated[
     CleanStr, Field(max_length=100, pattern=r"^(everyone|new_members|tier:[a-z_]+|label:.+|channel:[a-z0-9_]+)$")
 ]
 MAX_PERCENT: Final = 100
+EARLIEST, LATEST = datetime(2000, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
+
+
+def _plausible(instant: datetime) -> datetime:
+    # Near year 1 and 9999 an instant can be stored that no other time zone can show.
+    if not EARLIEST <= instant <= LATEST:
+        raise ValueError("must be between the years 2000 and 2200")
+    return instant
+
+
+When = Annotated[Instant, AfterValidator(_plausible)]
 
 
 class CampaignNotFound(NotFound):
@@ -73,8 +85,8 @@ class CampaignIn(StrictIn):
     plan_codes: Annotated[list[PlanCode], Field(max_length=50)] = Field(default_factory=list)
     total: Number
     per_member: Each = 1
-    starts_at: Instant = Field(default_factory=clock.now)
-    ends_at: Instant | None = None
+    starts_at: When = Field(default_factory=clock.now)
+    ends_at: When | None = None
     valid_days: Days | None = None
     audience: Audience = "everyone"
     claimable: bool = Field(default=True, strict=True)
@@ -101,8 +113,8 @@ class CampaignPatch(StrictIn):
     plan_codes: Annotated[list[PlanCode], Field(max_length=50)] | None = None
     total: Number | None = None
     per_member: Each | None = None
-    starts_at: Instant | None = None
-    ends_at: Instant | None = None
+    starts_at: When | None = None
+    ends_at: When | None = None
     valid_days: Days | None = None
     audience: Audience | None = None
     claimable: bool | None = Field(default=None, strict=True)

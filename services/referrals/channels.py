@@ -28,6 +28,7 @@ Code = Annotated[str, Field(min_length=2, max_length=64, pattern=r"^[a-z0-9_]+$"
 Name = Annotated[CleanStr, Field(min_length=1, max_length=100)]
 
 MAX_DAYS = 3660
+EARLIEST, LATEST = date(2000, 1, 1), date(2200, 1, 1)
 
 
 class ChannelNotFound(NotFound):
@@ -43,9 +44,9 @@ class ChannelExists(Conflict):
 
 
 class BadPeriod(Unprocessable):
-    """The period must not end before it starts, nor be longer than ten years."""
+    """The period must not end before it starts, nor be longer than ten years, nor outside the years 2000 to 2200."""
 
-    zh = "时间段的结束不能早于开始，且不能超过十年。"
+    zh = "时间段的结束不能早于开始，不能超过十年，且须在 2000 年至 2200 年之间。"
 
 
 class ChannelIn(StrictIn):
@@ -146,8 +147,8 @@ async def channel_stats(
 ) -> Response:
     """What each channel brought from the first day through the last, in the business zone."""
     last = until or clock.today()
-    first = since or last - timedelta(days=29)
-    if first > last or (last - first).days > MAX_DAYS or last == date.max:
+    first = since or max(EARLIEST, last) - timedelta(days=29)
+    if not EARLIEST <= first <= last <= LATEST or (last - first).days > MAX_DAYS:
         raise BadPeriod
     period = {"since": _midnight(first), "until": _midnight(last + timedelta(days=1))}
     rows = (await session.execute(_STATS, period)).all()

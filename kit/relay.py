@@ -91,10 +91,12 @@ class Relay:
                 # A committed row behind another's open transaction gets no wake-up of its own when that one ends.
                 held_back = await connection.fetchval(_HELD_BACK.text)
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._wake.wait(), HELD_BACK_POLL_S if held_back else POLL_S)
+                    async with asyncio.timeout(HELD_BACK_POLL_S if held_back else POLL_S):
+                        await self._wake.wait()
         finally:
             with contextlib.suppress(OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError):
-                await asyncio.wait_for(connection.close(), 1.0)
+                async with asyncio.timeout(1.0):
+                    await connection.close()
 
     async def publish(self) -> int:
         """Move one batch; how many events. Twice at once in one process waits; twice in effect is the listener's inbox."""

@@ -60,8 +60,8 @@ class NotYourEntry(Forbidden):
 class EntryIn(In):
     """A work: its pictures in the order they are shown, and the lesson it was learned from."""
 
-    title: Annotated[str, Text(1, 80)]
-    story: Annotated[str, Text(0, 5000)] = ""
+    title: Text(1, 80)  # type: ignore[valid-type]  # Text() makes a type
+    story: Text(0, 5000) = ""  # type: ignore[valid-type]  # Text() makes a type
     upload_ids: Annotated[list[UUID], Field(min_length=1, max_length=MAX_IMAGES)]
     lesson_id: UUID | None = None
 

@@ -1,11 +1,17 @@
 """Votes: exact under any number of voters at once, and refused for the reasons the API names."""
 
 import asyncio
+import random
+from collections import Counter
 from datetime import timedelta
 from typing import Any
+from uuid import UUID
 
 from kit import clock
+from kit.db import Database
+from kit.group import GroupCommit
 from kit.ids import new_id
+from services.showcase.ballots import AlreadyVoted, Ballot, Standing, VoteLimitReached, cast
 
 
 async def test_a_vote_answers_the_total_and_what_is_left_today(showcase: Any, api: Any) -> None:
@@ -62,6 +68,34 @@ async def test_twenty_votes_at_once_of_one_member_with_three_a_day_are_exactly_t
     assert sorted(answer.status_code for answer in answers) == [201] * 3 + [409] * 17
     assert {answer.json()["code"] for answer in answers if answer.status_code == 409} == {"vote_limit_reached"}
     assert sorted(row.slot for row in await api.sql("SELECT slot FROM vote")) == [1, 2, 3]
+    await showcase.recount()
+
+
+async def test_two_processes_hold_the_limits_together(showcase: Any, api: Any) -> None:
+    contest = await showcase.contest(votes_per_day=2)
+    entries = [UUID(await showcase.entry(contest)) for _ in range(4)]
+    voters = [new_id() for _ in range(25)]
+    databases = [Database(api.rt.settings.database_url, name=f"process {n}", pool_size=2) for n in range(2)]
+    groups = [GroupCommit(database, cast, name="test", max_batch=7) for database in databases]
+    ballots = [Ballot(entry, voter) for voter in voters for entry in entries]
+    orders = [random.Random(n).sample(ballots, len(ballots)) for n in range(2)]
+    try:
+        answers = await asyncio.gather(
+            *(
+                group.submit(ballot)
+                for pair in zip(*orders, strict=True)
+                for group, ballot in zip(groups, pair, strict=True)
+            ),
+            return_exceptions=True,
+        )
+    finally:
+        for database in databases:
+            await database.close()
+    counts = Counter(type(answer) for answer in answers)
+    assert counts[Standing] == 50
+    assert counts.keys() <= {Standing, AlreadyVoted, VoteLimitReached}
+    slots = await api.sql("SELECT member_id, array_agg(slot ORDER BY slot) AS slots FROM vote GROUP BY member_id")
+    assert [row.slots for row in slots] == [[1, 2]] * 25
     await showcase.recount()
 
 

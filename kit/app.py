@@ -17,7 +17,7 @@ from kit import auth, clock, health, sandbox
 from kit.consume import Consumer, Handler
 from kit.db import Database
 from kit.due import Due, keep_running
-from kit.errors import install_errors
+from kit.error_answers import install_errors
 from kit.events import Event
 from kit.http import Envelope, json_response
 from kit.idempotency import IdempotentRoute, StrictRoute, purge_keys
@@ -208,4 +208,3 @@ async def _poll_revocations(runtime: Runtime) -> None:
     while True:
         await auth.revocations.poll(runtime.redis)
         await asyncio.sleep(REVOCATIONS_EVERY_S)
-

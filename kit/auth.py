@@ -111,8 +111,8 @@ class Revocations:
     async def poll(self, redis: Redis) -> None:
         """Read both sets; when Redis is away, what was known stays known."""
         try:
-            gone = await redis.zrangebyscore(REVOKED_KEY, clock.now().timestamp(), "+inf")
-            frozen = await redis.smembers(FROZEN_KEY)  # type: ignore[misc]  # redis-py types one method for both worlds
+            gone: Any = await redis.zrangebyscore(REVOKED_KEY, clock.now().timestamp(), "+inf")
+            frozen: Any = await redis.smembers(FROZEN_KEY)
         except (RedisError, OSError) as failure:
             log.warning("revocations not read", error=type(failure).__name__)
             return
@@ -207,7 +207,10 @@ admin_scheme = OAuth2PasswordBearer(
     auto_error=False,
 )
 bearer_scheme = HTTPBearer(
-    bearerFormat="JWT", scheme_name="bearer", description="会员或合作伙伴的访问令牌 / a member's or partner's token", auto_error=False
+    bearerFormat="JWT",
+    scheme_name="bearer",
+    description="会员或合作伙伴的访问令牌 / a member's or partner's token",
+    auto_error=False,
 )
 
 
@@ -247,7 +250,7 @@ def _as(caller: Caller | None, role: Role) -> Caller:
 
 
 def admin_with(*scopes: str) -> Any:
-    """A dependency that yields the calling admin, who needs all these scopes: `Annotated[Caller, admin_with("plans:write")]`."""
+    """Depend on the calling admin having all these scopes, as in `Annotated[Caller, admin_with("plans:write")]`."""
     unknown = set(scopes) - SCOPES.keys()
     if unknown:
         raise ValueError(f"unknown scopes {sorted(unknown)}")

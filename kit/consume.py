@@ -94,7 +94,7 @@ class Consumer:
                     log.exception("consumer failed", service=self.group)
                     await asyncio.sleep(0.5)
                 unread = True
-            except Exception as failure:  # noqa: BLE001 - the loop must outlive any one failure
+            except Exception as failure:
                 if is_disconnect(failure) or isinstance(failure, (RedisError, OSError)):
                     log.warning("consumer waits", service=self.group, error=type(failure).__name__)
                 else:
@@ -113,7 +113,7 @@ class Consumer:
     async def _read(self, after: str) -> None:
         """Read and handle: what is new (`>`), or all that this consumer took earlier and never acknowledged (`0`)."""
         while True:
-            found = await self.runtime.blocking_redis.xreadgroup(
+            found: Any = await self.runtime.blocking_redis.xreadgroup(
                 self.group,
                 self.name,
                 dict.fromkeys(self.streams, after),
@@ -138,9 +138,10 @@ class Consumer:
         for stream in self.streams:
             start: Any = "0-0"
             while True:
-                start, messages, *_ = await self.runtime.redis.xautoclaim(
+                claimed: Any = await self.runtime.redis.xautoclaim(
                     stream, self.group, self.name, CLAIM_IDLE_MS, start_id=start, count=BATCH
                 )
+                start, messages = claimed[:2]
                 for message_id, fields in messages:
                     if fields:
                         await self.take(fields)
@@ -237,4 +238,3 @@ class Consumer:
                     if group["name"] in (self.group, self.group.encode()):
                         behind += int(group["pending"]) + int(group.get("lag") or 0)
         return behind
-

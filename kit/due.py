@@ -51,7 +51,7 @@ async def keep_running(runtime: "Runtime", job: Due) -> None:
             rows = await job.run(runtime)
             if rows:
                 DUE_ROWS.labels(runtime.service, job.name).inc(rows)
-        except Exception as failure:  # noqa: BLE001 - the loop must outlive any one failure
+        except Exception as failure:
             if is_disconnect(failure):
                 log.warning("periodic work waits: database away", service=runtime.service, job=job.name)
             else:

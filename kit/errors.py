@@ -6,11 +6,9 @@ from http import HTTPStatus
 from typing import Any, ClassVar
 
 import structlog
-from fastapi import FastAPI, Request
-from fastapi.exceptions import RequestValidationError
+from fastapi import Request
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
-from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from kit.text import dump_json, scrub
@@ -38,7 +36,7 @@ TITLES = {
 }
 
 
-class Problem(Exception):  # noqa: N818 - a problem is named by what is wrong, not "...Error"
+class Problem(Exception):
     """Something is wrong with this request."""
 
     status: ClassVar[int] = 400
@@ -51,7 +49,9 @@ class Problem(Exception):  # noqa: N818 - a problem is named by what is wrong, n
         if "code" not in cls.__dict__:
             cls.code = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", cls.__name__).lower()
 
-    def __init__(self, *, retry_after: float | None = None, extra: dict[str, Any] | None = None, **words: object) -> None:
+    def __init__(
+        self, *, retry_after: float | None = None, extra: dict[str, Any] | None = None, **words: object
+    ) -> None:
         super().__init__(self.code)
         self.retry_after = retry_after
         self.extra = extra or {}
@@ -280,68 +280,14 @@ def request_language(request: Request) -> str:
     return language_of(request.headers.get("accept-language", ""))
 
 
-def _answer(request: Request, problem: Problem) -> Response:
-    return problem.response(request_language(request), request.scope.get("heika.request_id"))
-
-
-async def _on_problem(request: Request, problem: Exception) -> Response:
-    if not isinstance(problem, Problem):
-        raise problem
-    return _answer(request, problem)
-
-
-async def _on_validation(request: Request, failure: Exception) -> Response:
-    if not isinstance(failure, RequestValidationError):
-        raise failure
-    # Pydantic's errors echo the input, which may be a password or a lone surrogate: only place and message go out.
-    errors = [
-        {"loc": [str(part) if not isinstance(part, int) else part for part in error["loc"]],
-         "msg": str(error["msg"]), "code": str(error["type"])}
-        for error in failure.errors()[:50]
-    ]
-    return _answer(request, ValidationFailed(extra={"errors": errors}))
-
-
-_BY_STATUS: dict[int, type[Problem]] = {
-    cls.status: cls
-    for cls in (BadRequest, NotAuthenticated, Forbidden, NotFound, MethodNotAllowed, PayloadTooLarge, UnsupportedMedia, Unprocessable)
-}
-
-
-async def _on_http(request: Request, failure: Exception) -> Response:
-    if not isinstance(failure, HTTPException):
-        raise failure
-    response = _answer(request, _BY_STATUS.get(failure.status_code, BadRequest)())
-    if allow := (failure.headers or {}).get("Allow"):
-        response.headers["Allow"] = allow
-    return response
-
-
 def is_disconnect(failure: BaseException) -> bool:
     """Whether a database call failed because the database is away, rather than because of what was asked."""
     if isinstance(failure, (OperationalError, InterfaceError, PoolTimeout, ConnectionError, TimeoutError)):
         return True
     # 57P01..57P03: shut down, crash shutdown, cannot connect now; 08xxx: connection exceptions; 53300: too many.
     state = getattr(getattr(failure, "orig", failure), "sqlstate", None) or ""
-    return (isinstance(failure, DBAPIError) and failure.connection_invalidated) or state[:2] == "08" or state in (
-        "57P01", "57P02", "57P03", "53300"
+    return (
+        (isinstance(failure, DBAPIError) and failure.connection_invalidated)
+        or state[:2] == "08"
+        or state in ("57P01", "57P02", "57P03", "53300")
     )
-
-
-async def _on_database(request: Request, failure: Exception) -> Response:
-    if is_disconnect(failure):
-        log.warning("database away", error=type(failure).__name__)
-        return _answer(request, DatabaseUnavailable())
-    # SQLSTATE class 22 (data exception): a value PostgreSQL cannot hold, such as NUL in a query string.
-    if (getattr(getattr(failure, "orig", None), "sqlstate", None) or "").startswith("22"):
-        return _answer(request, Unprocessable())
-    raise failure
-
-
-def install_errors(app: FastAPI) -> None:
-    """Make every refusal of this app problem+json."""
-    app.add_exception_handler(Problem, _on_problem)
-    app.add_exception_handler(RequestValidationError, _on_validation)
-    app.add_exception_handler(HTTPException, _on_http)
-    for kind in (DBAPIError, PoolTimeout, ConnectionError, TimeoutError):
-        app.add_exception_handler(kind, _on_database)

@@ -47,7 +47,7 @@ async def _database(runtime: "Runtime") -> bool:
 async def _redis(runtime: "Runtime") -> bool:
     try:
         async with asyncio.timeout(CHECK_S):
-            await runtime.redis.ping()  # type: ignore[misc]  # redis-py types one method for both worlds
+            await runtime.redis.ping()
     except (RedisError, OSError, TimeoutError):
         return False
     return True

@@ -123,7 +123,9 @@ def route_template(scope: Mapping[str, Any]) -> str:
     named: str | None = scope.get("heika.route")
     if named:
         return named
-    context = scope.get("fastapi", {}).get("effective_route_context") if isinstance(scope.get("fastapi"), dict) else None
+    context = (
+        scope.get("fastapi", {}).get("effective_route_context") if isinstance(scope.get("fastapi"), dict) else None
+    )
     route = context or scope.get("route")
     return getattr(route, "path", None) or "unmatched"
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Coroutine
 from datetime import timedelta
 from hashlib import sha256
+from http import HTTPStatus
 from typing import Any
 
 import orjson
@@ -61,7 +62,9 @@ class IdempotencyInFlight(Conflict):
 
 
 _LOCK = text("SELECT pg_try_advisory_xact_lock(:lock)")
-_FIND = text("SELECT fingerprint, status, headers, body FROM idempotency_key WHERE scope = :scope AND created_at > :since")
+_FIND = text(
+    "SELECT fingerprint, status, headers, body FROM idempotency_key WHERE scope = :scope AND created_at > :since"
+)
 _STORE = text(
     "INSERT INTO idempotency_key (scope, fingerprint, status, headers, body, created_at) "
     "VALUES (:scope, :fingerprint, :status, CAST(:headers AS jsonb), :body, :now) ON CONFLICT (scope) DO UPDATE SET "
@@ -117,7 +120,7 @@ class StrictRoute(APIRoute):
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """FastAPI's handler, given a strict request."""
         original = super().get_route_handler()
-        limit, bodiless = self.body_limit, self.methods <= {"GET", "HEAD"}
+        limit, bodiless = self.body_limit, (self.methods or set()) <= {"GET", "HEAD"}
 
         async def handle(request: Request) -> Response:
             if isinstance(request, StrictRequest):
@@ -140,7 +143,7 @@ class IdempotentRoute(StrictRoute):
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """FastAPI's handler, run once for each key."""
         original = super().get_route_handler()
-        if "POST" not in self.methods:
+        if "POST" not in (self.methods or set()):
             return original
         limit = self.body_limit
         required = (self.openapi_extra or {}).get("x-idempotency-key") == "required"
@@ -195,7 +198,9 @@ async def _once(
                 raise
             await session.rollback()
             response = refusal.response(request_language(request), request.scope.get("heika.request_id"))
-        if response.status_code < 500 and isinstance(getattr(response, "body", None), bytes):
+        if response.status_code < HTTPStatus.INTERNAL_SERVER_ERROR and isinstance(
+            getattr(response, "body", None), bytes
+        ):
             headers = {name: value for name, value in response.headers.items() if name in _STORED_HEADERS}
             await session.execute(
                 _STORE,
@@ -217,4 +222,4 @@ def _is_final(refusal: Problem) -> bool:
     """Whether a refusal is an answer to keep: a rule said no, rather than the form, the caller's login or a limit."""
     if isinstance(refusal, (NotAuthenticated, ValidationFailed)) or type(refusal) is Forbidden:
         return False
-    return 400 <= refusal.status < 500 and refusal.status not in (408, 413, 429)
+    return refusal.status < HTTPStatus.INTERNAL_SERVER_ERROR and refusal.status not in (408, 413, 429)

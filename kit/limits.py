@@ -80,7 +80,7 @@ async def take(redis: Redis, key: str, *, times: int, seconds: float) -> Take:
     """Use one of `times` in any `seconds` of the product's clock; TooManyRequests with Retry-After when none is left."""
     now, member = clock.now().timestamp(), str(new_id())
     try:
-        left, wait = await redis.eval(_TAKE, 1, key, now, seconds, times, member)  # type: ignore[misc]  # both worlds
+        left, wait = await redis.eval(_TAKE, 1, key, now, seconds, times, member)
     except (RedisError, OSError) as failure:
         log.warning("limits are local: Redis is away", error=type(failure).__name__)
         _take_local(key, now, times, seconds)

@@ -10,7 +10,9 @@ import structlog
 from kit.text import dump_json
 from kit.trace import current_request_id
 
-_PRIVATE = frozenset({"phone", "code", "token", "password", "secret", "email", "authorization", "cookie", "refresh_token"})
+_PRIVATE = frozenset(
+    {"phone", "code", "token", "password", "secret", "email", "authorization", "cookie", "refresh_token"}
+)
 
 
 def _with_request(_: Any, __: str, fields: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

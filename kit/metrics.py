@@ -14,7 +14,10 @@ EVENT_FAILURES = Counter("heika_event_failures_total", "Events whose handler fai
 RELAY_PUBLISHED = Counter("heika_relay_published_total", "Events moved from the outbox to the stream", ["service"])
 DUE_ROWS = Counter("heika_due_rows_total", "Rows done by periodic work", ["service", "job"])
 GROUP_ROWS = Histogram(
-    "heika_group_commit_rows", "Rows written in one group commit", ["name"], buckets=(1, 2, 5, 10, 25, 50, 100, 250, 500)
+    "heika_group_commit_rows",
+    "Rows written in one group commit",
+    ["name"],
+    buckets=(1, 2, 5, 10, 25, 50, 100, 250, 500),
 )
 READY = Gauge("heika_ready", "1 while every dependency answers", ["service"])
 

@@ -83,7 +83,9 @@ def create_kit_tables_1() -> None:
         _instant("published_at", nullable=True),
     )
     op.create_index("outbox_unpublished", "outbox", ["xid", "id"], postgresql_where=sa.text("published_at IS NULL"))
-    op.create_index("outbox_published", "outbox", ["published_at"], postgresql_where=sa.text("published_at IS NOT NULL"))
+    op.create_index(
+        "outbox_published", "outbox", ["published_at"], postgresql_where=sa.text("published_at IS NOT NULL")
+    )
     op.create_table(
         "relay_state", sa.Column("id", sa.SmallInteger, primary_key=True), sa.Column("epoch", sa.String, nullable=False)
     )
@@ -105,7 +107,10 @@ def create_kit_tables_1() -> None:
         _instant("next_attempt_at", nullable=True),
     )
     op.create_index(
-        "event_failure_due", "event_failure", ["next_attempt_at"], postgresql_where=sa.text("next_attempt_at IS NOT NULL")
+        "event_failure_due",
+        "event_failure",
+        ["next_attempt_at"],
+        postgresql_where=sa.text("next_attempt_at IS NOT NULL"),
     )
     op.create_table(
         "idempotency_key",
@@ -117,7 +122,9 @@ def create_kit_tables_1() -> None:
         _instant("created_at", index=True),
     )
     op.create_table(
-        "sandbox_clock", sa.Column("id", sa.SmallInteger, primary_key=True), sa.Column("offset_s", sa.Float, nullable=False)
+        "sandbox_clock",
+        sa.Column("id", sa.SmallInteger, primary_key=True),
+        sa.Column("offset_s", sa.Float, nullable=False),
     )
 
 

@@ -6,7 +6,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute
 
-from kit.errors import PROBLEM_SCHEMA, Forbidden, NotAuthenticated, TooManyRequests, ValidationFailed, problems
+from kit.errors import PROBLEM_SCHEMA, Forbidden, NotAuthenticated, Problem, TooManyRequests, ValidationFailed, problems
 
 METHODS = ("get", "put", "post", "delete", "patch")
 
@@ -44,7 +44,7 @@ def _complete(method: str, operation: dict[str, Any]) -> None:
     takes_input = "422" in responses or operation.get("parameters") or operation.get("requestBody")
     if "422" in responses and "application/problem+json" not in responses["422"].get("content", {}):
         del responses["422"]
-    usual = [TooManyRequests]
+    usual: list[type[Problem]] = [TooManyRequests]
     usual += [ValidationFailed] if takes_input else []
     usual += [NotAuthenticated, Forbidden] if operation.get("security") else []
     for status, answer in problems(*usual).items():

@@ -41,7 +41,9 @@ class PageParams:
     def __init__(
         self,
         limit: Annotated[int, Query(ge=1, le=100, description="how many at most")] = 20,
-        cursor: Annotated[str | None, Query(max_length=MAX_CURSOR_LENGTH, description="next_cursor of the page before")] = None,
+        cursor: Annotated[
+            str | None, Query(max_length=MAX_CURSOR_LENGTH, description="next_cursor of the page before")
+        ] = None,
     ) -> None:
         self.limit = limit
         self.cursor = cursor
@@ -72,7 +74,7 @@ def _parse(value: Any, kind: type) -> Any:
     if kind in (datetime, date, UUID) and not isinstance(value, str):
         raise ValueError("not text")
     if kind is datetime or kind is date:
-        return kind.fromisoformat(value)  # type: ignore[attr-defined]  # both have it
+        return kind.fromisoformat(value)
     if kind is UUID:
         return UUID(value)
     if kind is int and (not isinstance(value, int) or isinstance(value, bool) or abs(value) >= 2**63):

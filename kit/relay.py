@@ -76,7 +76,8 @@ class Relay:
     async def _lead(self) -> None:
         connection = await self.runtime.db.raw()
         try:
-            while not await connection.fetchval("SELECT pg_try_advisory_lock($1)", _LOCK):
+            # Nothing tells when another process gives the lock up.
+            while not await connection.fetchval("SELECT pg_try_advisory_lock($1)", _LOCK):  # noqa: ASYNC110
                 await asyncio.sleep(POLL_S)
             await connection.add_listener("outbox", lambda *_: self._wake.set())
             connection.add_termination_listener(lambda *_: self._wake.set())

@@ -25,7 +25,9 @@ class Settings(BaseSettings):
     env: Literal["sandbox", "production"] = from_env(
         "HEIKA_ENV", "sandbox opens /v1/sandbox and the demo world; production closes them", "production"
     )
-    redis_url: str = from_env("REDIS_URL", "Redis or Valkey, for streams, limits and caches", "redis://127.0.0.1:6379/0")
+    redis_url: str = from_env(
+        "REDIS_URL", "Redis or Valkey, for streams, limits and caches", "redis://127.0.0.1:6379/0"
+    )
     limits_mode: Literal["strict", "relaxed", "off"] | None = from_env(
         "HEIKA_LIMITS", "rate limits: strict (production), relaxed (sandbox), off (measurements, sandbox only)", None
     )

@@ -47,7 +47,9 @@ Count = Annotated[int, Field(strict=True, ge=0, le=MAX_INTEGER)]
 Fen = Count
 """Money in minor units."""
 
-Instant = Annotated[AwareDatetime, BeforeValidator(_instant_text), PlainSerializer(instant, return_type=str, when_used="json")]
+Instant = Annotated[
+    AwareDatetime, BeforeValidator(_instant_text), PlainSerializer(instant, return_type=str, when_used="json")
+]
 """An RFC 3339 instant with an offset; answers carry UTC with Z."""
 
 

@@ -1,5 +1,7 @@
 """The tables kit keeps in every service's database: outbox, inbox, failures, idempotency keys, the sandbox clock."""
 
+from typing import Any
+
 from sqlalchemy import (
     BigInteger,
     Column,
@@ -26,7 +28,7 @@ class Xid8(UserDefinedType[str]):
 
     cache_ok = True
 
-    def get_col_spec(self) -> str:
+    def get_col_spec(self, **_: Any) -> str:
         """The type's name in SQL."""
         return "xid8"
 

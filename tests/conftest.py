@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
 import redis
@@ -34,8 +33,7 @@ def _fresh_process() -> Iterator[None]:
 
 @pytest.fixture
 def run(stores: harness.Stores) -> Callable[..., AbstractAsyncContextManager[harness.Api]]:
-    """`async with run(service) as api:` starts a service on its own database, with an empty Redis."""
+    """Start a service on its own database, with an empty Redis, by `async with run(service) as api`."""
     with redis.Redis.from_url(stores.valkey.url) as client:
         client.flushall()
-    started: Any = partial(harness.running, stores)
-    return started
+    return partial(harness.running, stores)

@@ -39,9 +39,17 @@ def test_key() -> OKPKey:
 def sign(claims: dict[str, Any], key: OKPKey | None = None, **header: Any) -> str:
     """An access token with these claims over the usual ones."""
     now = int(clock.now().timestamp())
-    usual = {"iss": auth.ISSUER, "aud": auth.AUDIENCE, "iat": now, "exp": now + auth.TOKEN_SECONDS, "jti": str(new_id())}
+    usual = {
+        "iss": auth.ISSUER,
+        "aud": auth.AUDIENCE,
+        "iat": now,
+        "exp": now + auth.TOKEN_SECONDS,
+        "jti": str(new_id()),
+    }
     key = key or test_key()
-    return jwt.encode({"alg": auth.ALGORITHM, "kid": key.kid, **header}, usual | claims, key, algorithms=[auth.ALGORITHM])
+    return jwt.encode(
+        {"alg": auth.ALGORITHM, "kid": key.kid, **header}, usual | claims, key, algorithms=[auth.ALGORITHM]
+    )
 
 
 class Clock:
@@ -82,7 +90,9 @@ class Api:
             letter = Letter(event.id, event.wire_type, event.model_dump_json(), None, None)
             await self.rt.consumer.deliver(letter)
             async with self.rt.db.session() as session:
-                failed = await session.execute(text("SELECT error FROM event_failure WHERE event_id = :id"), {"id": event.id})
+                failed = await session.execute(
+                    text("SELECT error FROM event_failure WHERE event_id = :id"), {"id": event.id}
+                )
                 error = failed.scalar_one_or_none()
             assert error is None, error
 
@@ -90,7 +100,8 @@ class Api:
         """The events written since the last call, oldest first."""
         async with self.rt.db.session() as session:
             rows = await session.execute(
-                text("SELECT id, type, body::text AS body FROM outbox WHERE id > :seen ORDER BY id"), {"seen": self._seen}
+                text("SELECT id, type, body::text AS body FROM outbox WHERE id > :seen ORDER BY id"),
+                {"seen": self._seen},
             )
             found = rows.all()
         self._seen = found[-1].id if found else self._seen

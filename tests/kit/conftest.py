@@ -10,15 +10,15 @@ from pydantic import Field
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import Field as Column
-from sqlmodel import SQLModel
+from sqlmodel import SQLModel, select
 
 from kit.app import Service, router
 from kit.auth import Caller, MemberDep, OptionalMemberDep, admin_with
 from kit.db import SessionDep, new_registry
 from kit.errors import Conflict, problems
 from kit.events import Event, emit
-from kit.ids import new_id
 from kit.idempotency import KEY_REQUIRED
+from kit.ids import new_id
 from kit.page import Page, PageDep, keyset
 from kit.settings import ServiceSettings
 from kit.shapes import Count, Out, StrictIn, Text
@@ -87,8 +87,6 @@ async def write_uncommittable(session: SessionDep) -> dict[str, str]:
 @routes.get("")
 async def list_notes(session: SessionDep, page: PageDep) -> Page[NoteOut]:
     """All notes."""
-    from sqlmodel import select
-
     items, cursor = await keyset(session, select(Note), page, (Note.weight.desc(), Note.id.desc()))  # type: ignore[attr-defined]
     return Page(items=[NoteOut.model_validate(item) for item in items], next_cursor=cursor)
 
@@ -120,7 +118,10 @@ async def on_note_written(session: AsyncSession, event: NoteWritten) -> None:
     if trouble:
         raise trouble.pop()
     heard.append(event.words)
-    await session.execute(text("INSERT INTO note (id, words, weight) VALUES (:id, :words, 0)"), {"id": new_id(), "words": f"heard {event.words}"})
+    await session.execute(
+        text("INSERT INTO note (id, words, weight) VALUES (:id, :words, 0)"),
+        {"id": new_id(), "words": f"heard {event.words}"},
+    )
 
 
 service = Service(

@@ -5,9 +5,11 @@ import statistics
 import time
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
+import kit.consume as module
 from kit import commands
 from kit.events import emit
 from kit.relay import stream_of
@@ -42,7 +44,7 @@ async def test_what_is_committed_is_handled_once_and_quickly(run: Run) -> None:
             heard.clear()
             started = time.perf_counter()
             await write(api, f"note {number}")
-            while not heard:
+            while not heard:  # noqa: ASYNC110 - a finer clock than a poll of the table
                 await asyncio.sleep(0.001)
             took.append(time.perf_counter() - started)
         assert await heard_of(api) == sorted(["first", *(f"note {number}" for number in range(20))])
@@ -135,7 +137,7 @@ async def test_an_event_behind_an_older_open_transaction_waits_and_keeps_its_ord
         await write(api, "quick")
         assert await api.rt.relay.publish() == 0
     assert await api.rt.relay.publish() == 2
-    messages = await api.rt.redis.xrange(stream_of("probe"))
+    messages: Any = await api.rt.redis.xrange(stream_of("probe"))
     assert [b"slow" in fields[b"body"] for _, fields in messages] == [True, False]
 
 
@@ -161,8 +163,6 @@ async def test_what_a_dead_consumer_had_taken_is_handled_by_the_next(run: Run) -
         await consumer._join()
         await api.rt.redis.xreadgroup("probe", "dead", {stream_of("probe"): ">"}, count=10)
         await asyncio.sleep(0.01)
-        import kit.consume as module
-
         idle, module.CLAIM_IDLE_MS = module.CLAIM_IDLE_MS, 1
         try:
             await consumer._claim()
@@ -210,5 +210,3 @@ async def test_the_outbox_knows_the_request_that_caused_the_event(api: Api) -> N
     rows = await api.sql("SELECT request_id, traceparent FROM outbox")
     assert rows[0].request_id == "from-the-caller"
     assert rows[0].traceparent.split("-")[1] == "4bf92f3577b34da6a3ce929d0e0e4736"
-
-

@@ -106,7 +106,9 @@ async def test_pages_follow_one_another_without_gap_or_repeat(api: Api) -> None:
     assert [int(words) % 3 for words in seen] == sorted((int(words) % 3 for words in seen), reverse=True)
 
 
-@pytest.mark.parametrize("cursor", ["x", "W10", "bnVsbA", "WzEsMl0", "WyJhIiwiYiJd", "\u0000", "WzFlNDAwLCJhIl0", "=" * 50])
+@pytest.mark.parametrize(
+    "cursor", ["x", "W10", "bnVsbA", "WzEsMl0", "WyJhIiwiYiJd", "\u0000", "WzFlNDAwLCJhIl0", "=" * 50]
+)
 async def test_a_made_up_cursor_is_a_422(api: Api, cursor: str) -> None:
     answer = await api.client.get("/v1/notes", params={"cursor": cursor})
     assert (answer.status_code, answer.json()["code"]) == (422, "invalid_cursor")
@@ -129,7 +131,13 @@ async def test_a_member_is_not_an_admin_and_an_admin_needs_the_scope(api: Api) -
 
 def _forged() -> dict[str, str]:
     claims = {"sub": str(new_id()), "role": "member", "scope": "", "sid": str(new_id())}
-    whole = {"iss": "heika", "aud": "heika", "iat": int(time.time()), "exp": int(time.time()) + 900, "jti": "x"} | claims
+    whole = {
+        "iss": "heika",
+        "aud": "heika",
+        "iat": int(time.time()),
+        "exp": int(time.time()) + 900,
+        "jti": "x",
+    } | claims
     stranger = OKPKey.generate_key("Ed25519", parameters={"kid": "test"})
     public = json.dumps(the_key().as_dict(private=False))
     good = sign(claims)
@@ -164,7 +172,7 @@ async def test_a_revoked_session_and_a_frozen_member_are_refused(api: Api) -> No
     session_id, member_id = new_id(), new_id()
     headers = api.member(member_id, sid=str(session_id))
     assert (await api.client.get("/v1/notes/mine", headers=headers)).status_code == 200
-    await api.rt.redis.sadd(auth.FROZEN_KEY, str(member_id))  # type: ignore[misc]
+    await api.rt.redis.sadd(auth.FROZEN_KEY, str(member_id))
     await auth.revocations.poll(api.rt.redis)
     assert (await api.client.get("/v1/notes/mine", headers=headers)).json()["code"] == "account_frozen"
     await api.rt.redis.delete(auth.FROZEN_KEY)

@@ -1,0 +1,95 @@
+"""How each kind of failure becomes problem+json."""
+
+import structlog
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from kit.errors import (
+    BadRequest,
+    DatabaseUnavailable,
+    Forbidden,
+    MethodNotAllowed,
+    NotAuthenticated,
+    NotFound,
+    PayloadTooLarge,
+    Problem,
+    Unprocessable,
+    UnsupportedMedia,
+    ValidationFailed,
+    is_disconnect,
+    request_language,
+)
+
+log = structlog.get_logger(__name__)
+
+
+def _answer(request: Request, problem: Problem) -> Response:
+    return problem.response(request_language(request), request.scope.get("heika.request_id"))
+
+
+async def _on_problem(request: Request, problem: Exception) -> Response:
+    if not isinstance(problem, Problem):
+        raise problem
+    return _answer(request, problem)
+
+
+async def _on_validation(request: Request, failure: Exception) -> Response:
+    if not isinstance(failure, RequestValidationError):
+        raise failure
+    # Pydantic's errors echo the input, which may be a password or a lone surrogate: only place and message go out.
+    errors = [
+        {
+            "loc": [str(part) if not isinstance(part, int) else part for part in error["loc"]],
+            "msg": str(error["msg"]),
+            "code": str(error["type"]),
+        }
+        for error in failure.errors()[:50]
+    ]
+    return _answer(request, ValidationFailed(extra={"errors": errors}))
+
+
+_BY_STATUS: dict[int, type[Problem]] = {
+    cls.status: cls
+    for cls in (
+        BadRequest,
+        NotAuthenticated,
+        Forbidden,
+        NotFound,
+        MethodNotAllowed,
+        PayloadTooLarge,
+        UnsupportedMedia,
+        Unprocessable,
+    )
+}
+
+
+async def _on_http(request: Request, failure: Exception) -> Response:
+    if not isinstance(failure, HTTPException):
+        raise failure
+    response = _answer(request, _BY_STATUS.get(failure.status_code, BadRequest)())
+    if allow := (failure.headers or {}).get("Allow"):
+        response.headers["Allow"] = allow
+    return response
+
+
+async def _on_database(request: Request, failure: Exception) -> Response:
+    if is_disconnect(failure):
+        log.warning("database away", error=type(failure).__name__)
+        return _answer(request, DatabaseUnavailable())
+    # SQLSTATE class 22 (data exception): a value PostgreSQL cannot hold, such as NUL in a query string.
+    if (getattr(getattr(failure, "orig", None), "sqlstate", None) or "").startswith("22"):
+        return _answer(request, Unprocessable())
+    raise failure
+
+
+def install_errors(app: FastAPI) -> None:
+    """Make every refusal of this app problem+json."""
+    app.add_exception_handler(Problem, _on_problem)
+    app.add_exception_handler(RequestValidationError, _on_validation)
+    app.add_exception_handler(HTTPException, _on_http)
+    for kind in (DBAPIError, PoolTimeout, ConnectionError, TimeoutError):
+        app.add_exception_handler(kind, _on_database)

@@ -7,10 +7,9 @@ from typing import Final
 
 import structlog
 from starlette.middleware.cors import CORSMiddleware
-from starlette.middleware.gzip import GZipMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from gateway import clock, docs, health
+from gateway import clock, docs, health, home
 from gateway.front import Stamp
 from gateway.http_upstream import HttpUpstream
 from gateway.identity import KeySource, caller_at_front
@@ -27,8 +26,6 @@ from kit.settings import Settings
 
 log = structlog.get_logger(__name__)
 
-COMPRESSED_FROM: Final = 1024
-
 _EXPOSED: Final = ("ETag", "Idempotency-Replayed", "RateLimit", "RateLimit-Policy", "Retry-After", "X-Request-Id")
 _ALLOWED: Final = ("Authorization", "Content-Type", "Idempotency-Key", "If-Match", "If-None-Match", "X-Request-Id")
 _METHODS: Final = ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")
@@ -42,22 +39,15 @@ class Gateway:
         self.settings = settings
         self.keys = KeySource()
         self._proxies = settings.proxy_networks
+        self._production = not settings.sandbox
+        self._names_origins = bool(settings.allowed_origins)
         self._limits = Limits(settings.limits)
         self._own: dict[str, Own] = {}
-        for part in (health, docs, clock):
+        for part in (health, docs, clock, home):
             self._own |= part.endpoints(self.upstreams, settings)
-        packed = GZipMiddleware(self._serve, minimum_size=COMPRESSED_FROM, compresslevel=5)
-        self._apps: dict[tuple[bool, bool], ASGIApp] = {
-            (False, False): self._serve,
-            (False, True): packed,
-            (True, False): self._cors(self._serve),
-            (True, True): self._cors(packed),
-        }
-
-    def _cors(self, app: ASGIApp) -> ASGIApp:
-        return CORSMiddleware(
-            app,
-            allow_origins=self.settings.allowed_origins,
+        self._with_origin: ASGIApp = CORSMiddleware(
+            self._serve,
+            allow_origins=settings.allowed_origins,
             allow_methods=_METHODS,
             allow_headers=(*_ALLOWED, "Traceparent"),
             allow_credentials=True,
@@ -82,11 +72,11 @@ class Gateway:
             inbound,
             send,
             head=scope["method"] == "HEAD",
-            production=not self.settings.sandbox,
-            names_origins=bool(self.settings.allowed_origins),
+            production=self._production,
+            names_origins=self._names_origins,
         )
         ours = {**scope, "heika.inbound": inbound}
-        app = self._apps[inbound.origin is not None, inbound.gzip]
+        app = self._serve if inbound.origin is None else self._with_origin
         try:
             await app(ours, receive, stamp.send)
         except ConnectionAbortedError:
@@ -126,7 +116,7 @@ class Gateway:
     async def _admit(self, inbound: Inbound, route: Route) -> None:
         """Count the request against the limits of its address and caller, and refuse a bad token."""
         try:
-            caller = await caller_at_front(inbound, route, self.keys)
+            inbound.caller = caller = await caller_at_front(inbound, route, self.keys)
         except NotAuthenticated:
             # Guessing tokens is counted as well.
             inbound.rate_limit = self._limits.use(route.limit_class, inbound.address, None)

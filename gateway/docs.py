@@ -6,7 +6,7 @@ import time
 from base64 import b64encode
 from collections.abc import Mapping
 from functools import cache
-from hashlib import blake2b, sha256
+from hashlib import sha256
 from http import HTTPStatus
 from importlib.util import find_spec
 from pathlib import Path
@@ -20,8 +20,7 @@ from starlette.types import ASGIApp, Receive, Scope
 from gateway.calls import NoAnswer, ask
 from gateway.inbound import Inbound
 from gateway.openapi import Document, merge
-from gateway.own import Own
-from gateway.proxy import matches
+from gateway.own import Own, tagged
 from gateway.routes import SERVICES
 from kit.settings import Settings
 from kit.text import dump_json
@@ -119,22 +118,20 @@ class MergedDocument:
     def __init__(self, upstreams: Mapping[str, ASGIApp]) -> None:
         self._upstreams = upstreams
         self._content = b""
-        self._etag = ""
         self._until = 0.0
         self._asking = asyncio.Lock()
 
-    async def current(self) -> tuple[bytes, str]:
-        """The document's bytes and its ETag; a service that does not answer is left out until it does."""
+    async def current(self) -> bytes:
+        """The document's bytes; a service that does not answer is left out until it does."""
         async with self._asking:
             if time.monotonic() >= self._until:
                 await self._renew()
-        return self._content, self._etag
+        return self._content
 
     async def _renew(self) -> None:
         documents = await asyncio.gather(*(self._document(name) for name in SERVICES))
         known = {name: document for name, document in zip(SERVICES, documents, strict=True) if document is not None}
         self._content = dump_json(merge(known))
-        self._etag = f'"{blake2b(self._content, digest_size=12).hexdigest()}"'
         self._until = time.monotonic() + (KEPT_S if len(known) == len(SERVICES) else INCOMPLETE_KEPT_S)
 
     async def _document(self, service: str) -> Document | None:
@@ -148,20 +145,12 @@ class MergedDocument:
         return None
 
 
-def _cached(content: bytes, media_type: str, etag: str, cache: str, inbound: Inbound) -> Response:
-    headers = {"ETag": etag, "Cache-Control": cache}
-    if inbound.if_none_match is not None and matches(inbound.if_none_match, etag.encode()):
-        return Response(status_code=304, headers=headers)
-    return Response(content, headers=headers, media_type=media_type)
-
-
 def endpoints(upstreams: Mapping[str, ASGIApp], _: Settings) -> dict[str, Own]:
     """`/openapi.json`, `/docs`, `/redoc` and the files they need."""
     merged = MergedDocument(upstreams)
 
     async def document(_: Scope, inbound: Inbound, __: Receive) -> Response:
-        content, etag = await merged.current()
-        return _cached(content, "application/json", etag, "no-cache", inbound)
+        return tagged(await merged.current(), "application/json", "no-cache", inbound)
 
     async def swagger(_: Scope, __: Inbound, ___: Receive) -> Response:
         return swagger_page()
@@ -174,9 +163,7 @@ def endpoints(upstreams: Mapping[str, ASGIApp], _: Settings) -> dict[str, Own]:
 
     async def file(scope: Scope, inbound: Inbound, _: Receive) -> Response:
         name = scope["path"].rsplit("/", 1)[1]
-        content = asset(name)
-        etag = f'"{blake2b(content, digest_size=12).hexdigest()}"'
-        return _cached(content, ASSETS[name], etag, "public, max-age=3600", inbound)
+        return tagged(asset(name), ASSETS[name], "public, max-age=3600", inbound)
 
     async def front_door(_: Scope, __: Inbound, ___: Receive) -> Response:
         return RedirectResponse("/docs", 307)

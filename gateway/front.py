@@ -1,9 +1,10 @@
-"""Every answer's last step: names and security headers on it, a HEAD without body, one log line."""
+"""Every answer's last step: compressed on request, named and guarded by headers, without body for HEAD, one log line."""
 
 import time
 from typing import Any, Final
 
-from starlette.types import Message, Scope, Send
+from starlette.middleware.gzip import GZipResponder
+from starlette.types import Message, Receive, Scope, Send
 
 from gateway.inbound import Headers, Inbound
 from kit.http import log_request
@@ -19,10 +20,27 @@ _PRODUCTION: Final = (*_SECURITY, (b"strict-transport-security", b"max-age=31536
 _PRIVATE: Final = (b"cache-control", b"private, no-store")
 
 
+COMPRESSED_FROM: Final = 1024
+
+
+async def _nothing(_: Scope, __: Receive, ___: Send) -> None:
+    """Stands where the responder's own app would."""
+
+
 class Stamp:
     """The outermost `send` of one request."""
 
-    __slots__ = ("_head", "_inbound", "_names_origins", "_production", "_send", "done", "started_at", "status")
+    __slots__ = (
+        "_head",
+        "_inbound",
+        "_names_origins",
+        "_packer",
+        "_production",
+        "_send",
+        "done",
+        "started_at",
+        "status",
+    )
 
     def __init__(self, inbound: Inbound, send: Send, *, head: bool, production: bool, names_origins: bool) -> None:
         self._inbound = inbound
@@ -30,21 +48,32 @@ class Stamp:
         self._head = head
         self._production = production
         self._names_origins = names_origins
+        self._packer: GZipResponder | None = None
         self.status = 0
         self.done = False
         self.started_at = time.perf_counter()
 
     async def send(self, message: Message) -> None:
-        """Send one message of the answer on."""
+        """Send one message of the answer on, compressed where the caller takes that and it pays."""
         if message["type"] == "http.response.start":
             self.status = message["status"]
-            await self._send({"type": "http.response.start", "status": self.status, "headers": self._headers(message)})
-            return
-        if self.done:
-            return
-        if self._head and message["type"] == "http.response.body":
-            message = {"type": "http.response.body", "body": b"", "more_body": message.get("more_body", False)}
-        self.done = not message.get("more_body", False)
+            message = {"type": "http.response.start", "status": self.status, "headers": self._headers(message)}
+            if self._inbound.gzip and _may_pack(message["headers"]):
+                # Starlette's middleware would cost every small answer what only large ones need.
+                self._packer = GZipResponder(_nothing, COMPRESSED_FROM, compresslevel=5)
+                self._packer.send = self._out
+        if self._packer is None:
+            await self._out(message)
+        else:
+            await self._packer.send_with_compression(message)
+
+    async def _out(self, message: Message) -> None:
+        if message["type"] == "http.response.body":
+            if self.done:
+                return
+            self.done = not message.get("more_body", False)
+            if self._head:
+                message = {"type": "http.response.body", "body": b"", "more_body": not self.done}
         await self._send(message)
 
     def _headers(self, message: Message) -> Headers:
@@ -74,3 +103,8 @@ class Stamp:
         if prefix is not None and "route" not in served and "fastapi" not in served:
             served["heika.route"] = prefix
         log_request("gateway", served, self.status, time.perf_counter() - self.started_at)
+
+
+def _may_pack(headers: Headers) -> bool:
+    """False where the length says that compressing does not pay; the rest is for the responder to judge."""
+    return all(name != b"content-length" or int(value) >= COMPRESSED_FROM for name, value in headers)

@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from starlette.types import Scope
 
+from kit.auth import Caller
 from kit.http import resolve_client
 from kit.ids import new_id
 from kit.settings import Network
@@ -46,6 +47,7 @@ class Inbound:
         "address",
         "ambiguous",
         "authorization",
+        "caller",
         "content_length",
         "gzip",
         "has_body",
@@ -63,6 +65,7 @@ class Inbound:
         self.headers: Headers = []
         self.rate_limit: Headers = []
         self.served: dict[str, Any] | None = None
+        self.caller: Caller | None = None
         self.ambiguous = False
         self.tagging = scope["method"] in ("GET", "HEAD")
         keep = self.headers.append

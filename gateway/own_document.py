@@ -3,7 +3,7 @@
 from typing import Any
 
 from gateway.problems import ClockBackward
-from kit.errors import ValidationFailed, problems
+from kit.errors import PROBLEM_SCHEMA, Forbidden, NotAuthenticated, ValidationFailed, problems
 
 
 def _answer(description: str, schema: dict[str, Any]) -> dict[str, Any]:
@@ -33,13 +33,65 @@ _MOVE = {
         "now": {"type": "string", "format": "date-time"},
     },
 }
+_LIST = {"type": "array", "items": {"type": "object"}}
+_MAYBE = {"type": ["object", "null"]}
+_DEGRADED = {"type": "array", "items": _TEXT, "description": "services that did not answer in time"}
+_HOME = {
+    "type": "object",
+    "required": ["plans", "live_lessons", "courses", "contest", "degraded"],
+    "properties": {
+        "plans": _LIST,
+        "live_lessons": _LIST,
+        "courses": _LIST,
+        "contest": _MAYBE | {"description": "the open contest; `top` holds its first three"},
+        "membership": _MAYBE,
+        "coupons": _LIST,
+        "check_in": _MAYBE | {"description": "`streak`, and `today` once checked in"},
+        "degraded": _DEGRADED,
+    },
+}
+_DASHBOARD = {
+    "type": "object",
+    "required": ["membership", "learning", "coupons", "invitees", "entries", "degraded"],
+    "properties": {
+        "membership": _MAYBE,
+        "learning": _LIST,
+        "coupons": _LIST,
+        "invitees": _LIST,
+        "entries": _LIST,
+        "degraded": _DEGRADED,
+    },
+}
 
 OWN_DOCUMENT: dict[str, Any] = {
     "tags": [
+        {"name": "home", "description": "首页与个人面板 / the home page and the dashboard"},
         {"name": "health", "description": "存活与就绪 / alive and ready"},
         {"name": "sandbox", "description": "仅沙箱环境 / the sandbox only"},
     ],
     "paths": {
+        "/v1/home": {
+            "get": {
+                "tags": ["home"],
+                "operationId": "read_home",
+                "summary": "首页所需的一切 / What a home page needs in one call",
+                "description": "`degraded` names the services of which a part is missing; a logged-in member sees more.",
+                "security": [{}, {"bearer": []}],
+                "responses": {"200": _answer("The home page.", {"$ref": "#/components/schemas/Home"})},
+            }
+        },
+        "/v1/me/dashboard": {
+            "get": {
+                "tags": ["home"],
+                "operationId": "read_dashboard",
+                "summary": "会员的个人面板 / A member's dashboard in one call",
+                "security": [{"bearer": []}],
+                "responses": {
+                    "200": _answer("The dashboard.", {"$ref": "#/components/schemas/Dashboard"}),
+                    **{str(status): answer for status, answer in problems(NotAuthenticated, Forbidden).items()},
+                },
+            }
+        },
         "/healthz": {
             "get": {
                 "tags": ["health"],
@@ -82,6 +134,14 @@ OWN_DOCUMENT: dict[str, Any] = {
         },
     },
     "components": {
-        "schemas": {"ClockMove": _MOVE, "ClockNow": _NOW, "Health": _HEALTH, "Readiness": _READY},
+        "schemas": {
+            "ClockMove": _MOVE,
+            "ClockNow": _NOW,
+            "Dashboard": _DASHBOARD,
+            "Health": _HEALTH,
+            "Home": _HOME,
+            "Problem": PROBLEM_SCHEMA,
+            "Readiness": _READY,
+        },
     },
 }

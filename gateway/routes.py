@@ -43,7 +43,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     *_routes("billing", "admin/plans admin/ledger"),
     *_routes("billing", "admin/orders admin/redeem-code-batches admin/reconciliations admin/metrics", deadline=30.0),
     *_routes("billing", "sandbox/checkout", deadline=20.0, checks_bearer=False),
-    *_routes("billing", "sandbox/payers sandbox/disputes sandbox/notices", deadline=20.0),
+    *_routes("billing", "sandbox/payers sandbox/disputes sandbox/notices sandbox/faults", deadline=20.0),
     *_routes("courses", "categories courses lessons live-lessons live-lessons.ics arrivals questions lesson-requests"),
     *_routes("courses", "me/learning admin/lessons admin/live-lessons"),
     *_routes("courses", "admin/courses", deadline=60.0),

@@ -1,0 +1,79 @@
+"""What an H5 home page needs in one call, and a member's dashboard in another."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope
+
+from gateway.inbound import Inbound
+from gateway.own import Own, tagged
+from gateway.parts import Parts
+from kit import clock
+from kit.errors import Forbidden, NotAuthenticated
+from kit.http import json_response
+from kit.settings import Settings
+from kit.text import dump_json
+
+PRIVATE = {"Cache-Control": "private, no-store"}
+
+
+async def _contest(parts: Parts) -> dict[str, Any] | None:
+    """The open contest with its first three."""
+    contests = await parts.items("showcase", "/v1/contests?phase=open&limit=1")
+    if not contests:
+        return None
+    top = await parts.items("showcase", f"/v1/contests/{contests[0]['id']}/leaderboard?limit=3")
+    return {**contests[0], "top": top}
+
+
+async def _check_in(parts: Parts) -> dict[str, Any] | None:
+    """The streak, and today's check-in when there is one."""
+    month = await parts.one("members", "/v1/me/check-ins")
+    if month is None:
+        return None
+    today = clock.today().isoformat()
+    return {"streak": month["streak"], "today": next((day for day in month["items"] if day["day"] == today), None)}
+
+
+def endpoints(upstreams: Mapping[str, ASGIApp], _: Settings) -> dict[str, Own]:
+    """`/v1/home` and `/v1/me/dashboard`."""
+
+    async def home(_: Scope, inbound: Inbound, __: Receive) -> Response:
+        parts = Parts(upstreams, inbound)
+        questions = {
+            "plans": parts.items("billing", "/v1/plans"),
+            "live_lessons": parts.items("courses", "/v1/live-lessons?status=scheduled&limit=5"),
+            "courses": parts.items("courses", "/v1/courses?sort=new&limit=6"),
+            "contest": _contest(parts),
+        }
+        if inbound.caller is not None and inbound.caller.role == "member":
+            questions |= {
+                "membership": parts.one("members", "/v1/me/membership"),
+                "coupons": parts.items("referrals", "/v1/me/coupons?status=issued"),
+                "check_in": _check_in(parts),
+            }
+        elif inbound.caller is None and inbound.authorization is not None:
+            # The token could not be checked: its keys are with members, who does not answer.
+            parts.degraded.add("members")
+        answer = await parts.together(**questions)
+        if inbound.authorization is not None or parts.degraded:
+            return json_response(answer, headers=PRIVATE)
+        return tagged(dump_json(answer), "application/json", "public, max-age=5", inbound)
+
+    async def dashboard(_: Scope, inbound: Inbound, __: Receive) -> Response:
+        if inbound.authorization is None:
+            raise NotAuthenticated
+        if inbound.caller is not None and inbound.caller.role != "member":
+            raise Forbidden
+        parts = Parts(upstreams, inbound)
+        answer = await parts.together(
+            membership=parts.one("members", "/v1/me/membership"),
+            learning=parts.items("courses", "/v1/me/learning"),
+            coupons=parts.items("referrals", "/v1/me/coupons"),
+            invitees=parts.items("referrals", "/v1/me/invitees"),
+            entries=parts.items("showcase", "/v1/entries"),
+        )
+        return json_response(answer, headers=PRIVATE)
+
+    return {"/v1/home": {"GET": home}, "/v1/me/dashboard": {"GET": dashboard}}

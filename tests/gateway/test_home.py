@@ -1,0 +1,144 @@
+"""The composites, over small services that answer, fail or sleep."""
+
+import asyncio
+from typing import Any
+
+import orjson
+import pytest
+from starlette.types import Receive, Scope, Send
+
+from kit import auth, clock
+from kit.ids import new_id
+from tests import harness
+from tests.gateway.conftest import Front, Start
+
+MEMBER = {"sub": str(new_id()), "role": "member", "scope": "", "sid": str(new_id())}
+
+
+@pytest.fixture(autouse=True)
+def _published_key() -> None:
+    auth.keys.publish({"keys": [harness.test_key().as_dict(private=False)]})
+
+
+class Answers:
+    """A service with these answers by path, 404 for others; `asleep` never answers, `status` is what it answers with."""
+
+    def __init__(self, answers: dict[str, Any], *, asleep: bool = False, status: int = 200) -> None:
+        self.answers = answers
+        self.asleep = asleep
+        self.status = status
+        self.asked: list[str] = []
+
+    async def __call__(self, scope: Scope, _: Receive, send: Send) -> None:
+        """Answer from the table."""
+        self.asked.append(f"{scope['path']}?{scope['query_string'].decode()}".rstrip("?"))
+        if self.asleep:
+            await asyncio.sleep(30)
+        known = scope["path"] in self.answers
+        body = orjson.dumps(self.answers.get(scope["path"], {}))
+        await send({"type": "http.response.start", "status": self.status if known else 404, "headers": []})
+        await send({"type": "http.response.body", "body": body})
+
+
+@pytest.fixture
+def world() -> dict[str, Answers]:
+    today = clock.today().isoformat()
+    return {
+        "members": Answers(
+            {
+                "/v1/me/membership": {"status": "active"},
+                "/v1/me/check-ins": {"streak": 3, "items": [{"day": today, "streak": 3, "points": 3}]},
+            }
+        ),
+        "billing": Answers({"/v1/plans": {"items": [{"code": "black-card-1m"}]}}),
+        "courses": Answers(
+            {
+                "/v1/live-lessons": {"items": [{"id": "l"}]},
+                "/v1/courses": {"items": [{"id": "c"}]},
+                "/v1/me/learning": {"items": [{"percent": 40}]},
+            }
+        ),
+        "referrals": Answers(
+            {"/v1/me/coupons": {"items": [{"id": "k"}]}, "/v1/me/invitees": {"items": [{"stage": "registered"}]}}
+        ),
+        "showcase": Answers(
+            {
+                "/v1/contests": {"items": [{"id": "x", "title": "饼干"}]},
+                "/v1/contests/x/leaderboard": {"items": [{"rank": 1}]},
+                "/v1/entries": {"items": [{"id": "e"}]},
+            }
+        ),
+    }
+
+
+PUBLIC = {
+    "plans": [{"code": "black-card-1m"}],
+    "live_lessons": [{"id": "l"}],
+    "courses": [{"id": "c"}],
+    "contest": {"id": "x", "title": "饼干", "top": [{"rank": 1}]},
+    "degraded": [],
+}
+
+
+def logged_in() -> dict[str, str]:
+    return {"Authorization": f"Bearer {harness.sign(MEMBER)}"}
+
+
+async def test_home_shows_everybody_the_public_parts_with_a_tag(start_here: Start, world: dict[str, Answers]) -> None:
+    async with start_here(upstreams=world) as front:
+        answer = await front.client.get("/v1/home")
+        assert (answer.status_code, answer.json()) == (200, PUBLIC)
+        again = await front.client.get("/v1/home", headers={"If-None-Match": answer.headers["etag"]})
+        assert again.status_code == 304
+    assert world["members"].asked == []
+    assert "/v1/contests?phase=open&limit=1" in world["showcase"].asked
+
+
+async def test_home_shows_a_member_their_own_parts(start_here: Start, world: dict[str, Answers]) -> None:
+    async with start_here(upstreams=world) as front:
+        answer = await front.client.get("/v1/home", headers=logged_in())
+    assert answer.headers["cache-control"] == "private, no-store"
+    assert answer.json() == PUBLIC | {
+        "membership": {"status": "active"},
+        "coupons": [{"id": "k"}],
+        "check_in": {"streak": 3, "today": {"day": clock.today().isoformat(), "streak": 3, "points": 3}},
+    }
+
+
+@pytest.mark.parametrize("trouble", ["asleep", "failing"])
+async def test_a_stopped_service_costs_home_its_part_and_less_than_3_s(
+    start_here: Start, world: dict[str, Answers], trouble: str
+) -> None:
+    world["showcase"].asleep = trouble == "asleep"
+    world["showcase"].status = 503
+    async with start_here(upstreams=world) as front:
+        began = asyncio.get_running_loop().time()
+        answer = await front.client.get("/v1/home")
+        assert asyncio.get_running_loop().time() - began < 3
+    assert answer.status_code == 200
+    assert answer.json() == PUBLIC | {"contest": None, "degraded": ["showcase"]}
+    assert "etag" not in answer.headers
+
+
+async def test_the_dashboard_is_the_callers(start_here: Start, world: dict[str, Answers]) -> None:
+    world["referrals"].status = 500
+    async with start_here(upstreams=world) as front:
+        answer = await front.client.get("/v1/me/dashboard", headers=logged_in())
+        assert answer.json() == {
+            "membership": {"status": "active"},
+            "learning": [{"percent": 40}],
+            "coupons": [],
+            "invitees": [],
+            "entries": [{"id": "e"}],
+            "degraded": ["referrals"],
+        }
+        await _refused(front, {}, 401, "not_authenticated")
+        admin = harness.sign(MEMBER | {"role": "admin"})
+        await _refused(front, {"Authorization": f"Bearer {admin}"}, 403, "forbidden")
+        world["members"].status = 401
+        await _refused(front, logged_in(), 401, "not_authenticated")
+
+
+async def _refused(front: Front, headers: dict[str, str], status: int, code: str) -> None:
+    answer = await front.client.get("/v1/me/dashboard", headers=headers)
+    assert (answer.status_code, answer.json()["code"]) == (status, code)

@@ -250,7 +250,7 @@ def _as(caller: Caller | None, role: Role) -> Caller:
 
 
 def admin_with(*scopes: str) -> Any:
-    """Depend on the calling admin having all these scopes, as in `Annotated[Caller, admin_with("plans:write")]`."""
+    """Depend on the calling admin having all these scopes: `Annotated[Caller, <this>("plans:write")]`."""
     unknown = set(scopes) - SCOPES.keys()
     if unknown:
         raise ValueError(f"unknown scopes {sorted(unknown)}")

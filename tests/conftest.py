@@ -33,7 +33,7 @@ def _fresh_process() -> Iterator[None]:
 
 @pytest.fixture
 def run(stores: harness.Stores) -> Callable[..., AbstractAsyncContextManager[harness.Api]]:
-    """Start a service on its own database, with an empty Redis, by `async with run(service) as api`."""
+    """Start a service on its own database, with an empty Redis; an async context manager that yields its Api."""
     with redis.Redis.from_url(stores.valkey.url) as client:
         client.flushall()
     return partial(harness.running, stores)

@@ -1,0 +1,139 @@
+"""Leaderboard events: whoever watches a contest hears of changes, at most once a second."""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
+from hashlib import blake2b
+from typing import Annotated, Final
+from uuid import UUID
+
+import structlog
+from fastapi import Header
+from sqlalchemy import select
+from sqlmodel import col
+from starlette.responses import StreamingResponse
+
+from kit.app import Runtime, RuntimeDep, router
+from kit.errors import Unavailable, problems
+from kit.text import dump_json
+from services.showcase.contests import ContestNotFound
+from services.showcase.leaderboard import Limit, leaders
+from services.showcase.models import Contest
+
+log = structlog.get_logger(__name__)
+
+api = router(prefix="/v1/contests/{contest_id}/leaderboard", tags=["contests"])
+
+EVERY_S: Final = 1.0
+QUIET_S: Final = 15.0
+"""After this long a comment is sent, so that proxies do not close a silent stream."""
+MAX_WATCHERS: Final = 5000
+
+
+class TooManyWatchers(Unavailable):
+    """Very many people are watching right now; read the leaderboard itself from time to time."""
+
+    zh = "正在围观的人太多，请改为定时读取排行榜。"
+
+
+class Board:
+    """A leaderboard in this process, read once a second for however many watch it."""
+
+    def __init__(self, rt: Runtime, contest_id: UUID, limit: int) -> None:
+        self.rt = rt
+        self.contest_id = contest_id
+        self.limit = limit
+        self.content = b""
+        self.tag = ""
+        self.over = False
+        self.watchers = 0
+        self.changed = asyncio.Event()
+        self.reader: asyncio.Task[None] | None = None
+
+    async def watch(self, seen: str | None) -> AsyncGenerator[bytes]:
+        """The leaderboard now, unless its tag is the one `seen`, and at every change until the contest is settled."""
+        self.watchers += 1
+        if self.reader is None:
+            self.reader = asyncio.create_task(self._keep_reading(), name="leaderboard")
+        try:
+            while True:
+                changed = self.changed
+                if self.tag != seen and self.content:
+                    seen = self.tag
+                    yield b"id: %s\nevent: leaderboard\ndata: %s\n\n" % (self.tag.encode(), self.content)
+                elif self.over:
+                    return
+                else:
+                    try:
+                        await asyncio.wait_for(changed.wait(), QUIET_S)
+                    except TimeoutError:
+                        yield b": quiet\n\n"
+        finally:
+            self.watchers -= 1
+
+    async def _keep_reading(self) -> None:
+        try:
+            while self.watchers and not self.over:
+                try:
+                    await self._read()
+                except Exception as failure:  # noqa: BLE001 - those who watch wait for the database to come back
+                    log.warning("leaderboard not read", error=type(failure).__name__)
+                await asyncio.sleep(EVERY_S)
+        finally:
+            self.reader = None
+            if self.over or not self.watchers:
+                _boards(self.rt).pop((self.contest_id, self.limit), None)
+
+    async def _read(self) -> None:
+        async with self.rt.db.session() as session:
+            settled = select(col(Contest.settled_at)).where(col(Contest.id) == self.contest_id)
+            over = await session.scalar(settled) is not None
+            content = dump_json(await leaders(session, self.contest_id, self.limit))
+        if content == self.content and over == self.over:
+            return
+        self.content, self.tag, self.over = content, blake2b(content, digest_size=8).hexdigest(), over
+        told, self.changed = self.changed, asyncio.Event()
+        told.set()
+
+
+@asynccontextmanager
+async def boards_of(rt: Runtime) -> AsyncIterator[None]:
+    """Stop reading when the process stops."""
+    yield
+    readers = [board.reader for board in _boards(rt).values() if board.reader is not None]
+    for reader in readers:
+        reader.cancel()
+    await asyncio.gather(*readers, return_exceptions=True)
+
+
+def _boards(rt: Runtime) -> dict[tuple[UUID, int], Board]:
+    boards: dict[tuple[UUID, int], Board] = rt.state.setdefault("boards", {})
+    return boards
+
+
+@api.get(
+    "/events",
+    response_class=StreamingResponse,
+    responses=problems(ContestNotFound, TooManyWatchers)
+    | {200: {"content": {"text/event-stream": {}}, "description": "`event: leaderboard`, data is the leaderboard."}},
+)
+async def follow_leaderboard(
+    contest_id: UUID,
+    rt: RuntimeDep,
+    limit: Limit = 20,
+    last_event_id: Annotated[str | None, Header(max_length=64)] = None,
+) -> StreamingResponse:
+    """The leaderboard now and as it changes, at most once a second, until the contest is settled."""
+    boards = _boards(rt)
+    if sum(board.watchers for board in boards.values()) >= MAX_WATCHERS:
+        raise TooManyWatchers(retry_after=30)
+    async with rt.db.session() as session:
+        await rt.db.connect(session)
+        if await session.get(Contest, contest_id) is None:
+            raise ContestNotFound
+    board = boards.setdefault((contest_id, limit), Board(rt, contest_id, limit))
+    return StreamingResponse(
+        board.watch(last_event_id),
+        media_type="text/event-stream",
+        headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
+    )

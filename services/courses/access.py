@@ -30,7 +30,7 @@ class PurchaseRequired(Forbidden):
 
 
 _MEMBER_UNTIL = text(
-    "SELECT upper(span) FROM access, unnest(member_lessons) AS span WHERE member_id = :member_id AND span @> :now"
+    "SELECT upper(span) FROM access, unnest(member_lessons) AS span WHERE member_id = :member_id AND span @> CAST(:now AS timestamptz)"
 )
 
 

@@ -79,6 +79,7 @@ service = Service(
         Due("mirror revocations", mirror_revocations),
         Due("refresh signing keys", signing.refresh_keys, every_s=60.0),
         Due("forget old codes", otp.forget_old_codes, every_s=300.0),
+        Due("forget old sessions", sessions.forget_old_sessions, every_s=300.0),
     ],
     start=[_start],
     listeners=frozenset({"billing", "courses", "referrals", "showcase"}),

@@ -1,13 +1,14 @@
 """Devices: where the caller is logged in, and ending one of those sessions."""
 
+from datetime import timedelta
 from uuid import UUID
 
 from fastapi import Response
-from sqlalchemy import select
+from sqlalchemy import delete, select
 from sqlmodel import col
 
 from kit import clock
-from kit.app import router
+from kit.app import Runtime, router
 from kit.auth import MemberDep
 from kit.db import SessionDep
 from kit.errors import NotFound, problems
@@ -17,6 +18,8 @@ from services.members.models import LoginSession
 from services.members.tokens import end_sessions
 
 api = router(prefix="/v1/me/sessions", tags=["sign-in"])
+
+KEPT_FOR = timedelta(days=30)
 
 
 class SessionNotFound(NotFound):
@@ -33,6 +36,19 @@ class SessionOut(Out):
     created_at: Instant
     last_seen_at: Instant
     current: bool
+
+
+async def forget_old_sessions(rt: Runtime) -> int:
+    """Delete sessions a month past their end, with their refresh tokens; how many."""
+    async with rt.db.session() as session, session.begin():
+        old = (
+            select(col(LoginSession.id))
+            .where(col(LoginSession.expires_at) < clock.now() - KEPT_FOR)
+            .limit(500)
+            .with_for_update(skip_locked=True)
+        )
+        gone = delete(LoginSession).where(col(LoginSession.id).in_(old)).returning(col(LoginSession.id))
+        return len((await session.execute(gone)).all())
 
 
 @api.get("")

@@ -7,6 +7,7 @@ from fastapi import Depends, Request
 from kit.settings import ServiceSettings, from_env
 
 SANDBOX_KEY = "heika-sandbox-members-key"
+KEY_LENGTH = 32
 
 
 class Settings(ServiceSettings):
@@ -27,12 +28,12 @@ class Settings(ServiceSettings):
 
     @property
     def key(self) -> str:
-        """The members key; the sandbox has one of its own, production must bring one (ValueError)."""
-        if self.members_key:
-            return self.members_key
+        """The members key, the sandbox's own unless one is set; ValueError in production without a long one."""
         if self.sandbox:
-            return SANDBOX_KEY
-        raise ValueError("MEMBERS_KEY is required in production")
+            return self.members_key or SANDBOX_KEY
+        if len(self.members_key) < KEY_LENGTH:
+            raise ValueError(f"MEMBERS_KEY needs {KEY_LENGTH} characters or more in production")
+        return self.members_key
 
 
 async def settings_of(request: Request) -> Settings:

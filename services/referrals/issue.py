@@ -126,7 +126,7 @@ WITH wanted AS (
         CAST(:instants AS timestamptz[]), CAST(:sources AS text[]))
         WITH ORDINALITY AS w(id, campaign_id, member_id, at, source, place)
 ), held AS MATERIALIZED (
-    SELECT * FROM campaign WHERE id = ANY(CAST(:campaigns AS uuid[])) AND deleted_at IS NULL ORDER BY id FOR UPDATE
+    SELECT * FROM campaign WHERE id = ANY(CAST(:hot AS uuid[])) AND deleted_at IS NULL ORDER BY id FOR UPDATE
 ), judged AS (
     SELECT w.*, had.n AS had, had.n + row_number() OVER same_member AS ordinal,
         CASE
@@ -189,6 +189,7 @@ async def issue(connection: AsyncConnection, wants: list[Want]) -> list[Issued |
             {
                 "ids": [want.id for want in open_wants],
                 "campaigns": [want.campaign_id for want in open_wants],
+                "hot": sorted({want.campaign_id for want in open_wants}),
                 "members": [want.member_id for want in open_wants],
                 "instants": [want.at for want in open_wants],
                 "sources": [want.source for want in open_wants],
@@ -209,7 +210,10 @@ async def issue(connection: AsyncConnection, wants: list[Want]) -> list[Issued |
 # One writer speaks for many requests: each event names its own, which `emit` would take from the writer.
 _TELL = text("""
 INSERT INTO outbox (event_id, type, at, body, request_id, traceparent)
-VALUES (:event_id, :type, :at, CAST(:body AS jsonb), :request_id, :traceparent)
+SELECT event_id, type, at, CAST(body AS jsonb), request_id, traceparent
+FROM unnest(CAST(:event_id AS uuid[]), CAST(:type AS text[]), CAST(:at AS timestamptz[]), CAST(:body AS text[]),
+    CAST(:request_id AS text[]), CAST(:traceparent AS text[]))
+    AS told(event_id, type, at, body, request_id, traceparent)
 """)
 
 
@@ -220,7 +224,7 @@ async def _tell(connection: AsyncConnection, issued: list[tuple[Want, Issued]]) 
         outbox_row(_told(coupon)) | {"request_id": want.request_id, "traceparent": want.traceparent}
         for want, coupon in issued
     ]
-    await connection.execute(_TELL, rows)
+    await connection.execute(_TELL, {column: [row[column] for row in rows] for column in rows[0]})
     await connection.execute(text("SELECT pg_notify('outbox', '')"))
 
 

@@ -26,7 +26,7 @@ class Till:
         self.api = api
         self.client = api.client
 
-    def coupon(self, member_id: UUID, **changes: Any) -> str:
+    def coupon(self, member_id: UUID, /, **changes: Any) -> str:
         """A signed coupon of 500 fen for this member."""
         now = clock.now()
         claims: dict[str, Any] = {
@@ -87,6 +87,34 @@ class Till:
         signature = signed(body) if header is None else header
         headers = {b"Stripe-Signature": signature.encode()}
         return await self.client.post("/v1/webhooks/stripe", content=body, headers=headers)
+
+    async def break_calls(self, kind: str, *, times: int = 100, seconds: float = 1.0, match: str = "") -> None:
+        """Let the provider's next calls go wrong; 0 times mends it."""
+        fault = {"target": "calls", "kind": kind, "times": times, "seconds": seconds, "match": match}
+        answer = await self.client.put("/v1/sandbox/faults", json={"faults": [fault] if times else []})
+        assert answer.status_code == 200, answer.text
+
+    async def lose_webhooks(self) -> None:
+        """Let no webhook arrive any more."""
+        fault = {"target": "deliveries", "kind": "delay", "times": 100, "seconds": 86_000.0}
+        assert (await self.client.put("/v1/sandbox/faults", json={"faults": [fault]})).status_code == 200
+
+    async def cancel(self, member_id: UUID, order_id: str) -> httpx.Response:
+        """Give an order up."""
+        return await self.client.post(f"/v1/orders/{order_id}/cancel", headers=self.api.member(member_id))
+
+    async def refund(self, member_id: UUID, order_id: str, *, key: str | None = None, **body: Any) -> httpx.Response:
+        """Ask for the money back."""
+        headers = self.api.member(member_id) | {"Idempotency-Key": key or str(new_id())}
+        return await self.client.post(
+            f"/v1/orders/{order_id}/refunds", json={"reason": "不想要了"} | body, headers=headers
+        )
+
+    async def admin_refund(self, order_id: str, *, key: str | None = None, **body: Any) -> httpx.Response:
+        """Give a member's money back, as an admin."""
+        headers = self.api.admin("orders:write") | {"Idempotency-Key": key or str(new_id())}
+        path = f"/v1/admin/orders/{order_id}/refunds"
+        return await self.client.post(path, json={"reason": "客服处理"} | body, headers=headers)
 
     async def balanced(self) -> dict[str, int]:
         """The balance of every account, after checking that the books balance."""

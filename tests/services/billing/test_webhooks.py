@@ -1,0 +1,203 @@
+"""Webhooks: only what was signed just now, stored once, the same result in any order and any number."""
+
+import asyncio
+import json
+import time
+
+import pytest
+
+from contracts.billing import OrderPaid
+from kit.ids import new_id
+from tests.services.billing.till import Till, signed
+
+
+def _paid_session(order: dict[str, object], *, intent: str, **changes: object) -> dict[str, object]:
+    return {
+        "id": f"cs_{new_id().hex}",
+        "object": "checkout.session",
+        "payment_status": "paid",
+        "payment_intent": intent,
+        "amount_total": order["total"],
+        "currency": "cny",
+        "client_reference_id": order["id"],
+        "metadata": {"order_id": order["id"]},
+    } | changes
+
+
+async def test_one_event_delivered_ten_times_at_once_pays_once(till: Till) -> None:
+    member = new_id()
+    order = (await till.order(member)).json()
+    event = {
+        "id": "evt_ten_times",
+        "object": "event",
+        "type": "checkout.session.completed",
+        "data": {"object": _paid_session(order, intent="pi_ten_times")},
+    }
+    body = json.dumps(event).encode()
+    answers = await asyncio.gather(*(till.post_webhook(body) for _ in range(10)))
+    assert [answer.status_code for answer in answers] == [200] * 10
+    await till.api.run_due()
+    assert (await till.read(member, order["id"]))["status"] == "paid"
+    assert [type(told) for told in await till.api.emitted()] == [OrderPaid]
+    assert await till.balanced() == {"provider_receivable": 1990, "deferred_revenue": -1990}
+    assert await till.api.run_due() == 0
+
+
+async def test_ten_different_events_about_one_payment_pay_once(till: Till) -> None:
+    member = new_id()
+    order = (await till.order(member)).json()
+    session = _paid_session(order, intent="pi_same")
+    intent = {
+        "id": "pi_same",
+        "object": "payment_intent",
+        "amount_received": 1990,
+        "currency": "cny",
+        "metadata": {"order_id": order["id"]},
+    }
+    told = [till.tell("checkout.session.completed", session) for _ in range(5)]
+    told += [till.tell("payment_intent.succeeded", intent) for _ in range(5)]
+    answers = await asyncio.gather(*told)
+    assert {answer.status_code for answer in answers} == {200}
+    assert [type(event) for event in await till.api.emitted()] == [OrderPaid]
+    assert await till.balanced() == {"provider_receivable": 1990, "deferred_revenue": -1990}
+
+
+async def test_completed_is_not_paid(till: Till) -> None:
+    member = new_id()
+    order = (await till.order(member, payment_method="alipay")).json()
+    session = _paid_session(order, intent="pi_later", payment_status="unpaid")
+    await till.tell("checkout.session.completed", session)
+    assert (await till.read(member, order["id"]))["status"] == "pending"
+    assert await till.api.emitted() == []
+    await till.tell("checkout.session.async_payment_succeeded", session | {"payment_status": "paid"})
+    assert (await till.read(member, order["id"]))["status"] == "paid"
+
+
+@pytest.mark.parametrize("changes", [{"amount_total": 1}, {"amount_total": 199000}, {"currency": "usd"}])
+async def test_a_payment_of_another_amount_or_currency_is_parked(till: Till, changes: dict[str, object]) -> None:
+    member = new_id()
+    order = (await till.order(member)).json()
+    await till.tell("checkout.session.completed", _paid_session(order, intent="pi_wrong", **changes))
+    assert (await till.read(member, order["id"]))["status"] == "pending"
+    assert await till.api.emitted() == []
+    seen = await till.client.get(f"/v1/admin/orders/{order['id']}", headers=till.api.admin("orders:read"))
+    assert [payment["status"] for payment in seen.json()["payments"]] == ["parked"]
+    assert seen.json()["refunds"] == []
+    await till.balanced()
+    # The right payment still pays.
+    assert (await till.pay(order)).status_code == 200
+    assert (await till.read(member, order["id"]))["status"] == "paid"
+
+
+GOOD = json.dumps(
+    {"id": "evt_x", "object": "event", "type": "payment_intent.succeeded", "data": {"object": {"id": "pi_x"}}}
+).encode()
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        b"",
+        b"nonsense",
+        b"t=,v1=",
+        b"t=12",
+        b"v1=abc",
+        b"t=\xd9\xa1\xd9\xa2,v1=abc",
+        "t=1,v1=\u7b7e\u540d".encode(),
+        b"t=99999999999999999999,v1=00",
+        signed(GOOD, secret="whsec_of_somebody_else").encode(),
+        signed(GOOD, at=time.time() - 400).encode(),
+        signed(GOOD, at=time.time() + 400).encode(),
+        signed(GOOD + b" ").encode(),
+        signed(GOOD).replace("v1=", "v0=").encode(),
+        signed(GOOD)[:-1].encode(),
+    ],
+)
+async def test_what_is_not_well_signed_is_refused_and_not_stored(till: Till, header: bytes) -> None:
+    answer = await till.client.post("/v1/webhooks/stripe", content=GOOD, headers={b"Stripe-Signature": header})
+    assert (answer.status_code, answer.json()["code"]) == (400, "invalid_signature")
+    assert await till.api.sql("SELECT count(*) FROM provider_event") == [(0,)]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"\xff\xfe",
+        b"[]",
+        b"null",
+        b'{"id": 5}',
+        b'{"id":"evt_a\\u0000b","type":"x","data":{"object":{}}}',
+        b'{"id":"evt_a","type":"x","data":{"object":[]}}',
+        b'{"id":"evt_a","type":"x","data":[]}',
+        b'{"id":"evt_\\ud800","type":"x","data":{"object":{}}}',
+        b"[" * 100_000,
+    ],
+)
+async def test_signed_bytes_that_are_no_event_are_refused(till: Till, body: bytes) -> None:
+    answer = await till.post_webhook(body)
+    assert (answer.status_code, answer.json()["code"]) == (400, "invalid_signature")
+
+
+async def test_a_missing_signature_is_refused(till: Till) -> None:
+    answer = await till.client.post("/v1/webhooks/stripe", content=GOOD)
+    assert (answer.status_code, answer.json()["code"]) == (400, "invalid_signature")
+
+
+async def test_several_signatures_are_taken_when_one_is_good(till: Till) -> None:
+    stamp, good = signed(GOOD).split(",")
+    answer = await till.post_webhook(GOOD, f"{stamp},v1=00,{good},v0=11")
+    assert answer.status_code == 200
+
+
+@pytest.mark.parametrize(
+    "subject",
+    [
+        {},
+        {"payment_status": "paid"},
+        {"payment_status": "paid", "payment_intent": ["x"], "amount_total": "12", "currency": 5, "metadata": []},
+        {"payment_status": "paid", "payment_intent": "pi_1", "amount_total": True, "currency": "cny"},
+        {"payment_status": "paid", "payment_intent": "pi_1", "amount_total": 2**80, "currency": "cny"},
+        {"payment_status": "paid", "payment_intent": "pi_1", "amount_total": 1, "currency": "cny"},
+        {
+            "payment_status": "paid",
+            "payment_intent": "pi_1",
+            "amount_total": 1,
+            "currency": "cny",
+            "metadata": {"order_id": str(new_id())},
+        },
+        {"id": "pi_\u0000", "amount_received": 1, "currency": "cny", "metadata": {"refund_id": 7}},
+    ],
+)
+async def test_signed_events_about_nothing_of_ours_change_nothing(till: Till, subject: dict[str, object]) -> None:
+    kinds = (
+        "checkout.session.completed",
+        "payment_intent.succeeded",
+        "checkout.session.expired",
+        "refund.updated",
+        "x",
+    )
+    for kind in kinds:
+        assert (await till.tell(kind, subject)).status_code == 200
+    assert await till.api.sql("SELECT count(*) FROM payment") == [(0,)]
+    assert await till.api.sql("SELECT count(*) FROM provider_event WHERE handled_at IS NULL") == [(0,)]
+
+
+async def test_an_event_left_by_a_dead_process_is_handled_later(till: Till) -> None:
+    member = new_id()
+    order = (await till.order(member)).json()
+    body = json.dumps(
+        {
+            "id": "evt_left",
+            "type": "checkout.session.completed",
+            "data": {"object": _paid_session(order, intent="pi_left")},
+        }
+    )
+    await till.api.sql(
+        "INSERT INTO provider_event (id, type, payload, received_at, attempts, next_attempt_at) "
+        "VALUES ('evt_left', 'checkout.session.completed', convert_to(:body, 'UTF8'), now(), 0, now())",
+        body=body,
+    )
+    assert await till.api.run_due() >= 1
+    assert (await till.read(member, order["id"]))["status"] == "paid"
+    assert await till.api.run_due() == 0

@@ -78,19 +78,22 @@ WITH asked AS MATERIALIZED (
     SELECT * FROM contest
     WHERE id IN (SELECT contest_id FROM entry WHERE id = ANY(CAST(:entries AS uuid[]))) ORDER BY id FOR SHARE
 ), judged AS MATERIALIZED (
-    SELECT a.*, c.id AS contest_id, c.votes_per_day, c.hide_totals, CASE
+    SELECT a.*, c.id AS contest_id, c.votes_per_day, c.hide_totals, today.slots, CASE
         WHEN e.status IS DISTINCT FROM 'approved' THEN 'entry_not_found'
         WHEN c.settled_at IS NOT NULL OR c.starts_at > :now OR c.ends_at <= :now THEN 'contest_closed'
         WHEN e.member_id = a.member_id THEN 'own_entry'
         WHEN coalesce(m.registered_at, a.born_at) >= c.accounts_before THEN 'account_too_new'
-        WHEN EXISTS (
-            SELECT FROM vote v WHERE v.entry_id = a.entry_id AND v.member_id = a.member_id AND v.day = :day
-        ) OR row_number() OVER (PARTITION BY a.entry_id, a.member_id ORDER BY a.turn) > 1 THEN 'already_voted'
+        WHEN a.entry_id = ANY(today.entries) THEN 'already_voted'
+        WHEN row_number() OVER (PARTITION BY a.entry_id, a.member_id ORDER BY a.turn) > 1 THEN 'already_voted'
         END AS refusal
     FROM asked a
     LEFT JOIN entry e ON e.id = a.entry_id
     LEFT JOIN held c ON c.id = e.contest_id
     LEFT JOIN member_card m ON m.member_id = a.member_id
+    CROSS JOIN LATERAL (
+        SELECT coalesce(array_agg(v.slot), '{}') AS slots, array_agg(v.entry_id) AS entries
+        FROM vote v WHERE v.contest_id = c.id AND v.member_id = a.member_id AND v.day = :day
+    ) today
 ), placed AS MATERIALIZED (
     SELECT j.*, free.slot
     FROM (
@@ -98,12 +101,8 @@ WITH asked AS MATERIALIZED (
         FROM judged WHERE refusal IS NULL
     ) j
     LEFT JOIN LATERAL (
-        SELECT s.slot FROM generate_series(1, j.votes_per_day) s(slot)
-        WHERE NOT EXISTS (
-            SELECT FROM vote v
-            WHERE v.contest_id = j.contest_id AND v.member_id = j.member_id AND v.day = :day AND v.slot = s.slot
-        )
-        ORDER BY s.slot OFFSET j.place - 1 LIMIT 1
+        SELECT slot FROM generate_series(1, j.votes_per_day) s(slot) WHERE slot <> ALL(j.slots)
+        ORDER BY slot OFFSET j.place - 1 LIMIT 1
     ) free ON true
 ), written AS (
     INSERT INTO vote (entry_id, member_id, day, contest_id, slot, cast_at)
@@ -120,16 +119,14 @@ SELECT
     coalesce(j.refusal, CASE WHEN p.slot IS NULL THEN 'vote_limit_reached' END) AS refusal,
     w.entry_id IS NOT NULL AS is_written,
     CASE WHEN NOT j.hide_totals THEN c.votes END AS entry_votes,
-    j.votes_per_day - (
-        SELECT count(*) FROM vote v
-        WHERE v.contest_id = j.contest_id AND v.member_id = j.member_id AND v.day = :day
-    ) - (
-        SELECT count(*) FROM written o WHERE o.contest_id = j.contest_id AND o.member_id = j.member_id
-    ) AS votes_left
+    j.votes_per_day - cardinality(j.slots) - coalesce(own.written, 0) AS votes_left
 FROM judged j
 LEFT JOIN placed p ON p.turn = j.turn
 LEFT JOIN written w ON j.refusal IS NULL AND w.entry_id = j.entry_id AND w.member_id = j.member_id
 LEFT JOIN counted c ON c.entry_id = j.entry_id
+LEFT JOIN (
+    SELECT contest_id, member_id, count(*) AS written FROM written GROUP BY contest_id, member_id
+) own ON own.contest_id = j.contest_id AND own.member_id = j.member_id
 ORDER BY j.turn
 """)
 

@@ -131,9 +131,9 @@ def _address(wanted: Json, name: str, key: str) -> str | None:
 def _expiry(wanted: int | None, now: datetime) -> datetime:
     if wanted is None:
         return now + MAX_LIFE
-    life = timedelta(seconds=wanted - epoch(now))
-    if not MIN_LIFE <= life <= MAX_LIFE:
-        bound = "at least 30 minutes from" if life < MIN_LIFE else "less than 24 hours from"
+    life = wanted - epoch(now)
+    if not MIN_LIFE.total_seconds() <= life <= MAX_LIFE.total_seconds():
+        bound = "at least 30 minutes from" if life < MIN_LIFE.total_seconds() else "less than 24 hours from"
         raise Refusal(f"The `expires_at` timestamp must be {bound} Checkout Session creation.", None, "expires_at")
     return datetime.fromtimestamp(wanted, UTC)
 

@@ -10,7 +10,7 @@ import structlog
 from kit.due import Due
 from kit.errors import is_disconnect
 from services.billing.sandbox.deliveries import deliver, webhook_client
-from services.billing.sandbox.events import waiting
+from services.billing.sandbox.events import waiting, wake
 from services.billing.sandbox.idempotency import forget_keys
 from services.billing.sandbox.payments import close_expired, settle_payments
 from services.billing.sandbox.refunds import settle_refunds
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 PAUSE_S = 1.0
+GRACE_S = 2.0
 
 
 async def drain(rt: "Runtime") -> int:
@@ -40,22 +41,26 @@ async def running_courier(rt: "Runtime") -> AsyncIterator[None]:
     if not (rt.settings.simulated and rt.settings.background):
         yield
         return
-    woken = asyncio.Event()
+    woken, over = asyncio.Event(), asyncio.Event()
     woken.set()
     waiting.add(woken)
-    courier = asyncio.create_task(_run(rt, woken))
+    courier = asyncio.create_task(_run(rt, woken, over))
     try:
         yield
     finally:
+        # What is in hand is brought and written down, so that it is not brought again after the next start.
+        over.set()
+        wake()
         waiting.discard(woken)
+        await asyncio.wait({courier}, timeout=GRACE_S)
         courier.cancel()
         with suppress(asyncio.CancelledError):
             await courier
 
 
-async def _run(rt: "Runtime", woken: asyncio.Event) -> None:
+async def _run(rt: "Runtime", woken: asyncio.Event, over: asyncio.Event) -> None:
     async with webhook_client() as client:
-        while True:
+        while not over.is_set():
             await woken.wait()
             woken.clear()
             try:

@@ -4,7 +4,7 @@ import asyncio
 import re
 import socket
 from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager, contextmanager, nullcontext
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -25,7 +25,7 @@ from services.billing.sandbox.idempotency import hold, once
 from services.billing.sandbox.objects import expand
 from services.billing.sandbox.parameters import check
 from services.billing.sandbox.shapes import API_VERSION, Json
-from services.billing.sandbox.wire import Refusal, new_key, parse_form
+from services.billing.sandbox.wire import ID, Refusal, missing, new_key, parse_form
 
 if TYPE_CHECKING:
     from kit.app import Runtime
@@ -73,36 +73,28 @@ async def serving(app: ASGIApp) -> AsyncIterator[str]:
         access_log=False,
         proxy_headers=False,
         server_header=False,
+        # Only uvicorn's main loop keeps the date right, and that one would take the process' signals.
+        date_header=False,
         timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=1,
     )
-    server = _Server(config)
-    task = asyncio.create_task(server.serve([listener]))
+    config.load()
+    server = uvicorn.Server(config)
+    server.lifespan = config.lifespan_class(config)
+    await server.startup([listener])
     try:
-        while not server.started:
-            if task.done():
-                task.result()
-                raise RuntimeError("the loopback server did not start")
-            await asyncio.sleep(0.002)
         yield f"http://127.0.0.1:{listener.getsockname()[1]}"
     finally:
-        server.should_exit = True
-        await task
-        listener.close()
-
-
-class _Server(uvicorn.Server):
-    @contextmanager
-    def capture_signals(self) -> Any:
-        """Leave the signals to the process around this server."""
-        with nullcontext():
-            yield
+        await server.shutdown([listener])
 
 
 def _endpoint(rt: "Runtime", operation: Operation) -> Callable[[Request], Coroutine[Any, Any, Response]]:
     async def answer(request: Request) -> Response:
         try:
             _authenticate(request)
+            key = request.path_params.get("key", "")
+            if key and not ID.fullmatch(key):
+                raise missing("object", key)
             fault = await take(rt, "calls", request.url.path)
             if fault is not None and fault.kind == "error":
                 raise Refusal("An error was asked for.", status=500, kind="api_error")

@@ -9,12 +9,12 @@ import stripe
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
+from starlette.routing import Mount, Route
 
 from kit.app import Service
 from services.billing.registry import Model
 from services.billing.sandbox import cashier, courier, faults
-from services.billing.sandbox.provider import running_provider, serving
+from services.billing.sandbox.provider import provider_app, serving
 from services.billing.settings import Settings
 from tests.harness import Api, Run
 
@@ -56,15 +56,6 @@ class Receiver:
         return Response(status_code=200)
 
 
-@pytest.fixture
-async def receiver() -> AsyncIterator[Receiver]:
-    """A webhook on loopback."""
-    receiver = Receiver()
-    async with serving(Starlette(routes=[Route("/hook", receiver.take, methods=["POST"])])) as address:
-        receiver.url = f"{address}/hook"
-        yield receiver
-
-
 class Sandbox:
     """The provider at an address, the SDK's client for it, and billing's side with the cashier."""
 
@@ -98,7 +89,7 @@ class Sandbox:
         }
         return await self.v1.checkout.sessions.create_async(params | changes)
 
-    async def press(self, session_id: str, button: str = "pay", **body: Any) -> httpx.Response:
+    async def press(self, session_id: str, button: str = "pay", /, **body: Any) -> httpx.Response:
         """Press a button of the cashier."""
         return await self.api.client.post(f"/v1/sandbox/checkout/{session_id}/{button}", json=body)
 
@@ -117,17 +108,20 @@ class Sandbox:
 
     async def count(self, table: str) -> int:
         """How many rows a table has."""
-        return int((await self.api.sql(f"SELECT count(*) FROM {table}"))[0][0])
+        return int((await self.api.sql(f"SELECT count(*) FROM {table}"))[0][0])  # noqa: S608 - our own words
 
 
 @pytest.fixture
-async def sandbox(run: Run, receiver: Receiver) -> AsyncIterator[Sandbox]:
+async def sandbox(run: Run) -> AsyncIterator[Sandbox]:
     """The provider, its webhooks going to the receiver when due work is run."""
-    options = {"stripe_webhook_secrets": (SECRET,), "sandbox_webhook_url": receiver.url}
-    async with run(service, **options) as api, running_provider(api.rt) as address:
-        sandbox = Sandbox(api, address, receiver)
-        yield sandbox
-        await sandbox.http.close_async()
+    receiver = Receiver()
+    async with run(service, stripe_webhook_secrets=(SECRET,)) as api:
+        hook = Route("/hook", receiver.take, methods=["POST"])
+        async with serving(Starlette(routes=[hook, Mount("/", provider_app(api.rt))])) as address:
+            receiver.url = api.rt.settings.sandbox_webhook_url = f"{address}/hook"
+            sandbox = Sandbox(api, address, receiver)
+            yield sandbox
+            await sandbox.http.close_async()  # type: ignore[no-untyped-call]
 
 
 WALLETS: list[dict[str, Any]] = [

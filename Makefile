@@ -31,6 +31,7 @@ $(READY): requirements.lock
 		echo "Installing what Heika needs into .venv (once, about a minute) ..."; \
 		$(PYTHON) -m venv .venv \
 		&& $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock \
+		&& $(BIN)/python -m compileall -q kit contracts services gateway onebox \
 		&& cp requirements.lock $@ \
 		|| { echo "The installation failed: the lines above say why. Is the package index reachable? Try make again." >&2; \
 			echo "安装失败:请查看上面的信息,确认可以访问软件包索引后重试。" >&2; exit 1; }; fi
@@ -52,9 +53,13 @@ check: $(READY)
 	$(BIN)/python -m onebox openapi --check
 	$(BIN)/python -m pytest -q -n $(JOBS)
 
+COMPILE := $(BIN)/uv pip compile --quiet --universal --generate-hashes --prerelease=if-necessary-or-explicit \
+	--no-header --no-annotate --no-emit-index-url --no-emit-find-links pyproject.toml
+
+# The first lock is everything, the second what the image needs of it; UPGRADE=--upgrade takes newer versions.
 lock: $(READY)
-	$(BIN)/uv pip compile --quiet --universal --generate-hashes --all-extras --prerelease=if-necessary-or-explicit \
-		--no-header --no-annotate --no-emit-index-url --no-emit-find-links pyproject.toml -o requirements.lock
+	$(COMPILE) $(UPGRADE) --all-extras -o requirements.lock
+	$(COMPILE) --constraint requirements.lock -o deploy/requirements.lock
 
 openapi: $(READY)
 	$(BIN)/python -m onebox openapi

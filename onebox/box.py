@@ -73,7 +73,9 @@ class Box:
             self.close()
 
     def attached(self) -> contextlib.AbstractContextManager[None]:
-        """The stores, whether a running Heika has started them already or not."""
+        """The stores, whether a running Heika has started them already or not; production has its own environment."""
+        if os.environ.get("HEIKA_ENV") == "production":
+            return contextlib.nullcontext()
         try:
             self._lock.take()
         except FolderInUse:

@@ -68,7 +68,7 @@ def migrate() -> None:
 @app.command()
 def reset(*, yes: Annotated[bool, typer.Option("--yes", help="do not ask")] = False) -> None:
     """Delete all data in HEIKA_DATA: databases, streams, uploads, secrets."""
-    from onebox.work import erase  # noqa: PLC0415
+    from onebox.erase import erase  # noqa: PLC0415
 
     where = place()
     if not yes:

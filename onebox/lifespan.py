@@ -7,6 +7,8 @@ from starlette.types import ASGIApp, Message
 
 from onebox.trouble import Trouble
 
+PATIENCE_S = 8.0
+
 
 class DidNotStart(Trouble):
     """A service refused to start."""
@@ -27,25 +29,24 @@ class Life:
         scope: dict[str, Any] = {"type": "lifespan", "asgi": {"version": "3.0", "spec_version": "2.0"}, "state": {}}
         self._task = asyncio.create_task(self._live(scope), name=f"life of {self.name}")
         await self._orders.put({"type": "lifespan.startup"})
-        answer = await self._answer()
+        answer = await self._answers.get()
         if answer["type"] != "lifespan.startup.complete":
             reason = (answer.get("message") or "?").strip().splitlines()[-1]
             raise DidNotStart(f"{self.name} did not start: {reason}", f"服务 {self.name} 启动失败:{reason}")
 
     async def stop(self) -> None:
-        """Return when the app has ended."""
+        """Return when the app has ended, or has been given up."""
         if self._task is None:
             return
-        if not self._task.done():
-            await self._orders.put({"type": "lifespan.shutdown"})
-            await self._answer()
-        await asyncio.wait([self._task])
+        await self._orders.put({"type": "lifespan.shutdown"})
+        _, late = await asyncio.wait([self._task], timeout=PATIENCE_S)
+        if late:
+            # The stores are stopped next and everything committed is safe: nothing is worth waiting for longer.
+            self._task.cancel()
+            await asyncio.wait([self._task], timeout=1)
 
     async def _live(self, scope: dict[str, Any]) -> None:
         try:
             await self._app(scope, self._orders.get, self._answers.put)
         except Exception as error:  # noqa: BLE001 - whatever an app dies of is its answer
             await self._answers.put({"type": "failed", "message": f"{type(error).__name__}: {error}"})
-
-    async def _answer(self) -> Message:
-        return await self._answers.get()

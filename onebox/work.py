@@ -1,17 +1,12 @@
-"""What commands do to the data of a Heika that runs or does not: seeding, reading, erasing."""
+"""What commands do to the data of a Heika that runs or does not: seeding and reading."""
 
 import contextlib
 import os
-import shutil
 from collections.abc import AsyncIterator
 from importlib import import_module
 
 from kit.app import Runtime, Service
-from onebox.box import Box
-from onebox.child import FolderLock
-from onebox.environment import UPSTREAMS, Place
-
-OURS = ("postgres", "valkey", "uploads", "media", "secrets.json")
+from onebox.environment import UPSTREAMS
 
 
 def service_of(name: str) -> Service:
@@ -42,26 +37,3 @@ async def seed_all() -> None:
     async with alive(apps):
         pass
     print(f"seeded: {', '.join(UPSTREAMS)}")
-
-
-def erase(where: Place) -> None:
-    """Delete what Heika keeps in its data folder, and nothing else that may lie there; raises FolderInUse."""
-    if not where.data.exists():
-        return
-    lock = FolderLock(where.data)
-    lock.take()
-    try:
-        box = Box(where)
-        box.postgres.erase()
-        box.valkey.erase()
-        for name in OURS:
-            path = where.data / name
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path)
-            else:
-                path.unlink(missing_ok=True)
-        (where.data / "lock").unlink(missing_ok=True)
-        with contextlib.suppress(OSError):  # something that is not ours stays
-            where.data.rmdir()
-    finally:
-        lock.release()

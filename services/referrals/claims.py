@@ -125,7 +125,9 @@ async def _claim(campaign_id: UUID, member_id: UUID, request: Request, rt: Runti
 
 @asynccontextmanager
 async def claims_writer(rt: Runtime) -> AsyncIterator[None]:
-    """The one writer of this process' claims."""
+    """The one writer of this process' claims; a process that could not sign coupons does not start."""
+    if not rt.settings.coupon_keys:
+        raise RuntimeError("HEIKA_COUPON_KEY is not set: coupons could not be signed")
     rt.state[WRITER] = GroupCommit(rt.db, _write, name="coupon claims")
     yield
 

@@ -1,6 +1,6 @@
 """Rewards: a newcomer's first lesson and first payment earn their inviter something, once each, within a monthly cap."""
 
-from datetime import datetime
+from datetime import date, datetime
 from typing import Final, Literal
 from uuid import UUID
 
@@ -44,6 +44,10 @@ INSERT INTO reward_budget AS held (inviter_id, month, used) SELECT :inviter, CAS
 ON CONFLICT (inviter_id, month) DO UPDATE SET used = held.used + 1 WHERE held.used < :cap
 RETURNING used
 """)
+
+_RETURN_BUDGET: Final = text(
+    "UPDATE reward_budget SET used = used - 1 WHERE inviter_id = :inviter AND month = CAST(:month AS date)"
+)
 
 
 async def on_lesson_completed(session: AsyncSession, event: LessonCompleted) -> None:
@@ -123,8 +127,7 @@ async def _reward(session: AsyncSession, origin: Attribution, rule: ReferralRule
     taken = (await session.execute(row.returning(col(Reward.id)))).scalar_one_or_none()
     if taken is None or refusal:
         return
-    month = at.astimezone(clock.ZONE).date().replace(day=1)
-    budget = {"inviter": origin.inviter_id, "month": month, "cap": rule.monthly_cap}
+    budget = {"inviter": origin.inviter_id, "month": _month(at), "cap": rule.monthly_cap}
     if (await session.execute(_TAKE_BUDGET, budget)).scalar_one_or_none() is None:
         await _settled(session, reward.id, status="refused", reason="monthly_cap")
     elif cause == "first_lesson":
@@ -142,6 +145,11 @@ async def _give_coupon(session: AsyncSession, reward: Reward, rule: ReferralRule
         await _settled(session, reward.id, coupon_id=answer.id)
     else:
         await _settled(session, reward.id, status="refused", reason=answer.code)
+        await session.execute(_RETURN_BUDGET, {"inviter": reward.inviter_id, "month": _month(reward.at)})
+
+
+def _month(at: datetime) -> date:
+    return at.astimezone(clock.ZONE).date().replace(day=1)
 
 
 async def _give_days(session: AsyncSession, reward: Reward, rule: ReferralRule) -> None:

@@ -11,8 +11,11 @@ from contracts.billing import CouponRedeemed, CouponReserved, OrderRefunded
 from contracts.referrals import CouponIssued
 from kit import clock
 from kit.ids import new_id
+from services.referrals.app import service
 from services.referrals.models import Model
-from tests.harness import Api
+from services.referrals.seed import seed
+from tests.harness import Api, Run
+from tests.services.referrals.conftest import KEYS
 from tests.services.referrals.world import campaign, claim, coupons, lesson, member, paid
 
 CAMPAIGNS = "/v1/admin/coupon-campaigns"
@@ -274,3 +277,29 @@ async def test_due_work_run_again_does_nothing(api: Api) -> None:
 
     assert await api.run_due() == 0
     assert await api.run_due() == 0
+
+
+async def test_without_a_key_the_service_does_not_start(run: Run) -> None:
+    with pytest.raises(RuntimeError, match="HEIKA_COUPON_KEY"):
+        async with run(service, coupon_keys=()):
+            pass
+
+
+async def test_production_knows_the_channels_and_the_rule_but_opens_no_campaign(run: Run) -> None:
+    async with run(service, env="production", coupon_keys=KEYS) as api:
+        listed = (await api.client.get(CHANNELS, headers=api.admin(), params={"limit": 100})).json()["items"]
+        rules = (await api.client.get("/v1/admin/referral-rules", headers=api.admin())).json()["items"]
+        campaigns = (await api.client.get("/v1/coupon-campaigns")).json()["items"]
+
+    assert (len(listed), len(rules), campaigns) == (16, 1, [])
+
+
+async def test_the_seed_leaves_an_admins_edit_alone(api: Api) -> None:
+    (rule,) = (await api.client.get("/v1/admin/referral-rules", headers=api.admin())).json()["items"]
+    path = f"{CAMPAIGNS}/{rule['newcomer_campaign_id']}"
+    assert (await api.client.get(path, headers=api.admin())).json()["claimable"] is True
+    await api.client.patch(path, headers=api.admin(), json={"claimable": False})
+
+    await seed(api.rt)
+
+    assert (await api.client.get(path, headers=api.admin())).json()["claimable"] is False

@@ -165,3 +165,14 @@ async def test_a_member_nobody_invited_earns_nobody_anything(api: Api) -> None:
 
     assert await granted(api) == []
     assert await api.emitted() == []
+
+
+async def test_a_reward_that_is_out_of_stock_takes_nothing_from_the_months_cap(api: Api) -> None:
+    newcomer = await invited(api, await member(api))
+    (rule,) = (await api.client.get("/v1/admin/referral-rules", headers=api.admin())).json()["items"]
+    await api.sql("UPDATE campaign SET total = 0 WHERE id = :id", id=rule["inviter_campaign_id"])
+
+    await api.handle(lesson(newcomer), paid(newcomer))
+
+    assert await granted(api) == [("first_lesson", "refused", "coupon_exhausted"), ("first_payment", "granted", None)]
+    assert [row.used for row in await api.sql("SELECT used FROM reward_budget")] == [1]

@@ -1,6 +1,7 @@
 """An upstream in another process: an ASGI app that passes bytes on over pooled HTTP connections, unchanged."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from typing import Any, Final
 
@@ -19,6 +20,7 @@ _IDLE: Final = 3.5
 _SKIP_AUTO: Final = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")
 _NOT_ANSWERED: Final = HOP_BY_HOP | {b"date", b"server"}
 _RETRY_PAUSE: Final = 0.05
+_ODD_BYTE: Final = re.compile(rb"[^\x21-\x7e]")
 
 
 class HttpUpstream:
@@ -67,7 +69,8 @@ class HttpUpstream:
         raw_path: bytes = scope.get("raw_path") or scope["path"].encode()
         target = raw_path.decode("ascii")
         if query := scope["query_string"]:
-            target += "?" + query.decode("latin-1")
+            # A server may let raw bytes into a query; a URL may only hold them escaped (RFC 3986 2.1).
+            target += "?" + _ODD_BYTE.sub(lambda odd: b"%%%02X" % odd[0][0], query).decode("ascii")
         url = URL(f"{self.base_url}{target}", encoded=True)
         headers = [(name.decode("latin-1"), _text(value)) for name, value in scope["headers"]]
         for last in (False, True):

@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import dataclass
+from math import ceil
 from typing import Final, Literal
 
 from gateway.inbound import Headers
@@ -61,7 +62,7 @@ class Limits:
             left = int((WINDOW_S - (full_at - now)) / interval + 1e-6)
             shown = [
                 (b"ratelimit-policy", b'"%b";q=%d;w=%d' % (policy.name.encode(), times, WINDOW_S)),
-                (b"ratelimit", b'"%b";r=%d;t=%d' % (policy.name.encode(), max(0, left), full_at - now + 0.999)),
+                (b"ratelimit", b'"%b";r=%d;t=%d' % (policy.name.encode(), max(0, left), ceil(full_at - now))),
             ]
         if len(self._full_at) > MAX_KEYS:
             self._forget(now)

@@ -168,6 +168,8 @@ async def test_head_is_get_without_the_body(front: Front) -> None:
         assert (head.status_code, head.content) == (200, b"")
         assert head.headers["content-length"] == got.headers["content-length"] == "15"
         assert head.headers["etag"] == got.headers["etag"]
+        page = await front.client.head("/docs")
+        assert (page.status_code, page.content) == (200, b"")
         stream = await front.client.head("/v1/orders/1/events")
     assert stream.headers["content-type"] == "text/event-stream"
     assert front.toy.seen == ["GET /v1/plans/small", "GET /v1/plans/small", "GET /v1/orders/1/events"]

@@ -4,7 +4,7 @@ import asyncio
 import socket
 from base64 import b64encode
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from contextvars import ContextVar
 
 import orjson
@@ -148,17 +148,20 @@ async def serving(app: ASGIApp, *, port: int = 0) -> AsyncIterator[str]:
     listener = socket.socket()
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     listener.bind(("127.0.0.1", port))
-    config = uvicorn.Config(
-        app, ws="none", lifespan="off", log_level="critical", proxy_headers=False, timeout_graceful_shutdown=1
-    )
+    config = uvicorn.Config(app, ws="none", lifespan="off", log_level="critical", proxy_headers=False)
+    config.load()
     server = uvicorn.Server(config)
-    task = asyncio.create_task(server.serve(sockets=[listener]))
-    while not server.started:  # noqa: ASYNC110 - uvicorn sets a flag and has no event
-        await asyncio.sleep(0.01)
+    server.lifespan = config.lifespan_class(config)
+    # Its own loop and shutdown wait in tenths of a second, which many small tests would feel.
+    await server.startup(sockets=[listener])
     try:
         yield f"http://127.0.0.1:{listener.getsockname()[1]}"
     finally:
-        server.should_exit = True
-        with suppress(asyncio.CancelledError):
-            await task
+        for listening in server.servers:
+            listening.close()
+        for connection in list(server.server_state.connections):
+            connection.transport.close()
+        for task in server.server_state.tasks:
+            task.cancel()
+        await asyncio.gather(*server.server_state.tasks, return_exceptions=True)
         listener.close()

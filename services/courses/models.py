@@ -33,7 +33,8 @@ class Course(Model, table=True):
     )
 
     id: UUID = Field(default_factory=new_id, primary_key=True)
-    title: str
+    # A plain String tells keyset pages its Python type, which SQLModel's own text type does not.
+    title: str = Field(sa_type=String)
     description: str
     category: str
     level: Level = Field(sa_type=String)

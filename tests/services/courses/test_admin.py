@@ -3,6 +3,7 @@
 import asyncio
 from typing import Any
 
+import httpx
 import pytest
 
 from kit.ids import new_id
@@ -40,8 +41,8 @@ async def test_a_stale_version_is_refused_and_changes_nothing(api: Api) -> None:
         tag = (await api.client.get(place, headers=admin)).headers["etag"]
         body = {"title": "甲"}
         assert (await api.client.patch(place, json=body, headers=admin | {"If-Match": tag})).status_code == 200
-        for stale in (tag, '"0"', "nonsense", '"é"'.encode()):
-            headers = {**admin, "If-Match": stale}
+        for stale in (tag, '"0"', "nonsense", '"é"'):
+            headers = httpx.Headers(admin | {"If-Match": stale}, encoding="utf-8")
             refused = await api.client.patch(place, json={"title": "乙"}, headers=headers)
             assert (refused.status_code, refused.json()["code"]) == (412, "stale_version")
             assert (await api.client.delete(place, headers=headers)).status_code == 412

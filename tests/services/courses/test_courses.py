@@ -90,7 +90,7 @@ async def test_pages_show_every_course_once_in_every_order(api: Api) -> None:
         found: list[str] = []
         cursor = None
         while True:
-            page = {"sort": sort, "limit": 2} | ({"cursor": cursor} if cursor else {})
+            page: dict[str, Any] = {"sort": sort, "limit": 2} | ({"cursor": cursor} if cursor else {})
             answer = (await api.client.get("/v1/courses", params=page)).json()
             found += [item["title"] for item in answer["items"]]
             cursor = answer["next_cursor"]

@@ -2,7 +2,7 @@
 
 from fastapi import FastAPI
 
-from contracts.members import MembershipChanged
+from contracts.members import MemberErased, MembershipChanged
 from contracts.referrals import CouponRevoked
 from kit.app import Due, Service, create_app
 from services.billing import (
@@ -10,6 +10,7 @@ from services.billing import (
     admin_plans,
     checkout,
     coupons,
+    erasure,
     ledger,
     member_time,
     order_events,
@@ -17,6 +18,7 @@ from services.billing import (
     orders,
     plans,
     quotes,
+    receipts,
     refunding,
     refunds,
     webhooks,
@@ -41,12 +43,14 @@ service = Service(
         orders.router,
         order_events.router,
         refunds.router,
+        receipts.router,
         webhooks.router,
         admin_orders.router,
         ledger.router,
     ],
     sandbox_routers=[cashier.router, faults.router],
     handlers={
+        MemberErased: [erasure.on_member_erased],
         MembershipChanged: [member_time.on_membership_changed],
         CouponRevoked: [coupons.on_coupon_revoked],
     },

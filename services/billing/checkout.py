@@ -96,9 +96,8 @@ async def take_in(session: AsyncSession, provider: Provider, order_id: UUID, fou
             await session.commit()
             return
         await session.commit()
-        paid = await provider.payment(ref)
-        arrival = Arrival(ref, paid.amount if paid.succeeded else found.amount, found.currency, paid.fingerprint)
-        await payments.settle(session, order_id, arrival)
+        fingerprint = await provider.fingerprint(ref)
+        await payments.settle(session, order_id, Arrival(ref, found.amount, found.currency, fingerprint))
     elif found.status == "expired":
         await payments.close(session, order_id, "expired")
         await session.execute(
@@ -163,8 +162,6 @@ async def chase(rt: Runtime) -> int:
                 await _look_after(rt, order_id)
             except PaymentProviderUnavailable:
                 log.warning("order waits for the provider", order_id=str(order_id))
-            except ProviderRefusal as refusal:
-                log.exception("order's session refused", order_id=str(order_id), refusal=refusal.code)
 
     await asyncio.gather(*(one(order_id) for order_id in claimed))
     return len(claimed)

@@ -58,17 +58,6 @@ class ProviderSession:
 
 
 @dataclass(frozen=True)
-class ProviderPayment:
-    """A payment intent and, once money moved, what it was paid with."""
-
-    id: str
-    succeeded: bool
-    amount: int
-    currency: str
-    fingerprint: str | None
-
-
-@dataclass(frozen=True)
 class ProviderRefund:
     """A refund at the provider: pending, requires_action, succeeded, failed or canceled."""
 
@@ -131,8 +120,14 @@ class Provider:
         return None if self._settings.simulated else self._settings.public_url
 
     async def session(self, session_id: str) -> ProviderSession:
-        """How a checkout session stands now."""
-        return _session(await _ask(self._client.v1.checkout.sessions.retrieve_async(session_id)))
+        """How a checkout session stands now; one the provider does not know cannot be paid and counts as expired."""
+        try:
+            return _session(await _ask(self._client.v1.checkout.sessions.retrieve_async(session_id)))
+        except ProviderRefusal as refusal:
+            log.exception("session refused", session=session_id, refusal=refusal.code)
+            if refusal.code == "resource_missing":
+                return ProviderSession(session_id, None, "expired", paid=False, payment=None, amount=0, currency="")
+            raise PaymentProviderUnavailable(retry_after=5) from refusal
 
     async def close_session(self, session_id: str) -> ProviderSession:
         """End an open session so that it cannot be paid; one that was paid or ended already is answered as it is."""
@@ -141,20 +136,18 @@ class Provider:
         except ProviderRefusal:
             return await self.session(session_id)
 
-    async def payment(self, payment_id: str) -> ProviderPayment:
-        """How a payment stands, with the fingerprint of what paid it."""
-        intent = await _ask(self._client.v1.payment_intents.retrieve_async(payment_id, {"expand": ["latest_charge"]}))
-        shape: dict[str, Any] = intent.to_dict()
-        charge = shape.get("latest_charge")
-        details = (charge.get("payment_method_details") or {}) if isinstance(charge, dict) else {}
-        means = details.get(details.get("type")) or {}
-        return ProviderPayment(
-            id=intent.id,
-            succeeded=intent.status == "succeeded",
-            amount=intent.amount_received,
-            currency=intent.currency.upper(),
-            fingerprint=means.get("fingerprint"),
-        )
+    async def fingerprint(self, payment_id: str) -> str | None:
+        """What tells one card or wallet from another, for a payment; None when the provider does not say."""
+        intents = self._client.v1.payment_intents
+        try:
+            intent = await _ask(intents.retrieve_async(payment_id, {"expand": ["latest_charge"]}))
+        except ProviderRefusal:
+            # Whoever said that it was paid is proof enough of the money; what it was paid with then stays unknown.
+            return None
+        charge = intent.to_dict().get("latest_charge")
+        details: dict[str, Any] = (charge.get("payment_method_details") or {}) if isinstance(charge, dict) else {}
+        means = details.get(details.get("type", "")) or {}
+        return means.get("fingerprint")
 
     async def refund(self, refund_id: str, payment_id: str, amount: int) -> ProviderRefund:
         """Send money back; asking again with the same `refund_id` answers the same refund."""

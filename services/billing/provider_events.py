@@ -11,7 +11,7 @@ from kit.app import Runtime
 from services.billing import payments, refunding
 from services.billing.models import Order
 from services.billing.payments import Arrival
-from services.billing.provider import ProviderRefusal, provider_of
+from services.billing.provider import provider_of
 
 MOST = 2**53
 LONGEST_REF = 255
@@ -48,11 +48,7 @@ async def _arrived(rt: Runtime, session: AsyncSession, subject: dict[str, Any], 
     if before := await payments.known(session, ref):
         return before
     await session.commit()
-    try:
-        fingerprint = (await provider_of(rt).payment(ref)).fingerprint
-    except ProviderRefusal:
-        # The signed event is proof enough of the money; what it was paid with then stays unknown.
-        fingerprint = None
+    fingerprint = await provider_of(rt).fingerprint(ref)
     return await payments.settle(session, order_id, Arrival(ref, amount, currency.upper()[:16], fingerprint))
 
 

@@ -133,7 +133,8 @@ async def on_provider_refund(rt: Runtime, session: AsyncSession, subject: dict[s
     await session.commit()
     try:
         found = await provider_of(rt).refund_state(ref)
-    except ProviderRefusal:
+    except ProviderRefusal as refusal:
+        log.exception("refund unknown to the provider", refund=str(refund_id), refusal=refusal.code)
         return "unknown_to_provider"
     return await take_in(session, refund_id, found)
 

@@ -1,9 +1,12 @@
 """The ledger: the database itself refuses what does not balance, and every change of the past."""
 
 import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
 from sqlalchemy.exc import DBAPIError
 
 from kit.ids import new_id
+from services.billing.models import Model
 from tests.services.billing.till import Till
 
 ENTRY = "INSERT INTO ledger_entry (id, kind, source_id, at) VALUES (:id, 'test', :id, now())"
@@ -67,3 +70,12 @@ async def test_admins_find_orders_by_member_number_and_status(till: Till) -> Non
         found = (await till.client.get("/v1/admin/orders", params=params, headers=admin)).json()["items"]
         assert [(one["id"], one["member_id"]) for one in found] == [(order["id"], str(member))]
     assert (await till.client.get("/v1/admin/orders", headers=till.api.admin("plans:read"))).status_code == 403
+
+
+@pytest.mark.filterwarnings("ignore:Did not recognize type 'xid8'")
+async def test_the_migrations_make_exactly_the_declared_tables(till: Till) -> None:
+    async with till.api.rt.db.engine.connect() as connection:
+        differences = await connection.run_sync(
+            lambda sync: compare_metadata(MigrationContext.configure(sync, opts={"compare_type": True}), Model.metadata)
+        )
+    assert differences == []

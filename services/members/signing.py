@@ -6,7 +6,7 @@ from typing import Annotated, Any, cast
 from uuid import UUID
 
 import orjson
-from fastapi import Depends, Response
+from fastapi import Depends, Request, Response
 from joserfc import jwt
 from joserfc.jwk import OKPKey
 from sqlalchemy import select, text
@@ -16,7 +16,7 @@ from sqlmodel import col
 from kit import auth, clock
 from kit.app import Runtime, RuntimeDep, router
 from kit.db import SessionDep
-from kit.http import json_response
+from kit.http import cacheable
 from kit.ids import new_id
 from kit.shapes import Out
 from services.members.models import SigningKey
@@ -125,6 +125,6 @@ SignerDep = Annotated[Signer, Depends(_signer)]
 
 
 @api.get("/jwks.json", response_model=JwksOut)
-async def read_jwks(session: SessionDep) -> Response:
+async def read_jwks(session: SessionDep, request: Request) -> Response:
     """The public keys that verify access tokens."""
-    return json_response(await published_keys(session), headers={"Cache-Control": "public, max-age=300"})
+    return cacheable(request, await published_keys(session), max_age_s=300)

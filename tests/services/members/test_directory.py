@@ -4,8 +4,6 @@ import asyncio
 from datetime import timedelta
 from typing import Any
 
-import pytest
-
 from contracts.members import MemberChanged
 from kit.ids import new_id
 from tests.harness import Api
@@ -138,25 +136,25 @@ async def test_of_ten_changes_to_one_version_at_once_one_is_made(api: Api) -> No
     assert len((await api.client.get("/v1/admin/audit", headers=api.admin())).json()["items"]) == 1
 
 
-@pytest.mark.parametrize(
-    "patch",
-    [
-        {"tier": "king"},
-        {"tier": None},
-        {"roles": ["king"]},
-        {"roles": "organizer"},
-        {"labels": [""]},
-        {"labels": ["x" * 41]},
-        {"frozen": "true"},
-        {"frozen": 1},
-        {"note": "x" * 2001},
-        {"nickname": "not an admin's to change"},
-    ],
+NO_CHANGES: tuple[dict[str, Any], ...] = (
+    {"tier": "king"},
+    {"tier": None},
+    {"roles": ["king"]},
+    {"roles": "organizer"},
+    {"labels": [""]},
+    {"labels": ["x" * 41]},
+    {"frozen": "true"},
+    {"frozen": 1},
+    {"note": "x" * 2001},
+    {"nickname": "not an admin's to change"},
 )
-async def test_what_a_member_cannot_be_is_refused(api: Api, patch: dict[str, Any]) -> None:
+
+
+async def test_what_a_member_cannot_be_is_refused(api: Api) -> None:
     member_id, _ = await a_member(api)
-    refused = await change(api, member_id, **patch)
-    assert (refused.status_code, refused.json()["code"]) == (422, "validation_failed")
+    for patch in NO_CHANGES:
+        refused = await change(api, member_id, **patch)
+        assert (refused.status_code, refused.json()["code"]) == (422, "validation_failed"), patch
     assert await api.emitted() == []
 
 

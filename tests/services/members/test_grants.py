@@ -4,8 +4,6 @@ import asyncio
 from typing import Any
 from uuid import UUID
 
-import pytest
-
 from contracts.members import MembershipChanged
 from kit.ids import new_id
 from tests.harness import Api
@@ -61,27 +59,27 @@ async def test_taking_a_grant_back_removes_exactly_it(api: Api) -> None:
     assert (await api.client.delete(foreign, headers=api.admin())).json()["code"] == "grant_not_found"
 
 
-@pytest.mark.parametrize(
-    "body",
-    [
-        {"reason": "neither"},
-        {"months": 1, "days": 1, "reason": "both"},
-        {"months": 0, "reason": "none"},
-        {"months": -1, "reason": "negative"},
-        {"months": True, "reason": "no number"},
-        {"days": "7", "reason": "text"},
-        {"days": 1.5, "reason": "half"},
-        {"days": 10**9, "reason": "too many"},
-        {"days": 7},
-        {"days": 7, "reason": " "},
-        {"days": 7, "reason": "x", "plan": "unknown field"},
-        {"days": 7, "reason": "nul\u0000"},
-    ],
+NO_GRANTS: tuple[dict[str, Any], ...] = (
+    {"reason": "neither"},
+    {"months": 1, "days": 1, "reason": "both"},
+    {"months": 0, "reason": "none"},
+    {"months": -1, "reason": "negative"},
+    {"months": True, "reason": "no number"},
+    {"days": "7", "reason": "text"},
+    {"days": 1.5, "reason": "half"},
+    {"days": 10**9, "reason": "too many"},
+    {"days": 7},
+    {"days": 7, "reason": " "},
+    {"days": 7, "reason": "x", "plan": "unknown field"},
+    {"days": 7, "reason": "nul\u0000"},
 )
-async def test_a_grant_is_exactly_one_of_months_and_days(api: Api, body: dict[str, Any]) -> None:
+
+
+async def test_a_grant_is_exactly_one_of_months_and_days(api: Api) -> None:
     member_id, _ = await a_member(api)
-    refused = await grant(api, member_id, **body)
-    assert (refused.status_code, refused.json()["code"]) == (422, "validation_failed")
+    for body in NO_GRANTS:
+        refused = await grant(api, member_id, **body)
+        assert (refused.status_code, refused.json()["code"]) == (422, "validation_failed"), body
     assert await segments(api, member_id) == []
 
 

@@ -2,8 +2,6 @@
 
 from typing import Any
 
-import pytest
-
 from contracts.members import MemberChanged, MemberErased, MemberRegistered
 from kit.auth import revocations
 from services.members.profile import ERASED_NAME
@@ -35,26 +33,26 @@ async def test_a_changed_profile_is_told_once(api: Api) -> None:
     assert (cleared.json()["bio"], cleared.json()["city"]) == (None, "上海")
 
 
-@pytest.mark.parametrize(
-    "patch",
-    [
-        {"nickname": ""},
-        {"nickname": None},
-        {"nickname": " "},
-        {"nickname": "x" * 31},
-        {"nickname": "nul\u0000"},
-        {"nickname": 5},
-        {"avatar_url": "javascript:alert(1)"},
-        {"avatar_url": "https://a b"},
-        {"bio": "x" * 501},
-        {"city": ["x"]},
-    ],
+NO_PROFILES: tuple[dict[str, Any], ...] = (
+    {"nickname": ""},
+    {"nickname": None},
+    {"nickname": " "},
+    {"nickname": "x" * 31},
+    {"nickname": "nul\u0000"},
+    {"nickname": 5},
+    {"avatar_url": "javascript:alert(1)"},
+    {"avatar_url": "https://a b"},
+    {"bio": "x" * 501},
+    {"city": ["x"]},
 )
-async def test_what_a_profile_cannot_hold_is_refused(api: Api, patch: dict[str, Any]) -> None:
+
+
+async def test_what_a_profile_cannot_hold_is_refused(api: Api) -> None:
     _, headers = await a_member(api)
     before = (await api.client.get("/v1/me", headers=headers)).json()
-    refused = await api.client.patch("/v1/me", json=patch, headers=headers)
-    assert (refused.status_code, refused.json()["code"]) == (422, "validation_failed")
+    for patch in NO_PROFILES:
+        refused = await api.client.patch("/v1/me", json=patch, headers=headers)
+        assert (refused.status_code, refused.json()["code"]) == (422, "validation_failed"), patch
     assert (await api.client.get("/v1/me", headers=headers)).json() == before
     assert await api.emitted() == []
 

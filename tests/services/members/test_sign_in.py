@@ -2,8 +2,11 @@
 
 import asyncio
 from datetime import timedelta
+from uuid import UUID
 
 from contracts.members import MemberRegistered
+from services.members.sign_in import Arrival, register
+from services.members.vault import open_vault
 from tests.harness import Api
 from tests.services.members.steps import PHONE, code_of, send_code, sign_in, verify
 
@@ -113,6 +116,23 @@ async def test_of_twenty_at_once_with_the_right_code_one_comes_in(api: Api) -> N
     answers = await asyncio.gather(*(verify(api, code) for _ in range(20)))
     assert sorted(answer.status_code for answer in answers) == [200] + [401] * 19
     assert len(await api.sql("SELECT id FROM member")) == 1
+    assert len(await api.emitted()) == 1
+
+
+async def test_two_registrations_of_one_phone_at_once_make_one_member(api: Api) -> None:
+    vault = open_vault(api.rt.settings.key)
+    digest = vault.digest("phone", PHONE)
+
+    async def one() -> tuple[UUID, bool]:
+        async with api.rt.db.session() as session, session.begin():
+            member, created = await register(session, vault, PHONE, digest, Arrival(None, None, None, None))
+            await asyncio.sleep(0.05)
+            return member.id, created
+
+    made = await asyncio.gather(*(one() for _ in range(8)))
+    assert len({member_id for member_id, _ in made}) == 1
+    assert [created for _, created in made].count(True) == 1
+    assert len(await api.sql("SELECT 1 FROM member")) == len(await api.sql("SELECT 1 FROM identity")) == 1
     assert len(await api.emitted()) == 1
 
 

@@ -4,7 +4,7 @@ from fastapi import FastAPI
 
 from contracts.members import MemberErased, MembershipChanged
 from contracts.referrals import CouponRevoked
-from kit.app import Due, Service, create_app
+from kit.app import Service, create_app
 from services.billing import (
     admin_orders,
     admin_plans,
@@ -54,7 +54,7 @@ service = Service(
         MembershipChanged: [member_time.on_membership_changed],
         CouponRevoked: [coupons.on_coupon_revoked],
     },
-    due=[Due("deliver sandbox webhooks", courier.drain), webhooks.due, checkout.due, refunding.due],
+    due=[courier.due, webhooks.due, checkout.due, refunding.due],
     seed=seed,
     start=[webhooks.webhook_handling, running_courier, payment_provider],
     listeners=frozenset({"members", "referrals"}),

@@ -5,6 +5,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from uuid import UUID
 
+from sqlalchemy import select
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
@@ -13,14 +14,52 @@ from contracts.calendar import Piece, Span, pack
 from contracts.members import MembershipChanged, SegmentPicture
 from kit import clock
 from kit.ids import new_id
-from services.billing.models import MemberTime
+from services.billing.models import MemberTime, Order
+
+ON_ITS_WAY = timedelta(minutes=10)
+"""How long the news of a payment may take to members and back."""
+
+
+async def told_segments(session: AsyncSession, member_id: UUID) -> list[SegmentPicture]:
+    """The member's segments as last told, in the order of time."""
+    held = await session.get(MemberTime, member_id, populate_existing=True)
+    segments = [SegmentPicture.model_validate(segment) for segment in held.segments] if held else []
+    return sorted(segments, key=lambda segment: (segment.starts_at, segment.added_at))
 
 
 async def segments_of(session: AsyncSession, member_id: UUID) -> list[SegmentPicture]:
-    """The member's segments as last told, in the order of time."""
-    held = await session.get(MemberTime, member_id)
-    segments = [SegmentPicture.model_validate(segment) for segment in held.segments] if held else []
-    return sorted(segments, key=lambda segment: (segment.starts_at, segment.added_at))
+    """The member's segments, with those of orders just paid that members has not told of yet."""
+    segments = await told_segments(session, member_id)
+    told = {segment.source_id for segment in segments}
+    just_paid = await session.scalars(
+        select(Order)
+        .where(
+            col(Order.member_id) == member_id,
+            col(Order.kind) == "membership",
+            col(Order.status) == "paid",
+            col(Order.paid_at) > clock.now() - ON_ITS_WAY,
+        )
+        .order_by(col(Order.paid_at))
+    )
+    for order in just_paid:
+        if order.id in told or order.paid_at is None:
+            continue
+        span = span_of_purchase(segments, order.months, order.paid_at)
+        segments.append(
+            SegmentPicture(
+                id=order.id,
+                source="order",
+                source_id=order.id,
+                plan_code=order.plan_code,
+                months=order.months,
+                days=0,
+                starts_at=span.starts_at,
+                ends_at=span.ends_at,
+                benefits=tuple(order.benefits),
+                added_at=order.paid_at,
+            )
+        )
+    return segments
 
 
 def span_of_purchase(segments: Sequence[SegmentPicture], months: int, now: datetime) -> Span:

@@ -19,7 +19,7 @@ from kit.errors import Conflict, Unprocessable, problems
 from kit.idempotency import KEY_REQUIRED
 from kit.shapes import MAX_INTEGER, CleanStr, Out, StrictIn
 from services.billing import payments, refunding
-from services.billing.member_time import segments_of, span_of_purchase, span_without
+from services.billing.member_time import segments_of, span_of_purchase, span_without, told_segments
 from services.billing.models import Order, Payment, Refund, RefundStatus
 from services.billing.orders import OrderNotFound, OwnOrder
 from services.billing.provider import PaymentProviderUnavailable
@@ -187,7 +187,7 @@ async def _refund(
     )
     if refund is None:
         refund = await _write(session, rt.settings, locked, body, caller, key, keep_time=keep_time)
-    segments = await segments_of(session, order.member_id)
+    segments = await told_segments(session, order.member_id)
     # The row is there before the provider is asked, so that money never moves without a trace.
     await session.commit()
     await refunding.execute(rt, refund.id)

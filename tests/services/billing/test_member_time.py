@@ -99,3 +99,16 @@ async def test_a_preview_shows_what_would_be_bought_from_the_newest_picture(till
     assert preview.json()["coupon"] is None
     starts_at = datetime.fromisoformat(preview.json()["membership_after"]["starts_at"])
     assert starts_at == both[-1].ends_at
+
+
+async def test_a_preview_counts_what_was_paid_a_moment_ago(till: Till) -> None:
+    member = new_id()
+    order = await till.buy(member, plan_code="black-card-3m")
+    preview = await till.client.post(
+        "/v1/orders/preview", json={"plan_code": "black-card-1m"}, headers=till.api.member(member)
+    )
+    paid_at = datetime.fromisoformat(order["paid_at"])
+    third, fourth = Piece(id=new_id(), added_at=paid_at, months=3), Piece(id=new_id(), added_at=clock.now(), months=1)
+    expected = pack([third, fourth], clock.ZONE)[fourth.id]
+    assert expected is not None
+    assert [datetime.fromisoformat(at) for at in preview.json()["membership_after"].values()] == list(expected)

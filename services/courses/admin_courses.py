@@ -1,6 +1,6 @@
 """Courses as admins edit them; every change is a new version."""
 
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, ClassVar, Self
 from uuid import UUID
 
 from fastapi import Depends, Query, Request, Response
@@ -58,9 +58,11 @@ class CourseIn(StrictIn):
 class Patch(StrictIn):
     """What to change; what is left out stays, and null is refused where a value is needed."""
 
+    nullable: ClassVar[frozenset[str]] = frozenset()
+
     @model_validator(mode="after")
     def _needs_values(self) -> Self:
-        for name in self.model_fields_set - {"amount", "media"}:
+        for name in self.model_fields_set - self.nullable:
             if getattr(self, name) is None:
                 raise ValueError(f"{name} must not be null")
         return self
@@ -68,6 +70,8 @@ class Patch(StrictIn):
 
 class CoursePatch(Patch):
     """What to change in a course."""
+
+    nullable = frozenset({"amount"})
 
     title: Title | None = None  # type: ignore[valid-type]
     description: Description | None = None  # type: ignore[valid-type]

@@ -41,6 +41,8 @@ class LessonIn(StrictIn):
 class LessonPatch(Patch):
     """What to change in a lesson."""
 
+    nullable = frozenset({"media"})
+
     title: Title | None = None
     description: Description | None = None
     duration_s: Duration | None = None

@@ -1,9 +1,12 @@
 """Erasure: what courses forgets when a member leaves for good."""
 
-from sqlalchemy import text
+from sqlalchemy import select, text
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import col
 
 from contracts.members import MemberErased
+from services.courses.enrolments import give_back
+from services.courses.models import Enrolment, LiveLesson
 
 # The score stays in the course's tally, so its row stays too, as nobody's.
 _FORGET = (
@@ -22,3 +25,7 @@ async def on_member_erased(session: AsyncSession, event: MemberErased) -> None:
     """Forget the member; scores stay without a name, and a picture of their time that comes late opens nothing."""
     for statement in _FORGET:
         await session.execute(statement, {"id": event.member_id})
+    seats = select(col(Enrolment.lesson_id)).where(col(Enrolment.member_id) == event.member_id)
+    lessons = select(LiveLesson).where(col(LiveLesson.id).in_(seats)).order_by(col(LiveLesson.id)).with_for_update()
+    for lesson in (await session.execute(lessons)).scalars().all():
+        await give_back(session, lesson, event.member_id)

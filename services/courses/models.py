@@ -4,8 +4,8 @@ from datetime import datetime
 from typing import Any, Literal
 from uuid import UUID
 
-from sqlalchemy import BigInteger, CheckConstraint, Column, Float, Index, SmallInteger, String, text
-from sqlalchemy.dialects.postgresql import INT4MULTIRANGE, TSTZMULTIRANGE
+from sqlalchemy import BigInteger, CheckConstraint, Column, Float, Identity, Index, SmallInteger, String, text
+from sqlalchemy.dialects.postgresql import INT4MULTIRANGE, JSONB, TSTZMULTIRANGE
 from sqlmodel import Field, SQLModel
 
 from kit.db import instant, new_registry
@@ -13,6 +13,8 @@ from kit.ids import new_id
 
 Level = Literal["beginner", "intermediate", "advanced"]
 CourseAccess = Literal["free", "member", "paid"]
+LiveStatus = Literal["draft", "scheduled", "live", "paused", "ended", "replay_ready", "canceled"]
+SeatStatus = Literal["enrolled", "waitlisted"]
 
 
 class Model(SQLModel, registry=new_registry()):
@@ -144,3 +146,60 @@ class Rating(Model, table=True):
     score: int = Field(sa_column=Column(SmallInteger, nullable=False))
     comment: str | None = None
     updated_at: datetime = Field(sa_column=instant())
+
+
+class LiveLesson(Model, table=True):
+    """A lesson at a fixed hour; whoever changes its seats holds its row, so the two counts are exact.
+
+    `general` counts those enrolled without the benefit that opens the `priority_seats`.
+    """
+
+    __tablename__ = "live_lesson"
+    __table_args__ = (
+        CheckConstraint("ends_at > starts_at", name="span"),
+        CheckConstraint(
+            "status IN ('draft', 'scheduled', 'live', 'paused', 'ended', 'replay_ready', 'canceled')", name="status"
+        ),
+        CheckConstraint("capacity > 0 AND priority_seats BETWEEN 0 AND capacity", name="capacity"),
+        CheckConstraint("enrolled <= capacity AND general BETWEEN 0 AND enrolled", name="enrolled"),
+        CheckConstraint("instructor IS NOT NULL OR instructor_id IS NOT NULL", name="instructor"),
+        Index("live_lesson_calendar", "starts_at", "id", postgresql_where=text("deleted_at IS NULL")),
+        Index("live_lesson_running", "ends_at", postgresql_where=text("status IN ('live', 'paused')")),
+    )
+
+    id: UUID = Field(default_factory=new_id, primary_key=True)
+    title: str
+    description: str
+    instructor: str | None = None
+    instructor_id: UUID | None = None
+    starts_at: datetime = Field(sa_column=instant())
+    ends_at: datetime = Field(sa_column=instant())
+    zone: str
+    capacity: int | None = None
+    priority_seats: int = 0
+    enrolled: int = 0
+    general: int = 0
+    access: list[dict[str, Any]] = Field(sa_column=Column(JSONB, nullable=False))
+    status: LiveStatus = Field(default="draft", sa_type=String)
+    version: int = 1
+    created_at: datetime = Field(sa_column=instant())
+    updated_at: datetime = Field(sa_column=instant())
+    deleted_at: datetime | None = Field(default=None, sa_column=instant(nullable=True))
+
+
+class Enrolment(Model, table=True):
+    """A member's seat in a live lesson, or their place in its queue, which `place` orders."""
+
+    __tablename__ = "enrolment"
+    __table_args__ = (
+        CheckConstraint("status IN ('enrolled', 'waitlisted')", name="status"),
+        Index("enrolment_queue", "lesson_id", "place", postgresql_where=text("status = 'waitlisted'")),
+        Index("enrolment_member", "member_id"),
+    )
+
+    lesson_id: UUID = Field(primary_key=True, foreign_key="live_lesson.id")
+    member_id: UUID = Field(primary_key=True)
+    status: SeatStatus = Field(sa_type=String)
+    priority: bool
+    place: int = Field(default=None, sa_column=Column(BigInteger, Identity(always=True), nullable=False))
+    enrolled_at: datetime = Field(sa_column=instant())

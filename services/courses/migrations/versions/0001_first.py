@@ -4,14 +4,25 @@ from typing import Any
 
 import sqlalchemy as sa
 from alembic import op
-from sqlalchemy.dialects.postgresql import INT4MULTIRANGE, TSTZMULTIRANGE
+from sqlalchemy.dialects.postgresql import INT4MULTIRANGE, JSONB, TSTZMULTIRANGE
 
 from kit.migrations import create_kit_tables_1, drop_kit_tables_1
 
 revision = "0001"
 down_revision = None
 
-TABLES = ("rating", "completion", "progress", "purchase", "access", "media_key", "lesson", "course")
+TABLES = (
+    "enrolment",
+    "live_lesson",
+    "rating",
+    "completion",
+    "progress",
+    "purchase",
+    "access",
+    "media_key",
+    "lesson",
+    "course",
+)
 
 
 def upgrade() -> None:
@@ -19,6 +30,7 @@ def upgrade() -> None:
     create_kit_tables_1()
     _catalogue()
     _learning()
+    _live()
 
 
 def downgrade() -> None:
@@ -129,3 +141,60 @@ def _learning() -> None:
         sa.CheckConstraint("score BETWEEN 1 AND 5", name="rating_score_check"),
     )
     op.create_index("rating_member", "rating", ["member_id"])
+
+
+def _live() -> None:
+    op.create_table(
+        "live_lesson",
+        sa.Column("id", sa.Uuid, primary_key=True),
+        sa.Column("title", sa.String, nullable=False),
+        sa.Column("description", sa.String, nullable=False),
+        sa.Column("instructor", sa.String),
+        sa.Column("instructor_id", sa.Uuid),
+        _instant("starts_at"),
+        _instant("ends_at"),
+        sa.Column("zone", sa.String, nullable=False),
+        sa.Column("capacity", sa.Integer),
+        sa.Column("priority_seats", sa.Integer, nullable=False),
+        sa.Column("enrolled", sa.Integer, nullable=False),
+        sa.Column("general", sa.Integer, nullable=False),
+        sa.Column("access", JSONB, nullable=False),
+        sa.Column("status", sa.String, nullable=False),
+        sa.Column("version", sa.Integer, nullable=False),
+        _instant("created_at"),
+        _instant("updated_at"),
+        _instant("deleted_at", nullable=True),
+        sa.CheckConstraint("ends_at > starts_at", name="live_lesson_span_check"),
+        sa.CheckConstraint(
+            "status IN ('draft', 'scheduled', 'live', 'paused', 'ended', 'replay_ready', 'canceled')",
+            name="live_lesson_status_check",
+        ),
+        sa.CheckConstraint("capacity > 0 AND priority_seats BETWEEN 0 AND capacity", name="live_lesson_capacity_check"),
+        sa.CheckConstraint(
+            "enrolled <= capacity AND general BETWEEN 0 AND enrolled", name="live_lesson_enrolled_check"
+        ),
+        sa.CheckConstraint("instructor IS NOT NULL OR instructor_id IS NOT NULL", name="live_lesson_instructor_check"),
+    )
+    op.create_index(
+        "live_lesson_calendar", "live_lesson", ["starts_at", "id"], postgresql_where=sa.text("deleted_at IS NULL")
+    )
+    op.create_index(
+        "live_lesson_running",
+        "live_lesson",
+        ["ends_at"],
+        postgresql_where=sa.text("status IN ('live', 'paused')"),
+    )
+    op.create_table(
+        "enrolment",
+        sa.Column("lesson_id", sa.Uuid, sa.ForeignKey("live_lesson.id"), primary_key=True),
+        sa.Column("member_id", sa.Uuid, primary_key=True),
+        sa.Column("status", sa.String, nullable=False),
+        sa.Column("priority", sa.Boolean, nullable=False),
+        sa.Column("place", sa.BigInteger, sa.Identity(always=True), nullable=False),
+        _instant("enrolled_at"),
+        sa.CheckConstraint("status IN ('enrolled', 'waitlisted')", name="enrolment_status_check"),
+    )
+    op.create_index(
+        "enrolment_queue", "enrolment", ["lesson_id", "place"], postgresql_where=sa.text("status = 'waitlisted'")
+    )
+    op.create_index("enrolment_member", "enrolment", ["member_id"])

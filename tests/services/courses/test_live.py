@@ -1,0 +1,315 @@
+"""Live lessons: the calendar, the state machine, seats that are never oversold and a queue that keeps its order."""
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import httpx
+import pytest
+
+from contracts.members import MemberErased
+from kit import clock
+from kit.ids import new_id
+from tests.harness import Api
+from tests.services.courses.world import membership, segment
+
+ADMIN = "/v1/admin/live-lessons"
+PLAN: dict[str, Any] = {
+    "title": "可颂跟做",
+    "description": "提前备好面团",
+    "instructor": "周砚",
+    "starts_at": "2027-03-03T19:30:00+08:00",
+    "ends_at": "2027-03-03T21:00:00+08:00",
+    "capacity": 2,
+    "access": [{"kind": "membership"}, {"kind": "invites", "needed": 3}],
+}
+
+
+async def plan(api: Api, *path: str, **fields: Any) -> str:
+    """A live lesson that went through these statuses."""
+    created = await api.client.post(ADMIN, json=PLAN | fields, headers=api.admin())
+    assert created.status_code == 201, created.text
+    for status in path or ("scheduled",):
+        assert (await move(api, created.json()["id"], status)).status_code == 200
+    return str(created.json()["id"])
+
+
+async def move(api: Api, lesson_id: str, to: str) -> httpx.Response:
+    return await api.client.post(f"{ADMIN}/{lesson_id}/transitions", json={"to": to}, headers=api.admin())
+
+
+async def seat(api: Api, lesson_id: str, member_id: UUID, method: str = "PUT") -> httpx.Response:
+    return await api.client.request(method, f"/v1/live-lessons/{lesson_id}/enrolment", headers=api.member(member_id))
+
+
+async def test_the_sandbox_has_two_scheduled_lessons_on_coming_wednesdays(seeded: Api) -> None:
+    items = (await seeded.client.get("/v1/live-lessons", params={"status": "scheduled"})).json()["items"]
+    starts = [datetime.fromisoformat(item["starts_at"]) for item in items]
+    assert [start.astimezone(clock.ZONE).strftime("%a %H:%M") for start in starts] == ["Wed 19:30"] * 2
+    assert starts[1] - starts[0] == timedelta(weeks=1)
+    assert timedelta(0) < starts[0] - clock.now() < timedelta(days=9)
+
+
+async def test_a_live_lesson_is_shown_as_promised(api: Api) -> None:
+    lesson_id = await plan(api)
+    answer = await api.client.get(f"/v1/live-lessons/{lesson_id}")
+    shown = answer.json()
+    assert abs(datetime.fromisoformat(shown.pop("server_time")) - clock.now()) < timedelta(seconds=30)
+    assert shown == {
+        "id": lesson_id,
+        "title": "可颂跟做",
+        "description": "提前备好面团",
+        "instructor": "周砚",
+        "instructor_id": None,
+        "starts_at": "2027-03-03T11:30:00Z",
+        "ends_at": "2027-03-03T13:00:00Z",
+        "zone": "Asia/Shanghai",
+        "capacity": 2,
+        "priority_seats": 0,
+        "enrolled": 0,
+        "status": "scheduled",
+        "access": [{"kind": "membership"}, {"kind": "invites", "needed": 3}],
+        "version": 2,
+    }
+    [item] = (await api.client.get("/v1/live-lessons")).json()["items"]
+    assert item | {"server_time": 0} == shown | {"server_time": 0}
+
+
+async def test_drafts_are_for_admins(api: Api) -> None:
+    created = await api.client.post(ADMIN, json=PLAN, headers=api.admin())
+    lesson_id = created.json()["id"]
+    assert (created.json()["status"], created.headers["etag"]) == ("draft", '"1"')
+    assert (await api.client.get("/v1/live-lessons")).json()["items"] == []
+    assert (await api.client.get("/v1/live-lessons", params={"status": "draft"})).json()["items"] == []
+    assert (await api.client.get(f"/v1/live-lessons/{lesson_id}")).status_code == 404
+    assert (await seat(api, lesson_id, new_id())).status_code == 404
+    assert len((await api.client.get(ADMIN, headers=api.admin())).json()["items"]) == 1
+
+
+async def test_the_calendar_is_filtered_by_status_and_time(api: Api) -> None:
+    march = await plan(api)
+    may = await plan(api, starts_at="2027-05-01T00:00:00+08:00", ends_at="2027-05-01T01:00:00+08:00")
+    await move(api, may, "canceled")
+
+    async def found(**params: str) -> list[str]:
+        answer = await api.client.get("/v1/live-lessons", params=params)
+        return [item["id"] for item in answer.json()["items"]]
+
+    assert await found() == [march, may]
+    assert await found(status="canceled") == [may]
+    assert await found(**{"from": "2027-03-03", "to": "2027-03-03"}) == [march]
+    assert await found(**{"from": "2027-05-01"}) == [may]
+    assert await found(to="2027-04-30") == [march]
+    assert await found(**{"from": "2027-03-03T11:30:00Z", "to": "2027-04-30T16:00:00Z"}) == [march]
+    assert await found(**{"from": "2027-03-03T11:30:01Z", "to": "2027-04-30T16:00:00.001Z"}) == [may]
+    for wrong in ({"status": "x"}, {"from": "x"}, {"to": "2027-02-30"}, {"from": "9999-12-31x"}, {"to": "9999-12-31"}):
+        assert (await api.client.get("/v1/live-lessons", params=wrong)).status_code == 422, wrong
+
+
+STATES = ("draft", "scheduled", "live", "paused", "ended", "replay_ready", "canceled")
+LEGAL = {
+    ("draft", "scheduled"), ("draft", "canceled"), ("scheduled", "live"), ("scheduled", "canceled"),
+    ("live", "paused"), ("live", "ended"), ("paused", "live"), ("paused", "ended"), ("ended", "replay_ready"),
+}  # fmt: skip
+
+
+async def test_every_transition_is_legal_or_refused(api: Api) -> None:
+    lesson_id = await plan(api)
+    for held in STATES:
+        for wanted in STATES:
+            await api.sql("UPDATE live_lesson SET status = :held", held=held)
+            answer = await move(api, lesson_id, wanted)
+            if (held, wanted) in LEGAL:
+                assert (answer.status_code, answer.json()["status"]) == (200, wanted)
+            else:
+                assert (answer.status_code, answer.json()["code"]) == (409, "illegal_transition")
+                assert await api.sql("SELECT status FROM live_lesson") == [(held,)]
+    assert (await move(api, lesson_id, "flying")).status_code == 422
+    assert (await move(api, str(new_id()), "live")).status_code == 404
+
+
+async def test_seats_are_never_oversold_and_the_rest_queue_in_order(api: Api) -> None:
+    lesson_id = await plan(api, capacity=10)
+    answers = await asyncio.gather(*(seat(api, lesson_id, new_id()) for _ in range(40)))
+    states = [answer.json() for answer in answers]
+    assert states.count({"status": "enrolled", "position": None}) == 10
+    assert sorted(state["position"] for state in states if state["status"] == "waitlisted") == list(range(1, 31))
+    assert await api.sql(
+        "SELECT enrolled, general, (SELECT count(*) FROM enrolment WHERE status = 'enrolled') FROM live_lesson"
+    ) == [(10, 10, 10)]
+    assert (await api.client.get(f"/v1/live-lessons/{lesson_id}")).json()["enrolled"] == 10
+
+
+async def test_asking_again_changes_nothing(api: Api) -> None:
+    lesson_id, member_id = await plan(api), new_id()
+    answers = await asyncio.gather(*(seat(api, lesson_id, member_id) for _ in range(8)))
+    assert {(answer.status_code, answer.json()["status"]) for answer in answers} == {(200, "enrolled")}
+    assert await api.sql("SELECT enrolled FROM live_lesson") == [(1,)]
+
+
+async def test_a_freed_seat_goes_to_the_first_in_the_queue(api: Api) -> None:
+    lesson_id, members = await plan(api), [new_id() for _ in range(5)]
+    for member_id in members:
+        await seat(api, lesson_id, member_id)
+    assert (await seat(api, lesson_id, members[4], "GET")).json() == {"status": "waitlisted", "position": 3}
+    assert (await seat(api, lesson_id, members[3], "DELETE")).status_code == 204
+    assert (await seat(api, lesson_id, members[4], "GET")).json()["position"] == 2
+    assert (await seat(api, lesson_id, members[0], "DELETE")).status_code == 204
+    assert (await seat(api, lesson_id, members[2], "GET")).json() == {"status": "enrolled", "position": None}
+    assert (await seat(api, lesson_id, members[4], "GET")).json() == {"status": "waitlisted", "position": 1}
+    gone = await seat(api, lesson_id, members[0], "GET")
+    assert (gone.status_code, gone.json()["code"]) == (404, "not_enrolled")
+    assert (await seat(api, lesson_id, members[0], "DELETE")).status_code == 204
+    assert (await seat(api, lesson_id, members[0])).json() == {"status": "waitlisted", "position": 2}
+    await api.handle(MemberErased(member_id=members[1]))
+    assert (await seat(api, lesson_id, members[4], "GET")).json()["status"] == "enrolled"
+    assert await api.sql("SELECT enrolled, general FROM live_lesson") == [(2, 2)]
+
+
+async def test_leaving_and_coming_at_once_keeps_the_count(api: Api) -> None:
+    lesson_id, members = await plan(api, capacity=3), [new_id() for _ in range(12)]
+    await asyncio.gather(*(seat(api, lesson_id, member_id) for member_id in members))
+    await asyncio.gather(
+        *(seat(api, lesson_id, member_id, "DELETE") for member_id in members[:6]),
+        *(seat(api, lesson_id, new_id()) for _ in range(6)),
+    )
+    assert await api.sql(
+        "SELECT enrolled, general, (SELECT count(*) FROM enrolment WHERE status = 'enrolled'), "
+        "(SELECT count(*) FROM enrolment) FROM live_lesson"
+    ) == [(3, 3, 3, 12)]
+
+
+async def test_reserved_seats_are_for_holders_of_priority(api: Api) -> None:
+    lesson_id = await plan(api, capacity=3, priority_seats=1)
+    cards, others = [new_id() for _ in range(3)], [new_id() for _ in range(4)]
+    for member_id in cards:
+        await api.handle(membership(member_id, segment(clock.now(), 30)))
+    took = [(await seat(api, lesson_id, member_id)).json() for member_id in others[:3]]
+    assert [answer["status"] for answer in took] == ["enrolled", "enrolled", "waitlisted"]
+    assert (await seat(api, lesson_id, cards[0])).json()["status"] == "enrolled"
+    assert (await seat(api, lesson_id, cards[1])).json() == {"status": "waitlisted", "position": 2}
+    await seat(api, lesson_id, cards[0], "DELETE")
+    assert (await seat(api, lesson_id, others[2], "GET")).json()["status"] == "waitlisted"
+    assert (await seat(api, lesson_id, cards[1], "GET")).json()["status"] == "enrolled"
+    await seat(api, lesson_id, others[0], "DELETE")
+    assert (await seat(api, lesson_id, others[2], "GET")).json()["status"] == "enrolled"
+    assert await api.sql("SELECT enrolled, general FROM live_lesson") == [(3, 2)]
+
+
+async def test_a_lesson_without_capacity_has_room_for_all(api: Api) -> None:
+    lesson_id = await plan(api, capacity=None)
+    answers = await asyncio.gather(*(seat(api, lesson_id, new_id()) for _ in range(20)))
+    assert {answer.json()["status"] for answer in answers} == {"enrolled"}
+
+
+async def test_more_seats_move_the_queue_up_and_fewer_than_taken_are_refused(api: Api) -> None:
+    lesson_id, members = await plan(api), [new_id() for _ in range(5)]
+    for member_id in members:
+        await seat(api, lesson_id, member_id)
+    address = f"{ADMIN}/{lesson_id}"
+    wider = await api.client.patch(address, json={"capacity": 4}, headers=api.admin())
+    assert (wider.status_code, wider.json()["enrolled"]) == (200, 4)
+    assert (await seat(api, lesson_id, members[4], "GET")).json() == {"status": "waitlisted", "position": 1}
+    narrower = await api.client.patch(address, json={"capacity": 3}, headers=api.admin())
+    assert (narrower.status_code, narrower.json()["code"]) == (409, "seats_taken")
+    unbounded = await api.client.patch(address, json={"capacity": None}, headers=api.admin())
+    assert (unbounded.json()["capacity"], unbounded.json()["enrolled"]) == (None, 5)
+
+
+async def test_enrolment_closes_with_the_lesson(api: Api) -> None:
+    for path, status in (
+        (("scheduled", "live"), 200), (("scheduled", "live", "paused"), 200),
+        (("scheduled", "live", "ended"), 409), (("canceled",), 409),
+    ):  # fmt: skip
+        answer = await seat(api, await plan(api, *path), new_id())
+        assert answer.status_code == status
+        assert status == 200 or answer.json()["code"] == "enrolment_closed"
+    assert (await seat(api, str(new_id()), new_id())).json()["code"] == "live_lesson_not_found"
+    assert (await api.client.put(f"/v1/live-lessons/{new_id()}/enrolment")).status_code == 401
+
+
+async def test_a_running_lesson_is_not_rescheduled(api: Api) -> None:
+    lesson_id = await plan(api, "scheduled")
+    address, later = f"{ADMIN}/{lesson_id}", {"ends_at": "2027-03-03T22:00:00+08:00"}
+    assert (await api.client.patch(address, json=later, headers=api.admin())).status_code == 200
+    await move(api, lesson_id, "live")
+    refused = await api.client.patch(address, json={"starts_at": "2027-03-02T00:00:00Z"}, headers=api.admin())
+    assert (refused.status_code, refused.json()["code"]) == (409, "lesson_running")
+    assert (await api.client.patch(address, json={"title": "新名"}, headers=api.admin())).json()["title"] == "新名"
+
+
+async def test_an_unattended_room_ends_half_an_hour_after_its_planned_end(api: Api) -> None:
+    lesson_id, planned = await plan(api, "scheduled", "live"), await plan(api)
+    api.clock.set(datetime(2027, 3, 3, 13, 29, 50, tzinfo=UTC))
+    assert await api.run_due() == 0
+    api.clock.set(datetime(2027, 3, 3, 13, 30, 1, tzinfo=UTC))
+    assert (await api.run_due(), await api.run_due()) == (1, 0)
+    assert (await api.client.get(f"/v1/live-lessons/{lesson_id}")).json()["status"] == "ended"
+    assert (await api.client.get(f"/v1/live-lessons/{planned}")).json()["status"] == "scheduled"
+
+
+async def test_stale_changes_and_lessons_in_use_are_refused(api: Api) -> None:
+    lesson_id, admin = await plan(api), api.admin()
+    address = f"{ADMIN}/{lesson_id}"
+    stale = admin | {"If-Match": '"1"'}
+    assert (await api.client.patch(address, json={"title": "x"}, headers=stale)).status_code == 412
+    assert (await api.client.delete(address, headers=stale)).status_code == 412
+    await seat(api, lesson_id, new_id())
+    in_use = await api.client.delete(address, headers=admin)
+    assert (in_use.status_code, in_use.json()["code"]) == (409, "lesson_in_use")
+    await move(api, lesson_id, "canceled")
+    assert (await api.client.delete(address, headers=admin | {"If-Match": '"3"'})).status_code == 204
+    assert (await api.client.get(f"/v1/live-lessons/{lesson_id}")).status_code == 404
+
+
+WRONG: list[dict[str, Any]] = [
+    {"access": []},
+    {"access": [{"kind": "invites", "needed": 3}]},
+    {"access": [{"kind": "free"}, {"kind": "invites"}]},
+    {"access": [{"kind": "free", "needed": 3}]},
+    {"access": [{"kind": "sharing"}]},
+    {"access": "free"},
+    {"capacity": 0},
+    {"capacity": 1.5},
+    {"capacity": 2**40},
+    {"priority_seats": 3},
+    {"priority_seats": -1},
+    {"ends_at": "2027-03-03T19:30:00+08:00"},
+    {"starts_at": "2027-03-03T19:30:00"},
+    {"starts_at": 0},
+    {"starts_at": None},
+    {"instructor": None},
+    {"instructor_id": "x"},
+    {"title": ""},
+    {"status": "live"},
+]
+
+
+async def test_impossible_plans_are_refused_on_create_and_change(api: Api) -> None:
+    lesson_id, admin = await plan(api), api.admin()
+    for fields in WRONG:
+        created = await api.client.post(ADMIN, json=PLAN | fields, headers=admin)
+        changed = await api.client.patch(f"{ADMIN}/{lesson_id}", json=fields, headers=admin)
+        assert (created.status_code, changed.status_code) == (422, 422), fields
+    assert (await api.client.get(f"{ADMIN}/{lesson_id}", headers=admin)).json()["version"] == 2
+    by_member = await api.client.post(
+        ADMIN, json=PLAN | {"instructor": None, "instructor_id": str(new_id())}, headers=admin
+    )
+    assert by_member.status_code == 201
+
+
+@pytest.mark.parametrize("scope", ["courses:read", "courses:write"])
+async def test_every_admin_call_decides_who_may_make_it(api: Api, scope: str) -> None:
+    address = f"{ADMIN}/{new_id()}"
+    for method, path in (
+        ("GET", ADMIN), ("GET", address), ("POST", ADMIN), ("PATCH", address), ("DELETE", address),
+        ("POST", f"{address}/transitions"),
+    ):  # fmt: skip
+        answers = [
+            (await api.client.request(method, path, headers=headers)).status_code
+            for headers in ({}, api.member(), api.admin(scope))
+        ]
+        allowed = (method == "GET") == (scope == "courses:read")
+        assert answers[:2] == [401, 403]
+        assert (answers[2] != 403) == allowed

@@ -10,6 +10,7 @@ from sqlalchemy.exc import DBAPIError
 
 from contracts.members import MemberChanged, MemberErased
 from contracts.referrals import CouponIssued
+from kit import clock
 from kit.ids import new_id
 from services.referrals.invites import ALPHABET
 from tests.harness import Api
@@ -181,6 +182,22 @@ async def test_an_invitee_moves_from_registered_to_tried_to_purchased(api: Api) 
         stages.append(item["stage"])
 
     assert stages == ["registered", "tried", "purchased"]
+
+
+async def test_a_stage_is_dated_by_the_first_lesson_and_the_first_payment_heard_in_any_order(api: Api) -> None:
+    inviter = await member(api)
+    newcomer = await invited(api, inviter)
+    first, second = clock.now() + timedelta(hours=1), clock.now() + timedelta(hours=2)
+    path, headers = "/v1/me/invitees", api.member(inviter)
+
+    await api.handle(lesson(newcomer, completed_at=second), lesson(newcomer, completed_at=first))
+    tried = (await api.client.get(path, headers=headers)).json()["items"][0]
+    await api.handle(paid(newcomer, paid_at=second), paid(newcomer, paid_at=first))
+    purchased = (await api.client.get(path, headers=headers)).json()["items"][0]
+
+    expected = first.isoformat().replace("+00:00", "Z")
+    assert (tried["stage"], tried["at"]) == ("tried", expected)
+    assert (purchased["stage"], purchased["at"]) == ("purchased", expected)
 
 
 async def test_invitees_come_in_pages(api: Api) -> None:

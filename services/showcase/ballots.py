@@ -9,7 +9,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from kit import clock
-from kit.errors import Conflict, Forbidden, NotFound, Problem
+from kit.errors import Conflict, Forbidden, NotFound, Problem, Unavailable
 from services.showcase.cards import born_at
 from services.showcase.contests import ContestClosed
 from services.showcase.entries import EntryNotFound
@@ -44,6 +44,15 @@ class VoteNotFound(NotFound):
 
     zh = "你没有给这件作品投过票，没有可以收回的票。"
 
+
+class VotesBusy(Unavailable):
+    """Your votes are being counted in several places at the same moment; this one was not. Try again in a second."""
+
+    zh = "你的投票正在多处同时处理，这一票没有计入，请过一秒再试。"
+
+
+ROUNDS: Final = 20
+"""Each round after the first means that another process wrote votes of the same members in between."""
 
 REFUSALS: Final[dict[str, type[Problem]]] = {
     cls.code: cls for cls in (EntryNotFound, ContestClosed, OwnEntry, AccountTooNew, AlreadyVoted, VoteLimitReached)
@@ -134,7 +143,10 @@ ORDER BY j.turn
 async def cast(connection: AsyncConnection, ballots: Sequence[Ballot]) -> list[Standing | Problem]:
     """Write the votes that are allowed now, and answer every ballot in its place; the caller commits."""
     answers: list[Standing | Problem | None] = [None] * len(ballots)
-    while waiting := [place for place, answer in enumerate(answers) if answer is None]:
+    for _ in range(ROUNDS):
+        waiting = [place for place, answer in enumerate(answers) if answer is None]
+        if not waiting:
+            break
         now = clock.now()
         found = await connection.execute(
             _CAST,
@@ -148,7 +160,7 @@ async def cast(connection: AsyncConnection, ballots: Sequence[Ballot]) -> list[S
         )
         for place, row in zip(waiting, found.all(), strict=True):
             answers[place] = _answer(row)
-    return [answer for answer in answers if answer is not None]
+    return [VotesBusy(retry_after=1) if answer is None else answer for answer in answers]
 
 
 def _answer(row: Any) -> Standing | Problem | None:

@@ -13,10 +13,10 @@ from kit.app import RuntimeDep, router
 from kit.auth import MemberDep
 from kit.db import Database, SessionDep
 from kit.errors import Problem, problems
-from kit.group import GroupCommit
+from kit.group import GroupCommit, QueueFull
 from kit.http import json_response
 from kit.shapes import Out
-from services.showcase.ballots import REFUSALS, Ballot, Standing, VoteNotFound, cast
+from services.showcase.ballots import REFUSALS, Ballot, Standing, VoteNotFound, VotesBusy, cast
 from services.showcase.contests import ContestClosed
 from services.showcase.entries import PRIVATE, EntryNotFound
 
@@ -32,7 +32,7 @@ class VoteOut(Out):
     votes_left_today: int
 
 
-@api.post("", status_code=201, response_model=VoteOut, responses=problems(*REFUSALS.values()))
+@api.post("", status_code=201, response_model=VoteOut, responses=problems(*REFUSALS.values(), VotesBusy, QueueFull))
 async def vote(entry_id: UUID, request: Request, caller: MemberDep, rt: RuntimeDep) -> Response:
     """Vote for a work: once a day, never one's own, a few times a day in each contest."""
     ballot = Ballot(entry_id, caller.id)

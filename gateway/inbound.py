@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any, Final
 
 from starlette.types import Scope
@@ -37,6 +38,8 @@ _CLAIMED: Final = (b"x-heika-", b"x-forwarded-", b"x-real-ip", b"x-client-ip", b
 _SHARED: Final = frozenset({b"accept-language", b"authorization", b"content-length", b"if-none-match", b"origin"})
 _READ: Final = HOP_BY_HOP | _SHARED | {b"accept-encoding", b"forwarded", b"traceparent", b"x-request-id"}
 _GZIP: Final = re.compile(rb"(?:^|,)\s*gzip\s*(?:;\s*q=(0(?:\.0{0,3})?(?![.\d]))?[^,]*)?(?:,|$)", re.IGNORECASE)
+# Enough for every coding there is; bounds what the cache of them holds.
+_LONGEST_CODINGS: Final = 200
 
 
 class Inbound:
@@ -87,7 +90,7 @@ class Inbound:
         self.accept_language = read.get(b"accept-language", b"").decode("latin-1")
         self.if_none_match = read.get(b"if-none-match")
         self.origin = read.get(b"origin")
-        self.gzip = _accepts_gzip(read.get(b"accept-encoding", b""))
+        self.gzip = b"accept-encoding" in read and _accepts_gzip(read[b"accept-encoding"][:_LONGEST_CODINGS])
         length = read.get(b"content-length", b"0")
         # The server in front has refused anything but digits; another one may not have.
         self.content_length = int(length) if length.isdigit() else 0
@@ -117,6 +120,7 @@ def _address(scope: Scope, trusted: Sequence[Network]) -> str:
     return resolve_client(peer, hops.decode("latin-1"), trusted)
 
 
+@lru_cache(maxsize=256)
 def _accepts_gzip(value: bytes) -> bool:
     """Whether an Accept-Encoding takes gzip; a quality of zero means it does not (RFC 9110 12.5.3)."""
     match = _GZIP.search(value)

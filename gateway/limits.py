@@ -31,6 +31,20 @@ POLICIES: Final[dict[str, tuple[Policy, ...]]] = {
 }
 
 
+class _Rule:
+    """A policy in force, with what its headers repeat."""
+
+    __slots__ = ("by_caller", "header", "interval", "name", "shown")
+
+    def __init__(self, policy: Policy, times: int) -> None:
+        self.name = policy.name
+        self.by_caller = policy.per == "caller"
+        self.interval = WINDOW_S / times
+        quoted = b'"%b"' % policy.name.encode()
+        self.header = (b"ratelimit-policy", quoted + b";q=%d;w=%d" % (times, WINDOW_S))
+        self.shown = quoted + b";r=%d;t=%d"
+
+
 class Limits:
     """The generic cell rate algorithm (ITU-T I.371): one number a key, an even refill, a burst of the whole quota."""
 
@@ -38,7 +52,7 @@ class Limits:
         factor = RELAXED_FACTOR if mode == "relaxed" else 1
         self._off = mode == "off"
         self._policies = {
-            name: tuple((policy, policy.times * factor, WINDOW_S / (policy.times * factor)) for policy in policies)
+            name: tuple(_Rule(policy, policy.times * factor) for policy in policies)
             for name, policies in POLICIES.items()
         }
         self._full_at: dict[tuple[str, str], float] = {}
@@ -49,21 +63,19 @@ class Limits:
             return []
         now = time.monotonic()
         shown: Headers = []
-        for policy, times, interval in self._policies[limit_class]:
-            who = address if policy.per == "address" else caller
+        for rule in self._policies[limit_class]:
+            who = caller if rule.by_caller else address
             if who is None:
                 continue
-            key = (policy.name, who)
-            full_at = max(self._full_at.get(key, now), now)
-            wait = full_at + interval - now - WINDOW_S
+            key = (rule.name, who)
+            interval = rule.interval
+            full_at = max(self._full_at.get(key, now), now) + interval
+            wait = full_at - now - WINDOW_S
             if wait > interval * 1e-6:
                 raise TooManyRequests(retry_after=wait)
-            self._full_at[key] = full_at = full_at + interval
-            left = int((WINDOW_S - (full_at - now)) / interval + 1e-6)
-            shown = [
-                (b"ratelimit-policy", b'"%b";q=%d;w=%d' % (policy.name.encode(), times, WINDOW_S)),
-                (b"ratelimit", b'"%b";r=%d;t=%d' % (policy.name.encode(), max(0, left), ceil(full_at - now))),
-            ]
+            self._full_at[key] = full_at
+            left = max(0, int(1e-6 - wait / interval))
+            shown = [rule.header, (b"ratelimit", rule.shown % (left, ceil(full_at - now)))]
         if len(self._full_at) > MAX_KEYS:
             self._forget(now)
         return shown

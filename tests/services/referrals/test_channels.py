@@ -1,0 +1,86 @@
+"""Channels: sixteen from the start, and what each of them brought."""
+
+from datetime import timedelta
+
+import pytest
+
+from contracts.billing import OrderRefunded
+from kit import clock
+from kit.ids import new_id
+from tests.harness import Api
+from tests.services.referrals.world import lesson, member, paid
+
+CHANNELS = "/v1/admin/channels"
+
+
+async def test_sixteen_channels_exist_from_the_start_and_admins_change_them(api: Api) -> None:
+    admin = api.admin()
+    listed = (await api.client.get(CHANNELS, headers=admin, params={"limit": 100})).json()["items"]
+    assert len(listed) == 16
+    assert {"douyin", "xiaohongshu", "mini_program", "h5", "app"} <= {item["code"] for item in listed}
+
+    made = await api.client.post(CHANNELS, headers=admin, json={"code": "offline_2026", "name": "线下沙龙"})
+    assert (made.status_code, made.headers["ETag"]) == (201, '"1"')
+    taken = await api.client.post(CHANNELS, headers=admin, json={"code": "offline_2026", "name": "又"})
+    assert (taken.status_code, taken.json()["code"]) == (409, "channel_exists")
+    path = f"{CHANNELS}/offline_2026"
+    renamed = await api.client.patch(path, headers=admin | {"If-Match": '"1"'}, json={"name": "烘焙沙龙"})
+    assert (renamed.json()["name"], renamed.headers["ETag"]) == ("烘焙沙龙", '"2"')
+    assert (await api.client.patch(path, headers=admin | {"If-Match": '"1"'}, json={"name": "旧"})).status_code == 412
+    assert (await api.client.delete(path, headers=admin)).status_code == 204
+    assert (await api.client.delete(path, headers=admin)).status_code == 404
+    retired = await api.client.post("/v1/touches", json={"channel": "offline_2026", "visitor_id": "v"})
+    assert (retired.status_code, retired.json()["code"]) == (404, "channel_unknown")
+
+
+async def test_figures_of_channels_count_what_happened_in_the_period(api: Api) -> None:
+    for visitor in ("a", "b", "c"):
+        await api.client.post("/v1/touches", json={"channel": "douyin", "visitor_id": visitor})
+    buyer, reader = await member(api, visitor_id="a"), await member(api, visitor_id="b")
+    order = paid(buyer, total=4900, paid_at=clock.now() + timedelta(days=2))
+    refund = OrderRefunded(
+        order_id=order.order_id,
+        refund_id=new_id(),
+        member_id=buyer,
+        amount=900,
+        currency="CNY",
+        full=False,
+        removes_time=False,
+        refunded_at=clock.now(),
+    )
+    await api.handle(refund, order, lesson(reader))
+    today = clock.today()
+    later = {"from": str(today + timedelta(days=2)), "to": str(today + timedelta(days=3))}
+
+    now = await api.client.get(f"{CHANNELS}/stats", headers=api.admin(), params={"from": str(today), "to": str(today)})
+    then = await api.client.get(f"{CHANNELS}/stats", headers=api.admin(), params=later)
+
+    rows = {item["code"]: item for item in now.json()["items"]}
+    assert len(rows) == 16
+    nothing = {
+        "touches": 0,
+        "registrations": 0,
+        "first_lessons": 0,
+        "payers": 0,
+        "revenue": 0,
+        "median_days_to_pay": None,
+    }
+    assert rows["weibo"] == {"code": "weibo"} | nothing
+    assert rows["douyin"] == {"code": "douyin"} | nothing | {"touches": 3, "registrations": 2, "first_lessons": 1}
+    sales = {"payers": 1, "revenue": 4000, "median_days_to_pay": 2.0}
+    assert {item["code"]: item for item in then.json()["items"]}["douyin"] == {"code": "douyin"} | nothing | sales
+
+
+@pytest.mark.parametrize(
+    "period",
+    [
+        {"from": "2026-11-21", "to": "2026-11-20"},
+        {"from": "2001-01-01", "to": "2026-01-01"},
+        {"to": "0001-01-01"},
+        {"from": "9999-12-31", "to": "9999-12-31"},
+    ],
+)
+async def test_a_period_that_cannot_be_is_refused(api: Api, period: dict[str, str]) -> None:
+    answer = await api.client.get(f"{CHANNELS}/stats", headers=api.admin(), params=period)
+
+    assert (answer.status_code, answer.json()["code"]) == (422, "bad_period")

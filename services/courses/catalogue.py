@@ -60,7 +60,7 @@ class Row(BaseModel):
 COLUMNS = tuple(Row.model_fields)
 
 
-class Change(Out):
+class ImportCount(Out):
     """How many were, or in a dry run would be, written."""
 
     courses: int
@@ -72,8 +72,8 @@ class ImportOut(Out):
 
     courses: int
     lessons: int
-    created: Change
-    updated: Change
+    created: ImportCount
+    updated: ImportCount
     dry_run: bool
 
 
@@ -120,8 +120,8 @@ async def import_rows(session: AsyncSession, rows: Sequence[Row], *, dry_run: bo
     return ImportOut(
         courses=len(courses) + len(new_courses),
         lessons=len(rows),
-        created=Change(courses=len(new_courses), lessons=len(new_lessons)),
-        updated=Change(courses=len(changed_courses), lessons=len(changed_lessons)),
+        created=ImportCount(courses=len(new_courses), lessons=len(new_lessons)),
+        updated=ImportCount(courses=len(changed_courses), lessons=len(changed_lessons)),
         dry_run=dry_run,
     )
 

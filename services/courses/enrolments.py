@@ -154,7 +154,7 @@ async def seats_ready(runtime: Runtime) -> AsyncIterator[None]:
 
 
 @router.put("", responses=problems(LiveLessonNotFound, EnrolmentClosed, QueueFull))
-async def enrol(lesson_id: UUID, caller: MemberDep, runtime: RuntimeDep) -> EnrolmentOut:
+async def enrol_in_live_lesson(lesson_id: UUID, caller: MemberDep, runtime: RuntimeDep) -> EnrolmentOut:
     """Take a seat, or the next place in the queue; asking again changes nothing."""
     seats: GroupCommit[_Wish, EnrolmentOut] = runtime.state["enrolments"]
     return await seats.submit(_Wish(lesson_id, caller.id))
@@ -170,7 +170,7 @@ async def read_enrolment(lesson_id: UUID, caller: MemberDep, session: SessionDep
 
 
 @router.delete("", status_code=204, responses=problems(LiveLessonNotFound))
-async def leave(lesson_id: UUID, caller: MemberDep, session: SessionDep) -> None:
+async def leave_live_lesson(lesson_id: UUID, caller: MemberDep, session: SessionDep) -> None:
     """Give the seat, or the place in the queue, back; a freed seat goes to the first in the queue."""
     lesson = await session.get(LiveLesson, lesson_id, with_for_update=True)
     if lesson is None or lesson.deleted_at is not None or lesson.status == "draft":

@@ -6,7 +6,6 @@ from typing import Any
 from uuid import UUID
 
 import httpx
-import pytest
 
 from contracts.members import MemberErased
 from kit import clock
@@ -299,17 +298,16 @@ async def test_impossible_plans_are_refused_on_create_and_change(api: Api) -> No
     assert by_member.status_code == 201
 
 
-@pytest.mark.parametrize("scope", ["courses:read", "courses:write"])
-async def test_every_admin_call_decides_who_may_make_it(api: Api, scope: str) -> None:
+async def test_every_admin_call_decides_who_may_make_it(api: Api) -> None:
     address = f"{ADMIN}/{new_id()}"
     for method, path in (
         ("GET", ADMIN), ("GET", address), ("POST", ADMIN), ("PATCH", address), ("DELETE", address),
         ("POST", f"{address}/transitions"),
     ):  # fmt: skip
+        needed, other = ("courses:read", "courses:write") if method == "GET" else ("courses:write", "courses:read")
         answers = [
             (await api.client.request(method, path, headers=headers)).status_code
-            for headers in ({}, api.member(), api.admin(scope))
+            for headers in ({}, api.member(), api.admin(other), api.admin(needed))
         ]
-        allowed = (method == "GET") == (scope == "courses:read")
-        assert answers[:2] == [401, 403]
-        assert (answers[2] != 403) == allowed
+        assert answers[:3] == [401, 403, 403], (method, path)
+        assert answers[3] in (200, 404, 422)

@@ -1,0 +1,110 @@
+"""Enrolments: seats that are never oversold, and a queue that keeps its order."""
+
+import asyncio
+
+from contracts.members import MemberErased
+from kit import clock
+from kit.ids import new_id
+from tests.harness import Api
+from tests.services.courses.live_world import ADMIN, plan, seat
+from tests.services.courses.world import membership, segment
+
+
+async def test_seats_are_never_oversold_and_the_rest_queue_in_order(api: Api) -> None:
+    lesson_id = await plan(api, capacity=10)
+    answers = await asyncio.gather(*(seat(api, lesson_id, new_id()) for _ in range(40)))
+    states = [answer.json() for answer in answers]
+    assert states.count({"status": "enrolled", "position": None}) == 10
+    assert sorted(state["position"] for state in states if state["status"] == "waitlisted") == list(range(1, 31))
+    assert await api.sql(
+        "SELECT enrolled, general, (SELECT count(*) FROM enrolment WHERE status = 'enrolled') FROM live_lesson"
+    ) == [(10, 10, 10)]
+    assert (await api.client.get(f"/v1/live-lessons/{lesson_id}")).json()["enrolled"] == 10
+
+
+async def test_asking_again_changes_nothing(api: Api) -> None:
+    lesson_id, member_id = await plan(api), new_id()
+    answers = await asyncio.gather(*(seat(api, lesson_id, member_id) for _ in range(8)))
+    assert {(answer.status_code, answer.json()["status"]) for answer in answers} == {(200, "enrolled")}
+    assert await api.sql("SELECT enrolled FROM live_lesson") == [(1,)]
+
+
+async def test_a_freed_seat_goes_to_the_first_in_the_queue(api: Api) -> None:
+    lesson_id, members = await plan(api), [new_id() for _ in range(5)]
+    for member_id in members:
+        await seat(api, lesson_id, member_id)
+    assert (await seat(api, lesson_id, members[4], "GET")).json() == {"status": "waitlisted", "position": 3}
+    assert (await seat(api, lesson_id, members[3], "DELETE")).status_code == 204
+    assert (await seat(api, lesson_id, members[4], "GET")).json()["position"] == 2
+    assert (await seat(api, lesson_id, members[0], "DELETE")).status_code == 204
+    assert (await seat(api, lesson_id, members[2], "GET")).json() == {"status": "enrolled", "position": None}
+    assert (await seat(api, lesson_id, members[4], "GET")).json() == {"status": "waitlisted", "position": 1}
+    gone = await seat(api, lesson_id, members[0], "GET")
+    assert (gone.status_code, gone.json()["code"]) == (404, "not_enrolled")
+    assert (await seat(api, lesson_id, members[0], "DELETE")).status_code == 204
+    assert (await seat(api, lesson_id, members[0])).json() == {"status": "waitlisted", "position": 2}
+    await api.handle(MemberErased(member_id=members[1]))
+    assert (await seat(api, lesson_id, members[4], "GET")).json()["status"] == "enrolled"
+    assert await api.sql("SELECT enrolled, general FROM live_lesson") == [(2, 2)]
+
+
+async def test_leaving_and_coming_at_once_keeps_the_count(api: Api) -> None:
+    lesson_id, members = await plan(api, capacity=3), [new_id() for _ in range(12)]
+    await asyncio.gather(*(seat(api, lesson_id, member_id) for member_id in members))
+    await asyncio.gather(
+        *(seat(api, lesson_id, member_id, "DELETE") for member_id in members[:6]),
+        *(seat(api, lesson_id, new_id()) for _ in range(6)),
+    )
+    assert await api.sql(
+        "SELECT enrolled, general, (SELECT count(*) FROM enrolment WHERE status = 'enrolled'), "
+        "(SELECT count(*) FROM enrolment) FROM live_lesson"
+    ) == [(3, 3, 3, 12)]
+
+
+async def test_reserved_seats_are_for_holders_of_priority(api: Api) -> None:
+    lesson_id = await plan(api, capacity=3, priority_seats=1)
+    cards, others = [new_id() for _ in range(3)], [new_id() for _ in range(4)]
+    for member_id in cards:
+        await api.handle(membership(member_id, segment(clock.now(), 30)))
+    took = [(await seat(api, lesson_id, member_id)).json() for member_id in others[:3]]
+    assert [answer["status"] for answer in took] == ["enrolled", "enrolled", "waitlisted"]
+    assert (await seat(api, lesson_id, cards[0])).json()["status"] == "enrolled"
+    assert (await seat(api, lesson_id, cards[1])).json() == {"status": "waitlisted", "position": 2}
+    await seat(api, lesson_id, cards[0], "DELETE")
+    assert (await seat(api, lesson_id, others[2], "GET")).json()["status"] == "waitlisted"
+    assert (await seat(api, lesson_id, cards[1], "GET")).json()["status"] == "enrolled"
+    await seat(api, lesson_id, others[0], "DELETE")
+    assert (await seat(api, lesson_id, others[2], "GET")).json()["status"] == "enrolled"
+    assert await api.sql("SELECT enrolled, general FROM live_lesson") == [(3, 2)]
+
+
+async def test_a_lesson_without_capacity_has_room_for_all(api: Api) -> None:
+    lesson_id = await plan(api, capacity=None)
+    answers = await asyncio.gather(*(seat(api, lesson_id, new_id()) for _ in range(20)))
+    assert {answer.json()["status"] for answer in answers} == {"enrolled"}
+
+
+async def test_more_seats_move_the_queue_up_and_fewer_than_taken_are_refused(api: Api) -> None:
+    lesson_id, members = await plan(api), [new_id() for _ in range(5)]
+    for member_id in members:
+        await seat(api, lesson_id, member_id)
+    address = f"{ADMIN}/{lesson_id}"
+    wider = await api.client.patch(address, json={"capacity": 4}, headers=api.admin())
+    assert (wider.status_code, wider.json()["enrolled"]) == (200, 4)
+    assert (await seat(api, lesson_id, members[4], "GET")).json() == {"status": "waitlisted", "position": 1}
+    narrower = await api.client.patch(address, json={"capacity": 3}, headers=api.admin())
+    assert (narrower.status_code, narrower.json()["code"]) == (409, "seats_taken")
+    unbounded = await api.client.patch(address, json={"capacity": None}, headers=api.admin())
+    assert (unbounded.json()["capacity"], unbounded.json()["enrolled"]) == (None, 5)
+
+
+async def test_enrolment_closes_with_the_lesson(api: Api) -> None:
+    for path, status in (
+        (("scheduled", "live"), 200), (("scheduled", "live", "paused"), 200),
+        (("scheduled", "live", "ended"), 409), (("canceled",), 409),
+    ):  # fmt: skip
+        answer = await seat(api, await plan(api, *path), new_id())
+        assert answer.status_code == status
+        assert status == 200 or answer.json()["code"] == "enrolment_closed"
+    assert (await seat(api, str(new_id()), new_id())).json()["code"] == "live_lesson_not_found"
+    assert (await api.client.put(f"/v1/live-lessons/{new_id()}/enrolment")).status_code == 401

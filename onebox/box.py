@@ -92,7 +92,13 @@ class Box:
 
     async def watch(self) -> None:
         """Start again whatever store has ended; never returns."""
-        await asyncio.gather(*(self._keep(store) for store in self._stores))
+        await asyncio.gather(self._settle(), *(self._keep(store) for store in self._stores))
+
+    async def _settle(self) -> None:
+        """Put in place what creating and migrating wrote: recovery after a crash then has little left to do."""
+        if self.postgres in self._stores:
+            with contextlib.suppress(RuntimeError):
+                await asyncio.to_thread(self.postgres.query, "CHECKPOINT")
 
     async def _keep(self, store: Store) -> None:
         name = type(store).__name__

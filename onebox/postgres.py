@@ -4,6 +4,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 from pathlib import Path
 
 from onebox.child import Child, FolderLock, end_leftovers, first_number, identity, plain_environment, tail, until
@@ -24,6 +25,9 @@ POSTGRES = {
     "log_line_prefix": "%m [%p] ",
     "logging_collector": "off",
 }
+if sys.platform == "linux":
+    # After a crash, one call in place of an fsync for each of the cluster's 1,600 files: seconds on a slow disk.
+    POSTGRES["recovery_init_sync_method"] = "syncfs"
 FORGETFUL = {
     "shared_buffers": "128MB",
     "fsync": "off",

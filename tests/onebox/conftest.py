@@ -81,11 +81,16 @@ class Heika:
                 stdout=output,
                 stderr=output,
             )
-        assert eventually(self.ready, 60), self.output.read_text()
+        assert eventually(self.ready, 60), self.said()
+
+    def said(self) -> str:
+        """The end of what it printed, without the requests."""
+        lines = self.output.read_text().splitlines()
+        return "\n".join([line for line in lines if '"route":"/readyz"' not in line][-40:])
 
     def ready(self) -> bool:
         assert self.process is not None
-        assert self.process.poll() is None, self.output.read_text()
+        assert self.process.poll() is None, self.said()
         try:
             return httpx.get(f"{self.address}/readyz", timeout=5).status_code == 200
         except httpx.HTTPError:
@@ -103,9 +108,9 @@ class Heika:
         return next(child.pid for child in psutil.Process(self.process.pid).children() if child.name() == name)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def heika() -> Iterator[Heika]:
-    """A folder for a module; every process that is left at its end is killed."""
+    """A folder and a port; what still runs at the end is killed."""
     data = Path(f"/tmp/heika-test-{os.getpid()}-{time.monotonic_ns()}")  # noqa: S108 - PostgreSQL's user may enter it
     found = Heika(data, free_port())
     yield found

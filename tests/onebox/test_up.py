@@ -67,7 +67,7 @@ def test_it_greets_survives_kills_and_leaves_nothing_behind(heika: Heika) -> Non
         pid = heika.store_pid(store)
         os.kill(pid, signal.SIGKILL)
         assert eventually(lambda pid=pid: not psutil.pid_exists(pid), 5)  # type: ignore[misc]
-        assert eventually(heika.ready, 10)
+        assert eventually(heika.ready, 20)
         assert heika.store_pid(store) != pid
     assert nickname(heika, token) == name
 
@@ -100,19 +100,13 @@ def test_a_bad_port_names_the_setting(heika: Heika) -> None:
 
 
 def test_a_broken_folder_says_what_to_do(heika: Heika) -> None:
-    """Runs on the folder of the first test, then puts it right again."""
-    version = heika.data / "postgres" / "pgdata" / "PG_VERSION"
-    version.parent.mkdir(parents=True, exist_ok=True)
-    kept = version.read_bytes() if version.exists() else None
-    version.unlink(missing_ok=True)
-    answer = heika.command("up", HEIKA_PORT=str(free_port()))
+    (heika.data / "postgres" / "pgdata").mkdir(parents=True)
+    answer = heika.command("up")
     assert answer.returncode == 1
     zh, en = answer.stderr.splitlines()
     assert "python -m onebox reset" in zh
     assert "no PG_VERSION" in en
     assert working_in(heika.data) == []
-    if kept is not None:
-        version.write_bytes(kept)
 
 
 def test_a_folder_that_is_a_file_says_what_to_do(heika: Heika) -> None:
@@ -127,7 +121,7 @@ def test_a_folder_that_is_a_file_says_what_to_do(heika: Heika) -> None:
 
 
 def test_reset_asks_and_deletes_only_what_is_ours(heika: Heika) -> None:
-    heika.data.mkdir(exist_ok=True)
+    heika.data.mkdir()
     (heika.data / "notes.txt").write_text("mine")
     (heika.data / "secrets.json").write_text("{}")
     assert heika.command("reset").returncode == 1

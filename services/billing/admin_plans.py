@@ -54,7 +54,7 @@ class PlanIn(StrictIn):
     currency: Currency = "CNY"
     original_amount: Price | None = None
     benefits: Annotated[list[Benefit], Field(max_length=20)] = Field(default_factory=list)
-    active: bool = True
+    active: Annotated[bool, Field(strict=True)] = True
 
     @model_validator(mode="after")
     def _is_a_discount(self) -> Self:

@@ -123,10 +123,10 @@ async def end_session(session: AsyncSession, provider: Provider, order: Order) -
     found = await provider.close_session(order.session_id)
     if found.paid:
         await take_in(session, provider, order.id, found)
-    else:
-        await session.execute(
-            update(Order).where(col(Order.id) == order.id, col(Order.session_id) == found.id).values(session_open=False)
-        )
+    # Paid or ended, nobody can pay this session any more.
+    await session.execute(
+        update(Order).where(col(Order.id) == order.id, col(Order.session_id) == found.id).values(session_open=False)
+    )
     await session.commit()
     await session.refresh(order)
 

@@ -151,3 +151,21 @@ async def test_a_due_order_makes_room_for_a_new_one_before_any_job_has_run(till:
     assert (await till.read(member, order["id"]))["status"] == "expired"
     assert (await till.read(member, again.json()["id"]))["status"] == "pending"
     assert (await till.pay(order)).status_code == 409
+
+
+async def test_an_order_with_a_parked_payment_expires_and_is_left_alone(till: Till) -> None:
+    member = new_id()
+    order = (await till.order(member)).json()
+    await till.lose_webhooks()
+    await till.pay(order)
+    await till.api.sql("UPDATE sandbox_session SET amount_total = 1")
+    till.api.clock.advance(timedelta(minutes=2))
+    await till.api.run_due()
+    seen = await till.client.get(f"/v1/admin/orders/{order['id']}", headers=till.api.admin("orders:read"))
+    assert [payment["status"] for payment in seen.json()["payments"]] == ["parked"]
+    till.api.clock.advance(timedelta(minutes=30))
+    await till.api.run_due()
+    assert (await till.read(member, order["id"]))["status"] == "expired"
+    assert [type(event) for event in await till.api.emitted()] == [OrderClosed]
+    assert await till.api.sql('SELECT next_check_at FROM "order"') == [(None,)]
+    await till.balanced()

@@ -99,6 +99,7 @@ async def test_a_plan_off_sale_is_listed_for_admins_only_and_not_sold(api: Api) 
         {"original_amount": 1},
         {"benefits": ["free_lunch"]},
         {"unknown": 1},
+        {"active": "yes"},
     ],
 )
 async def test_a_bad_plan_is_refused(api: Api, changes: dict[str, Any]) -> None:

@@ -69,11 +69,12 @@ class Keys:
         self.fetch: Callable[[], Awaitable[dict[str, Any]]] | None = None
         self._set: KeySet | None = None
         self._fetched_at = 0.0
+        self._published = False
 
     def publish(self, jwks: dict[str, Any]) -> None:
         """Take these keys (a JWK Set, RFC 7517) as the ones in force."""
         self._set = KeySet.import_key_set(cast("Any", jwks))
-        self._fetched_at = time.monotonic()
+        self._published = True
         verified.clear()
 
     def fetch_from(self, url: str) -> None:
@@ -89,7 +90,12 @@ class Keys:
         """The key set, fetched anew when old or when it lacks `kid`; NotAuthenticated when there is none."""
         age = time.monotonic() - self._fetched_at
         known = self._set is not None and any(key.kid == kid for key in self._set.keys)
-        if self.fetch is not None and (age > KEYS_MAX_AGE_S or (not known and age > KEYS_MIN_AGE_S)):
+        # Members in this very process publishes each change itself.
+        if (
+            self.fetch is not None
+            and not self._published
+            and (age > KEYS_MAX_AGE_S or (not known and age > KEYS_MIN_AGE_S))
+        ):
             self._fetched_at = time.monotonic()
             try:
                 self._set = KeySet.import_key_set(cast("Any", await self.fetch()))

@@ -16,6 +16,7 @@ from kit.tables import attach_kit_tables
 
 CONNECT_TIMEOUT_S = 2.0
 POOL_TIMEOUT_S = 10.0
+WRITERS = 2
 
 NAMES = {
     "ix": "%(table_name)s_%(column_0_N_name)s_idx",
@@ -46,20 +47,28 @@ class Database:
 
     def __init__(self, url: str, *, name: str, pool_size: int = 10) -> None:
         self.url = url
-        self.engine: AsyncEngine = create_async_engine(
-            url,
-            pool_size=pool_size,
-            max_overflow=4,
+        self.name = name
+        self.engine = self._engine(pool_size, overflow=4)
+        # Group commit has connections of its own: requests that wait for it may hold all the others.
+        self.writers = self._engine(WRITERS, overflow=2)
+        self.sessions = async_sessionmaker(self.engine, expire_on_commit=False)
+
+    def _engine(self, size: int, *, overflow: int) -> AsyncEngine:
+        return create_async_engine(
+            self.url,
+            pool_size=size,
+            max_overflow=overflow,
             pool_timeout=POOL_TIMEOUT_S,
             pool_use_lifo=True,
+            # Their values may be somebody's phone; an exception ends in the log.
+            hide_parameters=True,
             json_serializer=lambda value: orjson.dumps(value).decode(),
             json_deserializer=orjson.loads,
             connect_args={
                 "timeout": CONNECT_TIMEOUT_S,
-                "server_settings": {"application_name": f"heika-{name}", "timezone": "UTC"},
+                "server_settings": {"application_name": f"heika-{self.name}", "timezone": "UTC"},
             },
         )
-        self.sessions = async_sessionmaker(self.engine, expire_on_commit=False)
 
     def session(self) -> AsyncSession:
         """A session for work outside a request: `async with db.session() as session, session.begin():`."""
@@ -87,6 +96,7 @@ class Database:
     async def close(self) -> None:
         """Give all connections back."""
         await self.engine.dispose()
+        await self.writers.dispose()
 
 
 async def open_session(request: Request) -> AsyncIterator[AsyncSession]:

@@ -82,6 +82,7 @@ async def _on_database(request: Request, failure: Exception) -> Response:
         return _answer(request, DatabaseUnavailable())
     # SQLSTATE class 22 (data exception): a value PostgreSQL cannot hold, such as NUL in a query string.
     if (getattr(getattr(failure, "orig", None), "sqlstate", None) or "").startswith("22"):
+        log.warning("a value the database cannot hold got past its shape", exc_info=failure)
         return _answer(request, Unprocessable())
     raise failure
 

@@ -68,7 +68,7 @@ class GroupCommit(Generic[Row, Result]):
                 await self._one_by_one(batch, failure)
 
     async def _commit(self, batch: list[tuple[Row, asyncio.Future[Result]]]) -> None:
-        async with self.db.engine.begin() as connection:
+        async with self.db.writers.begin() as connection:
             results = await self.write(connection, [row for row, _ in batch])
         for (_, answer), result in zip(batch, results, strict=True):
             _resolve(answer, result)

@@ -47,10 +47,10 @@ def run_env() -> None:
         transaction_per_migration=True,
         compare_type=True,
     )
-    connection.execute(sa.text(f"SET lock_timeout = '{LOCK_TIMEOUT}'"))
-    connection.execute(sa.text(f"SET statement_timeout = '{STATEMENT_TIMEOUT}'"))
     # Held by the session, so that it spans every migration's own transaction and goes with the connection.
     connection.execute(sa.text("SELECT pg_advisory_lock(:key)"), {"key": zlib.crc32(b"heika migrations")})
+    connection.execute(sa.text(f"SET lock_timeout = '{LOCK_TIMEOUT}'"))
+    connection.execute(sa.text(f"SET statement_timeout = '{STATEMENT_TIMEOUT}'"))
     connection.commit()
     with context.begin_transaction():
         context.run_migrations()

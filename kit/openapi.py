@@ -7,6 +7,12 @@ from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute
 
 from kit.errors import PROBLEM_SCHEMA, Forbidden, NotAuthenticated, Problem, TooManyRequests, ValidationFailed, problems
+from kit.idempotency import (
+    IdempotencyInFlight,
+    IdempotencyKeyInvalid,
+    IdempotencyKeyRequired,
+    IdempotencyKeyReused,
+)
 
 METHODS = ("get", "put", "post", "delete", "patch")
 
@@ -47,9 +53,14 @@ def _complete(method: str, operation: dict[str, Any]) -> None:
     usual: list[type[Problem]] = [TooManyRequests]
     usual += [ValidationFailed] if takes_input else []
     usual += [NotAuthenticated, Forbidden] if operation.get("security") else []
-    for status, answer in problems(*usual).items():
-        responses.setdefault(str(status), answer)
     key = operation.pop("x-idempotency-key", None)
     if method == "post" and key is not None:
+        usual += [IdempotencyKeyInvalid, IdempotencyKeyReused, IdempotencyInFlight]
+        usual += [IdempotencyKeyRequired] if key == "required" else []
         parameters = operation.setdefault("parameters", [])
         parameters.append(_KEY | {"required": key == "required"})
+    for status, answer in problems(*usual).items():
+        mine = responses.setdefault(str(status), answer)
+        if mine is not answer and "application/problem+json" in mine.get("content", {}):
+            examples = mine["content"]["application/problem+json"].setdefault("examples", {})
+            examples |= answer["content"]["application/problem+json"]["examples"]

@@ -10,6 +10,9 @@ from kit.text import clean_text, instant
 MAX_INTEGER = 2**53
 """Largest integer that JavaScript reads exactly; the API's bound for every number."""
 
+# Outside them a change of zone or a sum of months leaves what a datetime can hold.
+FIRST_YEAR, LAST_YEAR = 1900, 2900
+
 
 def _strip(value: str) -> str:
     return clean_text(value).strip()
@@ -21,6 +24,12 @@ def _instant_text(value: object) -> object:
         raise ValueError("an instant is RFC 3339 text")  # noqa: TRY004 - pydantic turns ValueError into a 422
     if isinstance(value, str) and value.lstrip("+-").replace(".", "", 1).isdigit():
         raise ValueError("an instant is RFC 3339 text")
+    return value
+
+
+def _in_reach(value: datetime) -> datetime:
+    if not FIRST_YEAR <= value.year <= LAST_YEAR:
+        raise ValueError(f"an instant lies in the years {FIRST_YEAR} to {LAST_YEAR}")
     return value
 
 
@@ -48,7 +57,10 @@ Fen = Count
 """Money in minor units."""
 
 Instant = Annotated[
-    AwareDatetime, BeforeValidator(_instant_text), PlainSerializer(instant, return_type=str, when_used="json")
+    AwareDatetime,
+    BeforeValidator(_instant_text),
+    AfterValidator(_in_reach),
+    PlainSerializer(instant, return_type=str, when_used="json"),
 ]
 """An RFC 3339 instant with an offset; answers carry UTC with Z."""
 

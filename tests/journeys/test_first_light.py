@@ -1,0 +1,35 @@
+"""A newcomer buys a black card: in one process, in six, and with the power cut in the middle."""
+
+import json
+import signal
+
+import pytest
+
+from tests.journeys.first_light import Journey
+from tests.onebox.conftest import Heika
+
+
+def journey_of(heika: Heika) -> Journey:
+    """A journey through this Heika, as its admin."""
+    kept = json.loads((heika.data / "secrets.json").read_text())
+    return Journey(heika.address, "admin@heika.local", kept["HEIKA_ADMIN_PASSWORD"])
+
+
+@pytest.mark.parametrize("shape", [(), ("--split",)], ids=["one process", "a process for each service"])
+def test_a_newcomer_buys_a_black_card_and_everything_follows(heika: Heika, shape: tuple[str, ...]) -> None:
+    heika.start(*shape)
+    journey = journey_of(heika)
+    journey.walk()
+    journey.close()
+    assert heika.end(signal.SIGTERM) == 0
+
+
+def test_a_power_cut_at_any_step_loses_nothing(heika: Heika) -> None:
+    heika.start()
+    journey = journey_of(heika)
+    for step in journey.steps():
+        step()
+        heika.end(signal.SIGKILL)
+        heika.start()
+    journey.close()
+    assert heika.end(signal.SIGTERM) == 0

@@ -29,6 +29,8 @@ log = structlog.get_logger(__name__)
 
 CHECK_EVERY = timedelta(seconds=60)
 RETRY_AFTER = timedelta(seconds=20)
+CHECK_LATE_EVERY = timedelta(minutes=15)
+LATE_MONEY = timedelta(days=3)
 BATCH = 40
 AT_ONCE = 8
 
@@ -123,9 +125,11 @@ async def end_session(session: AsyncSession, provider: Provider, order: Order) -
     found = await provider.close_session(order.session_id)
     if found.paid:
         await take_in(session, provider, order.id, found)
-    # Paid or ended, nobody can pay this session any more.
+    # A completed session without its money may still bring it, hours later with some wallets; it is looked at again.
     await session.execute(
-        update(Order).where(col(Order.id) == order.id, col(Order.session_id) == found.id).values(session_open=False)
+        update(Order)
+        .where(col(Order.id) == order.id, col(Order.session_id) == found.id)
+        .values(session_open=found.status == "complete" and not found.paid)
     )
     await session.commit()
     await session.refresh(order)
@@ -187,7 +191,9 @@ async def _schedule(session: AsyncSession, order_id: UUID) -> None:
         return
     if order.status == "pending":
         order.next_check_at = next_check(order.expires_at)
-    elif not order.session_open:
+    elif order.session_open and order.closed_at is not None and order.closed_at > clock.now() - LATE_MONEY:
+        order.next_check_at = clock.now() + CHECK_LATE_EVERY
+    else:
         order.next_check_at = None
 
 

@@ -169,3 +169,20 @@ async def test_an_order_with_a_parked_payment_expires_and_is_left_alone(till: Ti
     assert [type(event) for event in await till.api.emitted()] == [OrderClosed]
     assert await till.api.sql('SELECT next_check_at FROM "order"') == [(None,)]
     await till.balanced()
+
+
+async def test_money_that_settles_after_the_order_expired_is_found_without_a_webhook(till: Till) -> None:
+    member = new_id()
+    order = (await till.order(member, payment_method="alipay")).json()
+    await till.lose_webhooks()
+    assert (await till.pay(order, settles_in="PT2H")).json()["payment_status"] == "unpaid"
+    till.api.clock.advance(timedelta(minutes=31))
+    await till.api.run_due()
+    assert (await till.read(member, order["id"]))["status"] == "expired"
+    till.api.clock.advance(timedelta(hours=2))
+    await till.api.run_due()
+    till.api.clock.advance(timedelta(minutes=16))
+    await till.api.run_due()
+    assert (await till.read(member, order["id"]))["status"] == "paid"
+    assert [type(event) for event in await till.api.emitted()] == [OrderClosed, OrderPaid]
+    assert await till.api.sql('SELECT next_check_at FROM "order"') == [(None,)]

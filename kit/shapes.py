@@ -11,7 +11,7 @@ MAX_INTEGER = 2**53
 """Largest integer that JavaScript reads exactly; the API's bound for every number."""
 
 # Outside them a change of zone or a sum of months leaves what a datetime can hold.
-FIRST_YEAR, LAST_YEAR = 1900, 2900
+FIRST_YEAR, LAST_YEAR = 1900, 9990
 
 
 def _strip(value: str) -> str:

@@ -57,7 +57,7 @@ service = Service(
     due=[courier.due, webhooks.due, checkout.due, refunding.due],
     seed=seed,
     start=[webhooks.webhook_handling, running_courier, payment_provider],
-    listeners=frozenset({"members", "referrals"}),
+    listeners=frozenset({"members", "courses", "referrals"}),
 )
 
 

@@ -53,7 +53,7 @@ class LineOut(Out):
     currency: str
 
 
-class EntryOut(Out):
+class LedgerEntryOut(Out):
     """One event in the books."""
 
     id: UUID
@@ -114,7 +114,7 @@ async def trial_balance(_: Bookkeeper, session: SessionDep) -> TrialBalance:
 
 
 @router.get("/entries")
-async def entries(_: Bookkeeper, session: SessionDep, page: PageDep, order_id: UUID | None = None) -> Page[EntryOut]:
+async def entries(_: Bookkeeper, session: SessionDep, page: PageDep, order_id: UUID | None = None) -> Page[LedgerEntryOut]:
     """The books, newest first; `order_id` narrows them to one order."""
     query = select(LedgerEntry)
     if order_id:
@@ -123,7 +123,7 @@ async def entries(_: Bookkeeper, session: SessionDep, page: PageDep, order_id: U
     lines = await _lines_of(session, [entry.id for entry in found])
     return Page(
         items=[
-            EntryOut(id=entry.id, order_id=entry.order_id, kind=entry.kind, lines=lines[entry.id], at=entry.at)
+            LedgerEntryOut(id=entry.id, order_id=entry.order_id, kind=entry.kind, lines=lines[entry.id], at=entry.at)
             for entry in found
         ],
         next_cursor=next_cursor,

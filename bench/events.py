@@ -34,7 +34,7 @@ class Ping(Event, type="bench.ping.sent"):
     """Measured."""
 
 
-async def on_ping(session: AsyncSession, event: Ping) -> None:
+async def on_ping(_: AsyncSession, event: Ping) -> None:
     """Say when the transaction that handles it is about to commit."""
     if not handled[event.id].done():
         handled[event.id].set_result(time.perf_counter())

@@ -31,7 +31,7 @@ _numbers = count()
 
 
 @cache
-def test_key() -> OKPKey:
+def signing_key() -> OKPKey:
     """The key that signs the tests' tokens."""
     return OKPKey.generate_key("Ed25519", parameters={"kid": "test", "use": "sig", "alg": "EdDSA"})
 
@@ -46,7 +46,7 @@ def sign(claims: dict[str, Any], key: OKPKey | None = None, **header: Any) -> st
         "exp": now + auth.TOKEN_SECONDS,
         "jti": str(new_id()),
     }
-    key = key or test_key()
+    key = key or signing_key()
     return jwt.encode(
         {"alg": auth.ALGORITHM, "kid": key.kid, **header}, usual | claims, key, algorithms=[auth.ALGORITHM]
     )
@@ -165,7 +165,7 @@ async def running(stores: Stores, service: Service, *, seed: bool = False, **opt
     try:
         async with app.router.lifespan_context(app):
             held = auth.keys._set.as_dict()["keys"] if auth.keys._set else []
-            auth.keys.publish({"keys": [*held, test_key().as_dict(private=False)]})
+            auth.keys.publish({"keys": [*held, signing_key().as_dict(private=False)]})
             transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
             async with httpx.AsyncClient(transport=transport, base_url="http://heika.test") as client:
                 api = Api(client, app.state.runtime)

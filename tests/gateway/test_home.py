@@ -17,7 +17,7 @@ MEMBER = {"sub": str(new_id()), "role": "member", "scope": "", "sid": str(new_id
 
 @pytest.fixture(autouse=True)
 def _published_key() -> None:
-    auth.keys.publish({"keys": [harness.test_key().as_dict(private=False)]})
+    auth.keys.publish({"keys": [harness.signing_key().as_dict(private=False)]})
 
 
 class Answers:

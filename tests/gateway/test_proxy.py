@@ -149,7 +149,7 @@ async def test_events_arrive_one_by_one_and_are_not_compressed(front: Front) -> 
 async def test_a_caller_who_leaves_ends_the_stream_behind(front: Front) -> None:
     async with front.client.stream("GET", "/v1/orders/1/events") as answer:
         await anext(answer.aiter_raw())
-    await asyncio.wait_for(front.toy.ended.wait(), 3)
+    assert await asyncio.wait_for(front.toy.ended.wait(), 3)
 
 
 async def test_a_stream_outlives_the_deadline_of_its_start(front: Front, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -173,7 +173,7 @@ async def test_head_is_get_without_the_body(front: Front) -> None:
         stream = await front.client.head("/v1/orders/1/events")
     assert stream.headers["content-type"] == "text/event-stream"
     assert front.toy.seen == ["GET /v1/plans/small", "GET /v1/plans/small", "GET /v1/orders/1/events"]
-    await asyncio.wait_for(front.toy.ended.wait(), 3)
+    assert await asyncio.wait_for(front.toy.ended.wait(), 3)
 
 
 async def test_nothing_stays_nothing(front: Front) -> None:

@@ -206,6 +206,7 @@ class Journey:
         part = self.http.get(lesson["playback"]["url"], headers={"Range": "bytes=0-99"})
         assert (part.status_code, len(part.content)) == (206, 100)
         half = lesson["duration_s"] // 2
+        kept: dict[str, Any] = {}
         for watched in ([[0, half]], [[0, half], [half - 5, half]]):
             kept = self.call(
                 "PUT",
@@ -329,7 +330,7 @@ def _plus_months(start: datetime, months: int) -> datetime:
 
 
 if __name__ == "__main__":
-    journey = Journey(*sys.argv[1:4])
+    journey = Journey(sys.argv[1], sys.argv[2], sys.argv[3])
     started = time.perf_counter()
     journey.walk()
     journey.close()

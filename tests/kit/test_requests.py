@@ -10,7 +10,7 @@ from joserfc.jwk import OctKey, OKPKey
 from kit import auth, clock
 from kit.ids import new_id
 from tests.harness import Api, sign
-from tests.harness import test_key as the_key
+from tests.harness import signing_key as the_key
 
 
 async def test_a_failed_commit_is_a_500_and_writes_nothing(api: Api) -> None:

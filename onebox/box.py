@@ -57,7 +57,7 @@ class Box:
         try:
             with ThreadPoolExecutor() as pool:
                 self._choose()
-                starts = [pool.submit(store.start) for store in self._stores]
+                starts = [pool.submit(self._start, store) for store in self._stores]
                 try:
                     self._name_everything()
                     if meanwhile is not None:
@@ -66,8 +66,6 @@ class Box:
                     failed = [error for start in starts if (error := start.exception())]
                 for error in failed:
                     raise error
-            if self.postgres in self._stores:
-                self.postgres.ensure_database(*UPSTREAMS)
             yield
         finally:
             self.close()
@@ -90,15 +88,20 @@ class Box:
         self._stores = ()
         self._lock.release()
 
+    def _start(self, store: Store) -> None:
+        store.start()
+        if store is self.postgres:
+            self.postgres.ensure_database(*UPSTREAMS)
+
     async def watch(self) -> None:
         """Start again whatever store has ended; never returns."""
-        await asyncio.gather(self._settle(), *(self._keep(store) for store in self._stores))
+        await asyncio.gather(*(self._keep(store) for store in self._stores))
 
-    async def _settle(self) -> None:
-        """Put in place what creating and migrating wrote: recovery after a crash then has little left to do."""
+    async def settle(self) -> None:
+        """When everything is ready and the disk has time: see Postgres.settle."""
         if self.postgres in self._stores:
             with contextlib.suppress(RuntimeError):
-                await asyncio.to_thread(self.postgres.query, "CHECKPOINT")
+                await asyncio.to_thread(self.postgres.settle)
 
     async def _keep(self, store: Store) -> None:
         name = type(store).__name__

@@ -93,7 +93,6 @@ async def serve(box: Box, listening: socket.socket, greet: Callable[[], None]) -
     try:
         async with alive({**apps, "gateway": gateway}):
             # What is there now stays: looking through it again and again would cost milliseconds each time.
-            gc.collect()
             gc.freeze()
             gc.enable()
             config = uvicorn.Config(
@@ -110,7 +109,9 @@ async def serve(box: Box, listening: socket.socket, greet: Callable[[], None]) -
             )
             # uvicorn ends on these by itself, and afterwards raises them once more for us.
             _on_signals(lambda *_: None)
+            settling = asyncio.create_task(box.settle())
             await _Server(config, greet).serve([listening])
+            await settling
     finally:
         watching.cancel()
 

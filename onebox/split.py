@@ -104,6 +104,9 @@ def plan(where: Place, environment: Mapping[str, str]) -> list[Process]:
     processes = []
     for offset, (name, app, host, port) in enumerate(planned):
         own = dict(environment) | addresses | keys
+        if name != "gateway":
+            # The gateway is the only caller, and sends on one address that it has judged itself.
+            own["HEIKA_TRUSTED_PROXIES"] = "127.0.0.0/8"
         if first := environment.get("HEIKA_METRICS_PORT"):
             own["HEIKA_METRICS_PORT"] = str(int(first) + (offset + 1) % len(planned))
         processes.append(Process(name, uvicorn_command(app, host, port), own))
@@ -130,7 +133,7 @@ async def supervise(box: Box, greet: Callable[[], None]) -> None:
     processes = plan(box.where, os.environ)
     tasks = [asyncio.create_task(process.keep()) for process in processes]
     tasks.append(asyncio.create_task(box.watch()))
-    tasks.append(asyncio.create_task(_greet_when_ready(box.where, greet)))
+    tasks.append(asyncio.create_task(_greet_when_ready(box, greet)))
     try:
         await stopping.wait()
     finally:
@@ -151,10 +154,11 @@ def run(box: Box, greet: Callable[[], None]) -> None:
         asyncio.run(supervise(box, greet))
 
 
-async def _greet_when_ready(where: Place, greet: Callable[[], None]) -> None:
-    while not await _ready(where):  # noqa: ASYNC110 - another process is waited for
+async def _greet_when_ready(box: Box, greet: Callable[[], None]) -> None:
+    while not await _ready(box.where):  # noqa: ASYNC110 - another process is waited for
         await asyncio.sleep(0.1)
     greet()
+    await box.settle()
 
 
 async def _ready(where: Place) -> bool:

@@ -46,6 +46,7 @@ class Postgres:
         self.folder = folder.absolute()
         self.log = self.folder / "postgres.log"
         self._cluster = self.folder / "pgdata"
+        self._durable = durable
         self._settings = POSTGRES if durable else POSTGRES | FORGETFUL
         self._lock = FolderLock(self.folder)
         self._child: Child | None = None
@@ -76,10 +77,13 @@ class Postgres:
             raise
 
     def stop(self) -> None:
-        """End it in order: connections are cut, what is committed is on disk."""
+        """End it in order: connections are cut, what is committed is on disk. A forgetful cluster is gone if outside."""
         if self._child is not None:
             self._child.stop()
             self._child = None
+            if not self._durable and self._cluster.is_symlink():
+                shutil.rmtree(self._cluster.resolve().parent)
+                self._cluster.unlink()
         self._lock.release()
 
     def settle(self) -> None:

@@ -263,3 +263,17 @@ def test_a_closed_data_folder_of_root_keeps_its_mode(folder: Path, capsys: pytes
     finally:
         store.stop()
         subprocess.run(["rm", "-rf", str(outside)], check=True)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root has a folder that PostgreSQL's user may not enter")
+def test_a_forgetful_cluster_outside_its_folder_goes_when_it_stops(folder: Path) -> None:
+    folder.chmod(0o700)
+    store = Postgres(folder / "postgres", durable=False)
+    store.start()
+    outside = (folder / "postgres" / "pgdata").resolve().parent
+    assert outside.exists()
+    store.stop()
+    assert not outside.exists()
+    store.start()
+    assert store.query("SHOW fsync") == "off\n"
+    store.stop()

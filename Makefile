@@ -63,6 +63,7 @@ lock: $(READY)
 
 openapi: $(READY)
 	$(BIN)/python -m onebox openapi
+	$(BIN)/python -m contracts.schemas
 
 fmt: $(READY)
 	$(BIN)/ruff check --fix-only --quiet .

@@ -81,7 +81,7 @@ def reset(*, yes: Annotated[bool, typer.Option("--yes", help="do not ask")] = Fa
 def openapi(
     *, check: Annotated[bool, typer.Option("--check", help="only say whether they are up to date")] = False
 ) -> None:
-    """Write docs/openapi.json and the events' schemas from the code; needs no database."""
+    """Write docs/openapi.json from the code; needs no database."""
     from onebox.documents import write  # noqa: PLC0415
 
     write(check=check)

@@ -1,6 +1,6 @@
 """Event latency in one process: from the emitting commit's answer to the end of the handler's own commit.
 
-Run: `python bench/events.py [events]`. The floor, measured in the same run on the same stores, is what no outbox can
+Run: `python -m bench.events [events]`. The floor, measured in the same run on the same stores, is what no outbox can
 save: one commit, one XADD with its XREADGROUP, one commit more.
 """
 
@@ -80,7 +80,8 @@ async def measure(runtime: Runtime, count: int) -> None:
 
     async def event() -> float:
         ping = Ping()
-        answer = handled[ping.id] = asyncio.get_running_loop().create_future()
+        answer: asyncio.Future[float] = asyncio.get_running_loop().create_future()
+        handled[ping.id] = answer
         started = time.perf_counter()
         async with runtime.db.session() as session, session.begin():
             await emit(session, ping)

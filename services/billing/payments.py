@@ -132,6 +132,8 @@ async def _send_back(session: AsyncSession, order: Order, arrival: Arrival, why:
     now = clock.now()
     log.warning("surplus payment goes back", order=order.number, payment=arrival.ref, reason=why)
     payment_id = await _unapplied(session, order, arrival, "surplus", why, ledger.OWED_BACK, now)
+    if not arrival.amount:
+        return
     session.add(
         Refund(
             order_id=order.id,

@@ -130,9 +130,11 @@ async def handle_stored(rt: Runtime, event_id: str) -> None:
         event = await session.get(ProviderEvent, event_id)
         if event is None or event.handled_at is not None:
             return
+        # Read now: a rollback empties the row, and it cannot be loaded again without waiting.
+        kind, attempts = event.type, event.attempts
         await session.commit()
         try:
-            outcome = await handle(rt, session, event.type, orjson.loads(event.payload)["data"]["object"])
+            outcome = await handle(rt, session, kind, orjson.loads(event.payload)["data"]["object"])
             await session.execute(
                 update(ProviderEvent)
                 .where(col(ProviderEvent.id) == event_id)
@@ -142,8 +144,8 @@ async def handle_stored(rt: Runtime, event_id: str) -> None:
         except Exception as failure:
             await session.rollback()
             if not isinstance(failure, PaymentProviderUnavailable):
-                log.exception("webhook not handled", event=event_id, type=event.type)
-            wait = BACKOFF_S[min(event.attempts, len(BACKOFF_S) - 1)]
+                log.exception("webhook not handled", event_id=event_id, type=kind)
+            wait = BACKOFF_S[min(attempts, len(BACKOFF_S) - 1)]
             await session.execute(
                 update(ProviderEvent)
                 .where(col(ProviderEvent.id) == event_id, col(ProviderEvent.handled_at).is_(None))

@@ -4,6 +4,7 @@ import asyncio
 import json
 import time
 from collections.abc import Callable
+from datetime import timedelta
 
 import pytest
 
@@ -205,4 +206,33 @@ async def test_an_event_left_by_a_dead_process_is_handled_later(till: Till) -> N
     )
     assert await till.api.run_due() >= 1
     assert (await till.read(member, order["id"]))["status"] == "paid"
+    assert await till.api.run_due() == 0
+
+
+async def test_an_event_that_the_database_refuses_is_put_off_and_holds_up_no_other(till: Till) -> None:
+    member = new_id()
+    order = (await till.order(member)).json()
+    await till.api.sql("ALTER TABLE payment ADD CONSTRAINT refused CHECK (provider_ref <> 'pi_refused')")
+    refused = _paid_session(order, intent="pi_refused")
+    assert (await till.tell("checkout.session.completed", refused, event_id="evt_refused")).status_code == 200
+    assert await till.api.sql("SELECT attempts, outcome, handled_at FROM provider_event WHERE id = 'evt_refused'") == [
+        (1, "IntegrityError", None)
+    ]
+    await till.tell("checkout.session.completed", _paid_session(order, intent="pi_taken"))
+    assert (await till.read(member, order["id"]))["status"] == "paid"
+    await till.api.sql("ALTER TABLE payment DROP CONSTRAINT refused")
+    till.api.clock.advance(timedelta(seconds=2))
+    await till.api.run_due()
+    assert await till.api.sql("SELECT handled_at IS NOT NULL FROM provider_event") == [(True,)] * 2
+    assert await till.api.run_due() == 0
+
+
+async def test_a_payment_of_nothing_beside_a_free_order_has_nothing_to_send_back(till: Till) -> None:
+    member = new_id()
+    order = (await till.order(member, coupon_token=till.coupon(member, kind="percent", value=100))).json()
+    assert (order["status"], order["total"]) == ("paid", 0)
+    await till.tell("checkout.session.completed", _paid_session(order, intent="pi_nothing"))
+    assert await till.api.sql("SELECT status, amount FROM payment") == [("surplus", 0)]
+    assert await till.api.sql("SELECT count(*) FROM refund") == [(0,)]
+    assert await till.api.sql("SELECT count(*) FROM provider_event WHERE handled_at IS NULL") == [(0,)]
     assert await till.api.run_due() == 0

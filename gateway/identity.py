@@ -10,7 +10,7 @@ from gateway.inbound import Inbound
 from gateway.problems import AmbiguousAuthorization
 from gateway.routes import Route
 from kit import auth
-from kit.auth import Caller
+from kit.auth import Caller, KeysUnavailable
 from kit.errors import NotAuthenticated
 
 log = structlog.get_logger(__name__)
@@ -51,7 +51,7 @@ async def caller_at_front(inbound: Inbound, route: Route, source: KeySource) -> 
         return None
     try:
         return await auth.verify(token.strip())
-    except NotAuthenticated:
+    except (NotAuthenticated, KeysUnavailable):
         # Without keys nobody can say that it is bad; the service, which may have them, decides.
         if source.away:
             return None

@@ -1,5 +1,6 @@
 """Who is calling: EdDSA access tokens checked against the published keys, with revocations heard within seconds."""
 
+import asyncio
 import time
 import warnings
 from collections import OrderedDict
@@ -20,7 +21,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from kit import clock
-from kit.errors import Forbidden, NotAuthenticated
+from kit.errors import Forbidden, NotAuthenticated, Unavailable
 
 # RFC 9864 renames the algorithm, but "EdDSA" is what the API promises and every client library reads.
 warnings.filterwarnings("ignore", message="EdDSA is deprecated", category=SecurityWarning)
@@ -62,14 +63,21 @@ class Caller:
     expires_at: int
 
 
+class KeysUnavailable(Unavailable):
+    """Logins cannot be checked at this moment; your token is not lost. Try again after Retry-After."""
+
+    zh = "暂时无法核验登录状态，令牌并未失效，请按 Retry-After 稍后再试。"
+
+
 class Keys:
     """The public keys that sign tokens: published in this process by members, or fetched from it."""
 
     def __init__(self) -> None:
         self.fetch: Callable[[], Awaitable[dict[str, Any]]] | None = None
         self._set: KeySet | None = None
-        self._fetched_at = 0.0
+        self._fetched_at = -KEYS_MAX_AGE_S
         self._published = False
+        self._fetching = asyncio.Lock()
 
     def publish(self, jwks: dict[str, Any]) -> None:
         """Take these keys (a JWK Set, RFC 7517) as the ones in force."""
@@ -87,24 +95,28 @@ class Keys:
         self.fetch = fetch
 
     async def current(self, kid: str | None) -> KeySet:
-        """The key set, fetched anew when old or when it lacks `kid`; NotAuthenticated when there is none."""
+        """The key set, fetched anew when old or when it lacks `kid`; KeysUnavailable when none was ever had."""
+        # Members in this very process publishes each change itself.
+        if self.fetch is not None and not self._published and self._is_due(kid):
+            async with self._fetching:
+                if self._is_due(kid):
+                    await self._renew(self.fetch)
+        if self._set is None:
+            raise KeysUnavailable
+        return self._set
+
+    def _is_due(self, kid: str | None) -> bool:
         age = time.monotonic() - self._fetched_at
         known = self._set is not None and any(key.kid == kid for key in self._set.keys)
-        # Members in this very process publishes each change itself.
-        if (
-            self.fetch is not None
-            and not self._published
-            and (age > KEYS_MAX_AGE_S or (not known and age > KEYS_MIN_AGE_S))
-        ):
-            self._fetched_at = time.monotonic()
-            try:
-                self._set = KeySet.import_key_set(cast("Any", await self.fetch()))
-            except (httpx.HTTPError, ValueError, KeyError, JoseError) as failure:
-                log.warning("keys not fetched", error=type(failure).__name__)
-                self._fetched_at = 0.0
-        if self._set is None:
-            raise NotAuthenticated
-        return self._set
+        return age > KEYS_MAX_AGE_S or (not known and age > KEYS_MIN_AGE_S)
+
+    async def _renew(self, fetch: Callable[[], Awaitable[dict[str, Any]]]) -> None:
+        try:
+            self._set = KeySet.import_key_set(cast("Any", await fetch()))
+        except (httpx.HTTPError, ValueError, KeyError, JoseError) as failure:
+            log.warning("keys not fetched", error=type(failure).__name__)
+        # Also after a failure: whoever comes next must not wait for the same time-out again.
+        self._fetched_at = time.monotonic()
 
 
 class Revocations:

@@ -11,6 +11,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.orm import registry
 
+from kit import audit
 from kit.errors import DatabaseUnavailable
 from kit.tables import attach_kit_tables
 
@@ -51,7 +52,7 @@ class Database:
         self.engine = self._engine(pool_size, overflow=4)
         # Group commit has connections of its own: requests that wait for it may hold all the others.
         self.writers = self._engine(WRITERS, overflow=2)
-        self.sessions = async_sessionmaker(self.engine, expire_on_commit=False)
+        self.sessions = async_sessionmaker(self.engine, expire_on_commit=False, info={"service": name})
 
     def _engine(self, size: int, *, overflow: int) -> AsyncEngine:
         return create_async_engine(
@@ -106,12 +107,16 @@ async def open_session(request: Request) -> AsyncIterator[AsyncSession]:
     """
     own: AsyncSession | None = request.scope.get("heika.session")
     if own is not None:
+        own.info["scope"] = request.scope
         yield own
+        await audit.complete(request, own)
         return
     database: Database = request.app.state.runtime.db
     async with database.session() as session:
+        session.info["scope"] = request.scope
         await database.connect(session)
         yield session
+        await audit.complete(request, session)
         await session.commit()
 
 

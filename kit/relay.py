@@ -133,7 +133,7 @@ class Relay:
             again = await session.execute(_AGAIN)
             await session.execute(_SET_EPOCH, {"epoch": epoch})
         if known is not None:
-            log.warning("Redis lost its memory: telling again", service=self.runtime.service, events=again.rowcount)  # type: ignore[attr-defined]
+            log.info("Redis lost its memory: telling again", service=self.runtime.service, events=again.rowcount)  # type: ignore[attr-defined]
 
     async def republish(self) -> int:
         """Tell every event kept once more; listeners drop those they have handled. How many."""

@@ -21,6 +21,7 @@ from sqlalchemy.pool import NullPool
 
 from kit import auth, clock, limits
 from kit.app import Runtime, Service, create_app
+from kit.audit import AdminActed
 from kit.consume import Letter
 from kit.due import run_due
 from kit.events import EVENTS, Event
@@ -76,6 +77,7 @@ class Api:
         self.rt = runtime
         self.clock = Clock()
         self._seen = 0
+        self._acts_seen = 0
 
     def member(self, member_id: UUID | None = None, **claims: Any) -> dict[str, str]:
         """Headers of a logged-in member."""
@@ -101,15 +103,22 @@ class Api:
             assert error is None, error
 
     async def emitted(self) -> list[Event]:
-        """The events written since the last call, oldest first."""
+        """The events written since the last call, oldest first; what the audit is told has a call of its own."""
+        self._seen, events = await self._told_since(self._seen)
+        return [event for event in events if not isinstance(event, AdminActed)]
+
+    async def acted(self) -> list[AdminActed]:
+        """What the audit was told since the last call, oldest first."""
+        self._acts_seen, events = await self._told_since(self._acts_seen)
+        return [event for event in events if isinstance(event, AdminActed)]
+
+    async def _told_since(self, seen: int) -> tuple[int, list[Event]]:
         async with self.rt.db.session() as session:
             rows = await session.execute(
-                text("SELECT id, type, body::text AS body FROM outbox WHERE id > :seen ORDER BY id"),
-                {"seen": self._seen},
+                text("SELECT id, type, body::text AS body FROM outbox WHERE id > :seen ORDER BY id"), {"seen": seen}
             )
             found = rows.all()
-        self._seen = found[-1].id if found else self._seen
-        return [EVENTS[row.type].model_validate_json(row.body) for row in found]
+        return found[-1].id if found else seen, [EVENTS[row.type].model_validate_json(row.body) for row in found]
 
     async def run_due(self) -> int:
         """Do all that is due now."""
@@ -217,7 +226,7 @@ async def running(stores: Stores, service: Service, *, seed: bool = False, **opt
 def forget() -> None:
     """Bring the process' own state back to the beginning: clock, keys, revocations, local limits."""
     clock.set_offset(timedelta(0))
-    auth.keys._set = auth.keys.fetch = None
+    vars(auth.keys).update(vars(auth.Keys()))
     auth.verified.clear()
     auth.revocations.gone = auth.revocations.frozen = frozenset()
     limits._local.clear()

@@ -47,7 +47,8 @@ async def test_what_is_committed_is_handled_once_and_quickly(run: Run) -> None:
             while not heard:  # noqa: ASYNC110 - a finer clock than a poll of the table
                 await asyncio.sleep(0.001)
             took.append(time.perf_counter() - started)
-        assert await heard_of(api) == sorted(["first", *(f"note {number}" for number in range(20))])
+        wanted = sorted(["first", *(f"note {number}" for number in range(20))])
+        await until(lambda: _is(heard_of(api), wanted))
         assert statistics.median(took) < 0.5  # a bound for a busy machine; bench/events.py has the figure
 
 

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Mapping, MutableMapping, Sequence
 from hashlib import blake2b
+from http import HTTPStatus
 from ipaddress import ip_address
 from typing import Any
 
@@ -20,6 +21,8 @@ from kit.settings import Network
 from kit.text import dump_json
 
 log = structlog.get_logger("heika.request")
+
+PROBES = frozenset({"/healthz", "/readyz"})
 
 
 def resolve_client(peer: str, forwarded_for: str, proxies: Sequence[Network]) -> str:
@@ -134,7 +137,9 @@ def log_request(service: str, scope: MutableMapping[str, Any], status: int, seco
     """One line and one measurement a request; never its query string, headers or body."""
     route = route_template(scope)
     REQUEST_SECONDS.labels(service, scope["method"], route, str(status)).observe(seconds)
-    log.info(
+    # Probes ask every second, and say nothing when all is well.
+    say = log.debug if route in PROBES and status == HTTPStatus.OK else log.info
+    say(
         "request",
         service=service,
         method=scope["method"],

@@ -1,4 +1,4 @@
-"""What members tells: who registered, who changed, and whose membership runs when."""
+"""What members tells: who registered, who changed, who is the same, and whose membership runs when."""
 
 from typing import Literal
 from uuid import UUID
@@ -36,6 +36,13 @@ class MemberErased(Event, type="members.member.erased"):
     """A member asked to be forgotten: anonymise what you hold, keep money records."""
 
     member_id: UUID
+
+
+class MemberMerged(Event, type="members.member.merged"):
+    """Two accounts turned out to be one person's: whatever is held of `merged_id` is `kept_id`'s from now on."""
+
+    kept_id: UUID
+    merged_id: UUID
 
 
 class SegmentPicture(BaseModel):

@@ -1,6 +1,6 @@
 """Members: who people are, how they sign in, and how long their membership lasts.
 
 Owns: member, identity, session, signing key, admin, membership segment, check-in, points, audit.
-Emits: MemberRegistered, MemberChanged, MemberErased, MembershipChanged.
+Emits: MemberRegistered, MemberChanged, MemberErased, MemberMerged, MembershipChanged.
 Listens: OrderPaid, OrderRefunded, RewardGranted, LessonCompleted, EntryApproved.
 """

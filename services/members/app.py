@@ -21,6 +21,7 @@ from services.members import (
     membership,
     oauth,
     otp,
+    phone_binding,
     points,
     profile,
     sessions,
@@ -28,6 +29,7 @@ from services.members import (
     signing,
     tiers,
     tokens,
+    wechat,
 )
 from services.members.admins import create_admin
 from services.members.models import Model
@@ -53,10 +55,12 @@ service = Service(
     routers=[
         otp.api,
         sign_in.api,
+        wechat.api,
         oauth.api,
         tokens.api,
         signing.api,
         profile.api,
+        phone_binding.api,
         sessions.api,
         export.api,
         membership.api,
@@ -67,7 +71,7 @@ service = Service(
         grants.api,
         audit.api,
     ],
-    sandbox_routers=[otp.sandbox_api],
+    sandbox_routers=[otp.sandbox_api, wechat.sandbox_api],
     handlers={
         OrderPaid: [ledger.on_order_paid],
         OrderRefunded: [ledger.on_order_refunded],

@@ -9,7 +9,7 @@ from contracts.courses import LessonCompleted
 from contracts.showcase import EntryApproved
 from kit.events import emit
 from services.members.points import factor, give_points
-from services.members.profile import changed, lock_member
+from services.members.profile import changed, lock_kept
 
 LESSON_POINTS = 5
 WORK_POINTS = 10
@@ -28,11 +28,11 @@ async def on_entry_approved(session: AsyncSession, event: EntryApproved) -> None
 async def _credit(
     session: AsyncSession, member_id: UUID, reason: str, reference: UUID, points: int, at: datetime
 ) -> None:
-    member = await lock_member(session, member_id)
+    member = await lock_kept(session, member_id)
     if member is None:
         return
-    delta = points * await factor(session, member_id, at)
-    if not await give_points(session, member_id, delta, reason, str(reference), at):
+    delta = points * await factor(session, member.id, at)
+    if not await give_points(session, member.id, delta, reason, str(reference), at):
         return
     member.evidence = member.evidence | {reason: member.evidence.get(reason, 0) + 1}
     if member.tier == "potential":

@@ -12,7 +12,7 @@ from kit.auth import Caller, admin_with
 from kit.db import SessionDep
 from kit.errors import NotFound, Unprocessable, problems
 from kit.ids import new_id
-from kit.shapes import CleanStr, StrictIn
+from kit.shapes import LAST_YEAR, CleanStr, StrictIn
 from services.members import audit
 from services.members.ledger import BLACK_CARD, add_segment, benefits_of, find_segment, lock_ledger, revoke_segment
 from services.members.members import MemberNotFound
@@ -82,6 +82,8 @@ async def grant_membership(member_id: UUID, grant: GrantIn, caller: Writer, sess
         await add_segment(session, segment)
     except (OverflowError, ValueError) as failure:
         raise MembershipTooLong from failure
+    if segment.ends_at is not None and segment.ends_at.year > LAST_YEAR:
+        raise MembershipTooLong
     given = segment_out(segment, clock.now())
     after = given.model_dump(mode="json") | {"reason": grant.reason}
     audit.record(session, caller, "membership_grant.created", member_id, after=after)

@@ -16,6 +16,7 @@ from contracts.members import MembershipChanged, SegmentPicture
 from contracts.referrals import RewardGranted
 from kit import clock
 from kit.events import emit
+from services.members.members import kept_of
 from services.members.models import EarlyRevocation, MembershipVersion, PlanBenefits, Segment
 
 BLACK_CARD = "black-card-1m"
@@ -37,6 +38,13 @@ async def lock_ledger(session: AsyncSession, member_id: UUID) -> MembershipVersi
     return (await session.execute(statement.execution_options(populate_existing=True))).scalar_one()
 
 
+async def _open_ledger(session: AsyncSession, member_id: UUID) -> MembershipVersion:
+    """The ledger that this member's time is in, locked: their own, or that of whom they were merged into meanwhile."""
+    ledger = await lock_ledger(session, member_id)
+    kept_id = await kept_of(session, member_id)
+    return ledger if kept_id == member_id else await lock_ledger(session, kept_id)
+
+
 async def find_segment(session: AsyncSession, source: str, source_id: UUID) -> Segment | None:
     """The segment that came from this source, as the database has it now."""
     statement = select(Segment).where(col(Segment.source) == source, col(Segment.source_id) == source_id)
@@ -45,7 +53,8 @@ async def find_segment(session: AsyncSession, source: str, source_id: UUID) -> S
 
 async def add_segment(session: AsyncSession, segment: Segment) -> Segment:
     """Put a segment into its member's ledger; the same source again answers the one that is there and adds nothing."""
-    ledger = await lock_ledger(session, segment.member_id)
+    ledger = await _open_ledger(session, segment.member_id)
+    segment.member_id = ledger.member_id
     held = await find_segment(session, segment.source, segment.source_id)
     if held is not None:
         return held
@@ -54,7 +63,7 @@ async def add_segment(session: AsyncSession, segment: Segment) -> Segment:
         segment.revoked_at = max(early.revoked_at, segment.added_at)
         await session.delete(early)
     session.add(segment)
-    await _repack(session, ledger)
+    await repack(session, ledger)
     return segment
 
 
@@ -62,7 +71,7 @@ async def revoke_segment(
     session: AsyncSession, member_id: UUID, source: str, source_id: UUID, at: datetime
 ) -> Segment | None:
     """Take exactly this segment out from `at` on; one that is not there yet is remembered and arrives revoked."""
-    ledger = await lock_ledger(session, member_id)
+    ledger = await _open_ledger(session, member_id)
     segment = await find_segment(session, source, source_id)
     if segment is None:
         values = {"source": source, "source_id": source_id, "revoked_at": at}
@@ -70,11 +79,12 @@ async def revoke_segment(
         return None
     if segment.revoked_at is None:
         segment.revoked_at = max(at, segment.added_at)
-        await _repack(session, ledger)
+        await repack(session, ledger)
     return segment
 
 
-async def _repack(session: AsyncSession, ledger: MembershipVersion) -> None:
+async def repack(session: AsyncSession, ledger: MembershipVersion) -> None:
+    """Lay this member's segments out anew and tell the whole picture; the caller holds the ledger."""
     await session.flush()
     statement = select(Segment).where(col(Segment.member_id) == ledger.member_id)
     segments = (await session.execute(statement)).scalars().all()

@@ -21,7 +21,7 @@ def _words() -> Column[list[str]]:
 
 
 class Member(Model, table=True):
-    """A person; an erased one keeps this row, without anything that names them."""
+    """A person; an erased one keeps this row, without anything that names them, as does one merged into another."""
 
     __tablename__ = "member"
     __table_args__ = (
@@ -50,10 +50,11 @@ class Member(Model, table=True):
     version: int = 1
     created_at: datetime = Field(sa_column=instant())
     erased_at: datetime | None = Field(default=None, sa_column=instant(nullable=True))
+    merged_into: UUID | None = Field(default=None, foreign_key="member.id")
 
 
 class Identity(Model, table=True):
-    """A way a member is recognised; the phone is found by its digest and readable only with the key."""
+    """A way a member is recognised: phone, WeChat openid or unionid; found by digest, readable only with the key."""
 
     __tablename__ = "identity"
     __table_args__ = (
@@ -90,6 +91,16 @@ class SandboxSms(Model, table=True):
 
     digest: str = Field(primary_key=True)
     code: str
+
+
+class SandboxWechatUser(Model, table=True):
+    """A mini-program user to log in as; written in the sandbox only."""
+
+    __tablename__ = "sandbox_wechat_user"
+
+    js_code: str = Field(primary_key=True)
+    openid: str
+    unionid: str | None = None
 
 
 class LoginSession(Model, table=True):

@@ -17,7 +17,7 @@ from kit.db import SessionDep
 from kit.errors import problems
 from kit.events import emit
 from kit.shapes import CleanStr, In, Instant, Out
-from services.members.members import MemberNotFound
+from services.members.members import MemberNotFound, kept_of
 from services.members.models import CheckIn, Identity, Member, Otp, PointEntry, SandboxSms
 from services.members.tiers import Role, Tier
 from services.members.tokens import end_sessions
@@ -90,6 +90,15 @@ async def lock_member(session: AsyncSession, member_id: UUID) -> Member | None:
     return (await session.execute(statement.execution_options(populate_existing=True))).scalar_one_or_none()
 
 
+async def lock_kept(session: AsyncSession, member_id: UUID) -> Member | None:
+    """As `lock_member`, of whom this member was merged into if they were."""
+    member = await lock_member(session, member_id)
+    if member is not None:
+        return member
+    kept_id = await kept_of(session, member_id)
+    return await lock_member(session, kept_id) if kept_id != member_id else None
+
+
 @api.get("", responses=problems(MemberNotFound))
 async def read_profile(caller: MemberDep, session: SessionDep) -> ProfileOut:
     """The caller's profile."""
@@ -123,6 +132,13 @@ async def erase_member(caller: MemberDep, session: SessionDep) -> Response:
     return Response(status_code=204)
 
 
+def forget_person(member: Member) -> None:
+    """Take everything off a member's row that names or describes them."""
+    member.nickname = ERASED_NAME
+    member.avatar_url = member.city = member.bio = None
+    member.roles, member.labels, member.note, member.evidence = [], [], "", {}
+
+
 async def _erase(session: AsyncSession, member: Member) -> None:
     mine = select(col(Identity.digest)).where(col(Identity.member_id) == member.id)
     await session.execute(delete(Otp).where(col(Otp.digest).in_(mine)))
@@ -133,9 +149,7 @@ async def _erase(session: AsyncSession, member: Member) -> None:
         (PointEntry, PointEntry.member_id),
     ):
         await session.execute(delete(table).where(col(owner) == member.id))
-    member.nickname = ERASED_NAME
-    member.avatar_url = member.city = member.bio = None
-    member.roles, member.labels, member.note, member.evidence = [], [], "", {}
+    forget_person(member)
     member.erased_at = clock.now()
     member.version += 1
     await end_sessions(session, member.id)

@@ -1,6 +1,7 @@
 """Signing in by phone: the right code logs a member in, and registers who is new."""
 
 import secrets
+from collections.abc import Callable
 from dataclasses import dataclass
 from ipaddress import ip_address, ip_network
 from typing import Annotated
@@ -28,7 +29,7 @@ from services.members.otp import CodeExpired, InvalidCode, use_code
 from services.members.phones import Phone, mask_phone
 from services.members.profile import ProfileOut, profile_of
 from services.members.settings import SettingsDep
-from services.members.signing import SignerDep
+from services.members.signing import Signer, SignerDep
 from services.members.tokens import TokenPair, device_of, start_session
 from services.members.vault import Vault, open_vault
 
@@ -39,23 +40,6 @@ FAILURE_WINDOW_S = 600
 Word = Annotated[CleanStr, Field(min_length=1, max_length=128)]
 
 
-class VerifyIn(In):
-    """The code that came to the phone, and, for somebody new, how they came here."""
-
-    phone: Phone
-    code: Annotated[str, Field(max_length=32)]
-    invite_code: Word | None = None
-    channel: Word | None = None
-    visitor_id: Word | None = None
-
-
-class SignedIn(TokenPair):
-    """Tokens, who they are for, and whether this was the registration."""
-
-    member: ProfileOut
-    created: bool
-
-
 @dataclass(frozen=True, slots=True)
 class Arrival:
     """How somebody new came here."""
@@ -64,6 +48,33 @@ class Arrival:
     channel: str | None
     visitor_id: str | None
     address_prefix: str | None
+
+
+class ArrivalIn(In):
+    """How somebody new came here."""
+
+    invite_code: Word | None = None
+    channel: Word | None = None
+    visitor_id: Word | None = None
+
+    def by(self, vault: Vault, request: Request) -> Arrival:
+        """The arrival, with where the request came from."""
+        prefix = address_prefix(vault, client_address(request))
+        return Arrival(self.invite_code, self.channel, self.visitor_id, prefix)
+
+
+class VerifyIn(ArrivalIn):
+    """The code that came to the phone, and, for somebody new, how they came here."""
+
+    phone: Phone
+    code: Annotated[str, Field(max_length=32)]
+
+
+class SignedIn(TokenPair):
+    """Tokens, who they are for, and whether this was the registration."""
+
+    member: ProfileOut
+    created: bool
 
 
 def address_prefix(vault: Vault, address: str) -> str | None:
@@ -77,36 +88,52 @@ def address_prefix(vault: Vault, address: str) -> str | None:
     return vault.digest("address", str(network))
 
 
-async def member_of_phone(session: AsyncSession, digest: str) -> Member | None:
-    """The member this phone belongs to."""
-    mine = select(col(Identity.member_id)).where(col(Identity.kind) == "phone", col(Identity.digest) == digest)
-    return (await session.execute(select(Member).where(col(Member.id).in_(mine)))).scalar_one_or_none()
+async def member_of(session: AsyncSession, kind: str, digest: str) -> Member | None:
+    """The member who is recognised by this."""
+    theirs = select(col(Identity.member_id)).where(col(Identity.kind) == kind, col(Identity.digest) == digest)
+    return (await session.execute(select(Member).where(col(Member.id).in_(theirs)))).scalar_one_or_none()
+
+
+def phone_identity(vault: Vault, member_id: UUID, phone: str) -> Identity:
+    """The row by which a phone leads to its member."""
+    return Identity(
+        member_id=member_id,
+        kind="phone",
+        digest=vault.digest("phone", phone),
+        masked=mask_phone(phone),
+        sealed=vault.seal(phone),
+        created_at=clock.now(),
+    )
+
+
+async def claim(session: AsyncSession, identity: Identity) -> bool:
+    """Write an identity unless somebody has it, or the member has another of its kind; whether it was written."""
+    row = insert(Identity).values(identity.model_dump()).on_conflict_do_nothing().returning(col(Identity.id))
+    return (await session.execute(row)).one_or_none() is not None
 
 
 async def register(
     session: AsyncSession, vault: Vault, phone: str, digest: str, arrival: Arrival
 ) -> tuple[Member, bool]:
     """The member of this phone, made if there is none, and whether it was made here; two at once make one."""
-    held = await member_of_phone(session, digest)
+    return await enrol(session, "phone", digest, arrival, lambda member_id: phone_identity(vault, member_id, phone))
+
+
+async def enrol(
+    session: AsyncSession, kind: str, digest: str, arrival: Arrival, identity_of: Callable[[UUID], Identity]
+) -> tuple[Member, bool]:
+    """The member with this identity, made if there is none, and whether it was made here; two at once make one."""
+    held = await member_of(session, kind, digest)
     if held is not None:
         return held, False
     now = clock.now()
     member = Member(nickname=f"烘焙友{secrets.randbelow(10**6):06}", created_at=now)
     session.add(member)
     await session.flush()
-    identity = Identity(
-        member_id=member.id,
-        kind="phone",
-        digest=digest,
-        masked=mask_phone(phone),
-        sealed=vault.seal(phone),
-        created_at=now,
-    )
-    claimed = insert(Identity).values(identity.model_dump()).on_conflict_do_nothing().returning(col(Identity.id))
-    if (await session.execute(claimed)).one_or_none() is None:
+    if not await claim(session, identity_of(member.id)):
         await session.delete(member)
         await session.flush()
-        return await _claimed_meanwhile(session, digest), False
+        return await _claimed_meanwhile(session, kind, digest), False
     await emit(
         session,
         MemberRegistered(
@@ -116,19 +143,30 @@ async def register(
             invite_code=arrival.invite_code,
             channel=arrival.channel,
             visitor_id=arrival.visitor_id,
-            phone_hash=digest,
+            phone_hash=digest if kind == "phone" else None,
             address_prefix=arrival.address_prefix,
         ),
     )
     return member, True
 
 
-async def _claimed_meanwhile(session: AsyncSession, digest: str) -> Member:
-    held = await member_of_phone(session, digest)
+async def _claimed_meanwhile(session: AsyncSession, kind: str, digest: str) -> Member:
+    held = await member_of(session, kind, digest)
     if held is None:
         # Registered and erased again between two statements of ours.
         raise InvalidCode
     return held
+
+
+async def signed_in(
+    session: AsyncSession, signer: Signer, member: Member, request: Request, *, created: bool
+) -> SignedIn:
+    """Log a member in on the device of this request; AccountFrozen for a frozen one."""
+    if member.frozen:
+        await session.commit()
+        raise AccountFrozen
+    pair = await start_session(session, signer, member.id, "member", device=device_of(request))
+    return SignedIn(**pair.model_dump(), member=await profile_of(session, member), created=created)
 
 
 @api.post("/verify", responses=problems(InvalidCode, CodeExpired, AccountFrozen, TooManyRequests))
@@ -142,14 +180,8 @@ async def verify_code(
     digest = vault.digest("phone", body.phone)
     await use_code(session, vault, digest, body.code)
     await failure.give_back()
-    prefix = address_prefix(vault, client_address(request))
-    arrival = Arrival(body.invite_code, body.channel, body.visitor_id, prefix)
-    member, created = await register(session, vault, body.phone, digest, arrival)
-    if member.frozen:
-        await session.commit()
-        raise AccountFrozen
-    pair = await start_session(session, signer, member.id, "member", device=device_of(request))
-    return SignedIn(**pair.model_dump(), member=await profile_of(session, member), created=created)
+    member, created = await register(session, vault, body.phone, digest, body.by(vault, request))
+    return await signed_in(session, signer, member, request, created=created)
 
 
 async def phone_of(session: AsyncSession, vault: Vault, member_id: UUID) -> str | None:

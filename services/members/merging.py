@@ -1,0 +1,88 @@
+"""Merging: two accounts of one person become one; time, points, check-ins and evidence follow, and nothing counts twice."""
+
+from typing import Final
+from uuid import UUID
+
+from sqlalchemy import text, update
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import col
+
+from contracts.members import MemberMerged
+from kit import clock
+from kit.events import emit
+from services.members.ledger import lock_ledger, repack
+from services.members.models import Identity, Member, Segment
+from services.members.profile import changed, forget_person
+from services.members.tiers import TIERS
+from services.members.tokens import end_sessions
+
+# What both did on the same day, or were given for the same thing, stays once: as the one who got more for it.
+_POINTS: Final = text("""
+WITH theirs AS (DELETE FROM point_entry WHERE member_id = :merged RETURNING *)
+INSERT INTO point_entry AS mine (id, member_id, delta, reason, reference, at)
+SELECT id, :kept, delta, reason, reference, at FROM theirs
+ON CONFLICT (member_id, reason, reference) DO UPDATE SET delta = greatest(mine.delta, excluded.delta)
+""")
+
+_CHECK_INS: Final = text("""
+WITH theirs AS (DELETE FROM check_in WHERE member_id = :merged RETURNING *)
+INSERT INTO check_in AS mine (member_id, day, streak, points, at)
+SELECT :kept, day, streak, points, at FROM theirs
+ON CONFLICT (member_id, day) DO UPDATE SET points = greatest(mine.points, excluded.points)
+""")
+
+# Days in a row are days in a row, whichever account was there; a run is the days whose distance to their number is one.
+STREAKS: Final = text("""
+UPDATE check_in SET streak = counted.streak
+FROM (
+    SELECT day, row_number() OVER (PARTITION BY run ORDER BY day) AS streak
+    FROM (
+        SELECT day, day - CAST(row_number() OVER (ORDER BY day) AS int) AS run FROM check_in WHERE member_id = :kept
+    ) runs
+) counted
+WHERE check_in.member_id = :kept AND check_in.day = counted.day AND check_in.streak <> counted.streak
+""")
+
+# Each reason of evidence is counted from what gave points for it.
+_EVIDENCE: Final = text("""
+SELECT reason, count(*) AS n FROM point_entry
+WHERE member_id = :kept AND reason IN ('lesson_finished', 'work_approved') GROUP BY reason
+""")
+
+_RANK: Final[dict[str, int]] = {tier.code: rank for rank, tier in enumerate(TIERS)}
+
+
+async def merge(session: AsyncSession, kept: Member, merged: Member) -> None:
+    """Make `merged` part of `kept`; the caller holds both rows, and neither is merged or erased."""
+    pair = {"kept": kept.id, "merged": merged.id}
+    theirs = col(Identity.member_id) == merged.id
+    await session.execute(update(Identity).where(theirs).values(member_id=kept.id))
+    await _merge_time(session, kept.id, merged.id)
+    for statement in (_POINTS, _CHECK_INS, STREAKS):
+        await session.execute(statement, pair)
+    kept.evidence = {row.reason: row.n for row in await session.execute(_EVIDENCE, pair)}
+    for name in ("avatar_url", "city", "bio"):
+        setattr(kept, name, getattr(kept, name) or getattr(merged, name))
+    kept.roles = list(dict.fromkeys([*kept.roles, *merged.roles]))
+    kept.labels = list(dict.fromkeys([*kept.labels, *merged.labels]))
+    kept.note = "\n".join(note for note in (kept.note, merged.note) if note)
+    kept.tier = max(kept.tier, merged.tier, key=_RANK.__getitem__)
+    kept.created_at = min(kept.created_at, merged.created_at)
+    kept.version += 1
+    forget_person(merged)
+    merged.merged_into = kept.id
+    merged.erased_at = clock.now()
+    merged.version += 1
+    await end_sessions(session, merged.id)
+    await session.flush()
+    await emit(session, MemberMerged(kept_id=kept.id, merged_id=merged.id), changed(kept))
+
+
+async def _merge_time(session: AsyncSession, kept_id: UUID, merged_id: UUID) -> None:
+    """Put both ledgers on one line: what ran side by side now runs one after the other, no paid day is lost."""
+    # Always in the same order: two merges that touch the same ledgers never wait for each other in a ring.
+    ledgers = [await lock_ledger(session, member_id) for member_id in sorted((kept_id, merged_id))]
+    theirs = update(Segment).where(col(Segment.member_id) == merged_id).values(member_id=kept_id)
+    if (await session.execute(theirs.returning(col(Segment.id)))).all():
+        for ledger in ledgers:
+            await repack(session, ledger)

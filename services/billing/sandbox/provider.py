@@ -36,6 +36,7 @@ OPERATIONS: list[Operation] = [*checkout.OPERATIONS, *refunds.OPERATIONS, *recor
 MAX_BODY = 1 << 20
 KEEP_ALIVE_S = 75
 """Longer than any client keeps an idle connection, so that no request meets a closing one."""
+SHUTDOWN_S = 1.0
 
 
 class CutResponse(Response):
@@ -76,7 +77,6 @@ async def serving(app: ASGIApp) -> AsyncIterator[str]:
         # Only uvicorn's main loop keeps the date right, and that one would take the process' signals.
         date_header=False,
         timeout_keep_alive=KEEP_ALIVE_S,
-        timeout_graceful_shutdown=1,
     )
     config.load()
     server = uvicorn.Server(config)
@@ -85,7 +85,22 @@ async def serving(app: ASGIApp) -> AsyncIterator[str]:
     try:
         yield f"http://127.0.0.1:{listener.getsockname()[1]}"
     finally:
-        await server.shutdown([listener])
+        await _stop(server)
+
+
+async def _stop(server: uvicorn.Server) -> None:
+    """Answer what is being answered, for a second at most; uvicorn's own shutdown sleeps even when there is nothing."""
+    for listening in server.servers:
+        listening.close()
+    for connection in list(server.server_state.connections):
+        connection.shutdown()
+    if server.server_state.tasks:
+        _, late = await asyncio.wait(server.server_state.tasks, timeout=SHUTDOWN_S)
+        for task in late:
+            task.cancel()
+        await asyncio.gather(*late, return_exceptions=True)
+    # The connections that were told to close do so in the loop's next turn.
+    await asyncio.sleep(0)
 
 
 def _endpoint(rt: "Runtime", operation: Operation) -> Callable[[Request], Coroutine[Any, Any, Response]]:

@@ -134,7 +134,7 @@ def create_app(service: Service, settings: ServiceSettings | None = None) -> Fas
         docs_url=None,
         redoc_url=None,
         openapi_url="/openapi.json",
-        lifespan=_lifespan(service, settings),
+        lifespan=_lifespan,
         generate_unique_id_function=operation_id,
         separate_input_output_schemas=False,
     )
@@ -153,29 +153,27 @@ def create_app(service: Service, settings: ServiceSettings | None = None) -> Fas
     return app
 
 
-def _lifespan(service: Service, settings: ServiceSettings) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
-    @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        configure_logs(settings.log_level)
-        clock.set_zone(settings.zone)
-        settings.limits  # noqa: B018 - a forbidden combination must stop the start, not a request
-        runtime = Runtime(service, settings)
-        app.state.runtime = runtime
-        async with AsyncExitStack() as stack:
-            stack.push_async_callback(runtime.close)
-            auth.keys.fetch_from(settings.jwks_url)
-            if settings.sandbox:
-                await sandbox.restore_clock(runtime)
-            for start in service.start:
-                await stack.enter_async_context(start(runtime))
-            if settings.sandbox and service.seed is not None:
-                await _seed(runtime, service.seed)
-            if settings.background:
-                await stack.enter_async_context(_background(runtime))
-            serve_metrics(settings.metrics_port)
-            yield
-
-    return lifespan
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    service: Service = app.state.service
+    settings: ServiceSettings = app.state.settings
+    configure_logs(settings.log_level)
+    clock.set_zone(settings.zone)
+    settings.limits  # noqa: B018 - a forbidden combination must stop the start, not a request
+    runtime = app.state.runtime = Runtime(service, settings)
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(runtime.close)
+        auth.keys.fetch_from(settings.jwks_url)
+        if settings.sandbox:
+            await sandbox.restore_clock(runtime)
+        for start in service.start:
+            await stack.enter_async_context(start(runtime))
+        if settings.sandbox and service.seed is not None:
+            await _seed(runtime, service.seed)
+        if settings.background:
+            await stack.enter_async_context(_background(runtime))
+        serve_metrics(settings.metrics_port)
+        yield
 
 
 async def _seed(runtime: Runtime, seed: Callable[[Runtime], Awaitable[None]]) -> None:

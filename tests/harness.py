@@ -1,6 +1,7 @@
 """A service under test: its real app on its own copy of a migrated database, with tokens, events and the clock at hand."""
 
 import asyncio
+from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Coroutine
 from concurrent.futures import Future
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -13,6 +14,7 @@ from uuid import UUID
 
 import asyncpg
 import httpx
+from fastapi import FastAPI
 from joserfc import jwt
 from joserfc.jwk import OKPKey
 from sqlalchemy import make_url, text
@@ -33,6 +35,7 @@ T = TypeVar("T")
 Run = Callable[..., AbstractAsyncContextManager["Api"]]
 
 _numbers = count()
+_idle: defaultdict[Any, list[FastAPI]] = defaultdict(list)
 
 
 @cache
@@ -208,9 +211,11 @@ async def running(stores: Stores, service: Service, *, seed: bool = False, **opt
         "log_level": "error",
     }
     settings = service.settings(**(values | options))
-    if not seed:
-        service = Service(**{**vars(service), "seed": None})
-    app = create_app(service, settings)
+    # Routes are analysed when an app first meets them, which takes longer than many a test; all else is the lifespan's.
+    idle = _idle[service.name, id(service.routers), settings.sandbox, settings.proxy_networks]
+    app = idle.pop() if idle else create_app(service, settings)
+    app.state.settings = settings
+    app.state.service = service if seed else Service(**{**vars(service), "seed": None})
     try:
         async with app.router.lifespan_context(app):
             held = auth.keys._set.as_dict()["keys"] if auth.keys._set else []
@@ -221,6 +226,7 @@ async def running(stores: Stores, service: Service, *, seed: bool = False, **opt
                 yield api
     finally:
         stores.remove(name)
+        idle.append(app)
 
 
 def forget() -> None:

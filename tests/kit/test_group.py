@@ -1,0 +1,91 @@
+"""Group commit: many rows in one commit, each with its own answer, none spoiled by another."""
+
+import asyncio
+from collections.abc import Sequence
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from kit.errors import Conflict, DatabaseUnavailable, Problem
+from kit.group import GroupCommit, QueueFull
+from kit.ids import new_id
+from tests.harness import Api
+
+WRITE = text(
+    "INSERT INTO note (id, words, weight) SELECT unnest(CAST(:ids AS uuid[])), unnest(CAST(:words AS text[])), 0"
+)
+
+
+class TooLong(Conflict):
+    """This is too long."""
+
+
+def group_of(api: Api, sizes: list[int], **options: int) -> GroupCommit[str, str]:
+    """A writer of notes that refuses `long`, and whose statement fails as a whole when `bad` is among its rows."""
+
+    async def write(connection: AsyncConnection, rows: Sequence[str]) -> list[str | Problem]:
+        sizes.append(len(rows))
+        taken = [row for row in rows if row != "long"]
+        words = [None if row == "bad" else row for row in taken]
+        await connection.execute(WRITE, {"ids": [new_id() for _ in taken], "words": words})
+        return [TooLong() if row == "long" else row.upper() for row in rows]
+
+    return GroupCommit(api.rt.db, write, name="notes", **options)
+
+
+async def test_rows_that_come_at_once_share_commits_and_each_gets_its_own_answer(api: Api) -> None:
+    sizes: list[int] = []
+    group = group_of(api, sizes)
+    words = [f"n{number}" for number in range(200)]
+    assert await asyncio.gather(*(group.submit(word) for word in words)) == [word.upper() for word in words]
+    assert sum(sizes) == 200
+    assert len(sizes) <= 3
+    assert {row.words for row in await api.sql("SELECT words FROM note")} == set(words)
+
+
+async def test_a_refusal_is_for_its_own_row_alone(api: Api) -> None:
+    group = group_of(api, [])
+    answers = await asyncio.gather(*(group.submit(word) for word in ("a", "long", "b")), return_exceptions=True)
+    assert (answers[0], answers[2]) == ("A", "B")
+    assert isinstance(answers[1], TooLong)
+    assert len(await api.sql("SELECT id FROM note")) == 2
+
+
+async def test_a_row_that_fails_spoils_no_other(api: Api) -> None:
+    sizes: list[int] = []
+    group = group_of(api, sizes)
+    answers = await asyncio.gather(*(group.submit(word) for word in ("a", "bad", "b")), return_exceptions=True)
+    assert (answers[0], answers[2]) == ("A", "B")
+    assert isinstance(answers[1], IntegrityError)
+    assert sorted(row.words for row in await api.sql("SELECT words FROM note")) == ["a", "b"]
+    assert sizes == [3, 1, 1, 1]
+
+
+async def test_a_full_queue_answers_503_and_writes_nothing_of_it(api: Api) -> None:
+    group = group_of(api, [], max_queue=10)
+    answers = await asyncio.gather(*(group.submit(f"n{number}") for number in range(30)), return_exceptions=True)
+    refused = [answer for answer in answers if isinstance(answer, QueueFull)]
+    assert len(refused) == 20
+    assert len(await api.sql("SELECT id FROM note")) == 10
+
+
+async def test_a_database_that_is_away_answers_503_to_all_who_wait(api: Api) -> None:
+    async def write(connection: AsyncConnection, _: Sequence[str]) -> list[str | Problem]:
+        await connection.execute(text("SELECT pg_terminate_backend(pg_backend_pid())"))
+        raise AssertionError("the connection is gone")
+
+    group: GroupCommit[str, str] = GroupCommit(api.rt.db, write, name="gone")
+    answers = await asyncio.gather(*(group.submit(word) for word in "abc"), return_exceptions=True)
+    assert [type(answer) for answer in answers] == [DatabaseUnavailable] * 3
+
+
+async def test_a_caller_who_leaves_does_not_stop_the_writer(api: Api) -> None:
+    group = group_of(api, [])
+    leaving = asyncio.create_task(group.submit("left"))
+    await asyncio.sleep(0)
+    leaving.cancel()
+    assert await group.submit("stays") == "STAYS"
+    with pytest.raises(asyncio.CancelledError):
+        await leaving

@@ -19,7 +19,7 @@ from gateway.own import Own
 from gateway.problems import AmbiguousPath, NoSuchPath
 from gateway.proxy import forward
 from gateway.routes import SERVICES, PathTrick, Route, clean_path, find
-from kit.errors import Internal, MethodNotAllowed, NotAuthenticated, Problem, language_of
+from kit.errors import Internal, MethodNotAllowed, Problem, language_of
 from kit.log import configure_logs
 from kit.metrics import serve_metrics
 from kit.settings import Settings
@@ -101,9 +101,11 @@ class Gateway:
         try:
             path = clean_path(scope.get("raw_path") or scope["path"].encode())
         except PathTrick:
+            inbound.rate_limit = self._limits.use("general", inbound.address, None)
             raise AmbiguousPath from None
         route = find(path)
         if route is None:
+            inbound.rate_limit = self._limits.use("general", inbound.address, None)
             raise NoSuchPath
         scope["path"] = path
         scope["heika.prefix"] = route.prefix
@@ -117,8 +119,8 @@ class Gateway:
         """Count the request against the limits of its address and caller, and refuse a bad token."""
         try:
             inbound.caller = caller = await caller_at_front(inbound, route, self.keys)
-        except NotAuthenticated:
-            # Guessing tokens is counted as well.
+        except Problem:
+            # Guessing tokens is counted as well, and so is knocking with a frozen account.
             inbound.rate_limit = self._limits.use(route.limit_class, inbound.address, None)
             raise
         inbound.rate_limit = self._limits.use(route.limit_class, inbound.address, str(caller.id) if caller else None)

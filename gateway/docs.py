@@ -22,6 +22,7 @@ from gateway.inbound import Inbound
 from gateway.openapi import Document, merge
 from gateway.own import Own, tagged
 from gateway.routes import SERVICES
+from kit.idempotency import EXAMPLE_KEY
 from kit.settings import Settings
 from kit.text import dump_json
 
@@ -38,6 +39,15 @@ INCOMPLETE_KEPT_S: Final = 2.0
 
 # The one thing ReDoc's bundle fetches from elsewhere, whatever its options say.
 _FOREIGN_LOGO: Final = b"https://cdn.redoc.ly/redoc/logo-mini.svg"
+# A key that every reader of the document shares would replay the first reader's answer; Try it out wants one at hand.
+_FRESH_KEY: Final = b"""
+    responseInterceptor: (answer) => {
+        if (answer.url.endsWith("/openapi.json")) {
+            const fresh = crypto.randomUUID?.() ?? `${Date.now()}-${Math.random()}`;
+            answer.text = answer.text.replaceAll("%b", fresh);
+        }
+        return answer;
+    },""" % EXAMPLE_KEY.encode()
 _INLINE_SCRIPT: Final = re.compile(rb"<script>(.*?)</script>", re.DOTALL)
 
 
@@ -71,45 +81,51 @@ def _policy(page: bytes) -> str:
     )
 
 
-def _page(html: Response) -> Response:
-    content = bytes(html.body)
-    headers = {"Content-Security-Policy": _policy(content), "Cache-Control": "no-cache"}
-    return Response(content, headers=headers, media_type="text/html")
+def _page(content: bytes, inbound: Inbound) -> Response:
+    response = tagged(content, "text/html", "no-cache", inbound)
+    response.headers["Content-Security-Policy"] = _policy(content)
+    return response
 
 
-def swagger_page() -> Response:
+@cache
+def swagger_page() -> bytes:
     """Swagger UI; its Authorize dialog stays logged in across reloads."""
-    return _page(
-        get_swagger_ui_html(
-            openapi_url="/openapi.json",
-            title="Heika 黑卡 API",
-            swagger_js_url="/docs/assets/swagger-ui-bundle.js",
-            swagger_css_url="/docs/assets/swagger-ui.css",
-            swagger_favicon_url="/docs/assets/favicon.png",
-            oauth2_redirect_url="/docs/oauth2-redirect",
-            # Without a validator address Swagger UI asks validator.swagger.io about every public document.
-            swagger_ui_parameters={
-                "persistAuthorization": True,
-                "displayRequestDuration": True,
-                "filter": True,
-                "docExpansion": "none",
-                "validatorUrl": None,
-            },
-        )
+    html = get_swagger_ui_html(
+        openapi_url="/openapi.json",
+        title="Heika 黑卡 API",
+        swagger_js_url="/docs/assets/swagger-ui-bundle.js",
+        swagger_css_url="/docs/assets/swagger-ui.css",
+        swagger_favicon_url="/docs/assets/favicon.png",
+        oauth2_redirect_url="/docs/oauth2-redirect",
+        # Without a validator address Swagger UI asks validator.swagger.io about every public document.
+        swagger_ui_parameters={
+            "persistAuthorization": True,
+            "displayRequestDuration": True,
+            "filter": True,
+            "docExpansion": "none",
+            "validatorUrl": None,
+        },
     )
+    return bytes(html.body).replace(b"SwaggerUIBundle({", b"SwaggerUIBundle({" + _FRESH_KEY, 1)
 
 
-def redoc_page() -> Response:
+@cache
+def redoc_page() -> bytes:
     """ReDoc."""
-    return _page(
-        get_redoc_html(
-            openapi_url="/openapi.json",
-            title="Heika 黑卡 API",
-            redoc_js_url="/docs/assets/redoc.standalone.js",
-            redoc_favicon_url="/docs/assets/favicon.png",
-            with_google_fonts=False,
-        )
+    html = get_redoc_html(
+        openapi_url="/openapi.json",
+        title="Heika 黑卡 API",
+        redoc_js_url="/docs/assets/redoc.standalone.js",
+        redoc_favicon_url="/docs/assets/favicon.png",
+        with_google_fonts=False,
     )
+    return bytes(html.body)
+
+
+@cache
+def oauth2_page() -> bytes:
+    """Where Swagger UI's login by redirect would come back to."""
+    return bytes(get_swagger_ui_oauth2_redirect_html().body)
 
 
 class MergedDocument:
@@ -157,14 +173,14 @@ def endpoints(upstreams: Mapping[str, ASGIApp], _: Settings) -> dict[str, Own]:
     async def document(_: Scope, inbound: Inbound, __: Receive) -> Response:
         return tagged(await merged.current(), "application/json", "no-cache", inbound)
 
-    async def swagger(_: Scope, __: Inbound, ___: Receive) -> Response:
-        return swagger_page()
+    async def swagger(_: Scope, inbound: Inbound, __: Receive) -> Response:
+        return _page(swagger_page(), inbound)
 
-    async def redoc(_: Scope, __: Inbound, ___: Receive) -> Response:
-        return redoc_page()
+    async def redoc(_: Scope, inbound: Inbound, __: Receive) -> Response:
+        return _page(redoc_page(), inbound)
 
-    async def redirect(_: Scope, __: Inbound, ___: Receive) -> Response:
-        return _page(get_swagger_ui_oauth2_redirect_html())
+    async def redirect(_: Scope, inbound: Inbound, __: Receive) -> Response:
+        return _page(oauth2_page(), inbound)
 
     async def file(scope: Scope, inbound: Inbound, _: Receive) -> Response:
         name = scope["path"].rsplit("/", 1)[1]

@@ -231,8 +231,12 @@ bearer_scheme = HTTPBearer(
     auto_error=False,
 )
 
+OPTIONAL_SCHEME = "bearer, or nothing"
+"""A name that OpenAPI documents turn into the choice between a token and none; see kit/openapi.py."""
+_optional_scheme = HTTPBearer(scheme_name=OPTIONAL_SCHEME, auto_error=False)
 
-async def _optional(request: Request, _: Annotated[Any, Depends(bearer_scheme)]) -> Caller | None:
+
+async def _optional(request: Request, _: Annotated[Any, Depends(_optional_scheme)]) -> Caller | None:
     caller = await caller_of(request)
     return caller if caller is not None and caller.role == "member" else None
 

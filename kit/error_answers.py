@@ -7,6 +7,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
+from starlette.routing import Match
 
 from kit.errors import (
     BadRequest,
@@ -71,9 +72,20 @@ async def _on_http(request: Request, failure: Exception) -> Response:
     if not isinstance(failure, HTTPException):
         raise failure
     response = _answer(request, _BY_STATUS.get(failure.status_code, BadRequest)())
-    if allow := (failure.headers or {}).get("Allow"):
-        response.headers["Allow"] = allow
+    if failure.status_code == MethodNotAllowed.status:
+        response.headers["Allow"] = ", ".join(_methods_here(request))
     return response
+
+
+def _methods_here(request: Request) -> list[str]:
+    """What this path takes (RFC 9110 10.2.1): the routing names only its first route, and each route has one method."""
+    taken = [
+        method
+        for method in ("DELETE", "GET", "PATCH", "POST", "PUT")
+        if any(route.matches({**request.scope, "method": method})[0] is Match.FULL for route in request.app.routes)
+    ]
+    # HEAD works wherever GET does; the gateway sees to it.
+    return sorted([*taken, "HEAD"]) if "GET" in taken else taken
 
 
 async def _on_database(request: Request, failure: Exception) -> Response:

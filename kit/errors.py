@@ -27,6 +27,7 @@ TITLES = {
     412: ("版本已过期", "Precondition failed"),
     413: ("内容太大", "Content too large"),
     415: ("类型不支持", "Unsupported media type"),
+    416: ("范围无效", "Range not satisfiable"),
     422: ("内容不符合要求", "Unprocessable content"),
     429: ("请求太频繁", "Too many requests"),
     500: ("服务器出错", "Internal server error"),

@@ -12,7 +12,7 @@ from fastapi.routing import APIRoute
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from kit import clock
+from kit import audit, clock
 from kit.auth import caller_of
 from kit.errors import (
     BadRequest,
@@ -30,6 +30,7 @@ from kit.http import client_address
 KEEP = timedelta(hours=48)
 MAX_KEY_LENGTH = 255
 JSON_LIMIT = 1 << 20
+EXAMPLE_KEY = "6f1d7c0e-7a52-4b0e-9d7e-2c1f4a5b8e90"
 KEY_REQUIRED: dict[str, Any] = {"x-idempotency-key": "required"}
 """`openapi_extra=` of a POST that refuses to run without a key."""
 
@@ -128,7 +129,11 @@ class StrictRoute(APIRoute):
             strict = StrictRequest(request.scope, request.receive)
             if not bodiless:
                 await strict.read(limit)
-            return await original(strict)
+            response = await original(strict)
+            if response.status_code == HTTPStatus.NO_CONTENT and "content-type" in response.headers:
+                # FastAPI empties the body and leaves the type of what is not there.
+                del response.headers["content-type"]
+            return response
 
         return handle
 
@@ -152,7 +157,8 @@ class IdempotentRoute(StrictRoute):
             key = request.headers.get("idempotency-key")
             if key is None:
                 if required:
-                    await caller_of(request)
+                    if await caller_of(request) is None:
+                        raise NotAuthenticated
                     raise IdempotencyKeyRequired
                 return await original(request)
             if not 1 <= len(key) <= MAX_KEY_LENGTH:
@@ -193,6 +199,7 @@ async def _once(
         request.scope["heika.session"] = session
         try:
             response = await original(request)
+            await audit.complete(request, session)
         except Problem as refusal:
             if not _is_final(refusal):
                 raise

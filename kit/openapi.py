@@ -6,8 +6,10 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute
 
+from kit.auth import OPTIONAL_SCHEME
 from kit.errors import PROBLEM_SCHEMA, Forbidden, NotAuthenticated, Problem, TooManyRequests, ValidationFailed, problems
 from kit.idempotency import (
+    EXAMPLE_KEY,
     IdempotencyInFlight,
     IdempotencyKeyInvalid,
     IdempotencyKeyRequired,
@@ -24,6 +26,14 @@ _KEY = {
 }
 
 
+_VERSION = {
+    "name": "If-Match",
+    "in": "header",
+    "description": "上次读到的 ETag；版本已变则 412 / the ETag last read; 412 when somebody changed it since",
+    "schema": {"type": "string", "maxLength": 200},
+}
+
+
 def operation_id(route: APIRoute) -> str:
     """The endpoint function's name, which is unique across the services (a test says so)."""
     return route.name
@@ -37,6 +47,7 @@ def service_document(app: FastAPI) -> dict[str, Any]:
         schemas.pop("HTTPValidationError", None)
         schemas.pop("ValidationError", None)
         schemas["Problem"] = PROBLEM_SCHEMA
+        document["components"].get("securitySchemes", {}).pop(OPTIONAL_SCHEME, None)
         for item in document["paths"].values():
             for method in METHODS:
                 if method in item:
@@ -46,7 +57,11 @@ def service_document(app: FastAPI) -> dict[str, Any]:
 
 
 def _complete(method: str, operation: dict[str, Any]) -> None:
+    if {OPTIONAL_SCHEME: []} in operation.get("security", ()):
+        operation["security"] = [{}, {"bearer": []}]
     responses = operation["responses"]
+    if "412" in responses:
+        operation.setdefault("parameters", []).append(_VERSION)
     takes_input = "422" in responses or operation.get("parameters") or operation.get("requestBody")
     if "422" in responses and "application/problem+json" not in responses["422"].get("content", {}):
         del responses["422"]
@@ -58,7 +73,9 @@ def _complete(method: str, operation: dict[str, Any]) -> None:
         usual += [IdempotencyKeyInvalid, IdempotencyKeyReused, IdempotencyInFlight]
         usual += [IdempotencyKeyRequired] if key == "required" else []
         parameters = operation.setdefault("parameters", [])
-        parameters.append(_KEY | {"required": key == "required"})
+        # Filled in for the caller only where nothing goes without one.
+        required = {"required": True, "example": EXAMPLE_KEY} if key == "required" else {"required": False}
+        parameters.append(_KEY | required)
     for status, answer in problems(*usual).items():
         mine = responses.setdefault(str(status), answer)
         if mine is not answer and "application/problem+json" in mine.get("content", {}):

@@ -24,6 +24,7 @@ from kit.app import Runtime, RuntimeDep
 from kit.app import router as new_router
 from kit.db import SessionDep
 from kit.errors import Forbidden, NotFound, problems
+from kit.files import RangeOutside, StoredFile
 from kit.shapes import Instant, Out
 from services.courses.models import Lesson
 
@@ -81,7 +82,10 @@ def _sign(runtime: Runtime, lesson_id: UUID, expires: int) -> str:
 @router.get(
     "/{lesson_id}/media",
     response_class=FileResponse,
-    responses={206: {"description": "The part that Range asked for."}, **problems(PlaybackLinkInvalid, MediaMissing)},
+    responses={
+        206: {"description": "The part that Range asked for."},
+        **problems(PlaybackLinkInvalid, MediaMissing, RangeOutside),
+    },
 )
 async def stream_lesson(
     lesson_id: Annotated[UUID, PathParameter()],
@@ -101,7 +105,7 @@ async def stream_lesson(
     file = media_file(runtime, row.media) if row else None
     if file is None or not await asyncio.to_thread(file.is_file):
         raise MediaMissing
-    return FileResponse(file, headers={"Cache-Control": "private, no-store"}, content_disposition_type="inline")
+    return StoredFile(file, headers={"Cache-Control": "private, no-store"}, content_disposition_type="inline")
 
 
 @asynccontextmanager

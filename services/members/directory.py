@@ -1,12 +1,12 @@
 """The member directory: admins find members, see them whole, and change tier, roles, labels, note and freezing."""
 
 from contextlib import suppress
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 from uuid import UUID
 
 from fastapi import Query, Request, Response
 from pydantic import AfterValidator, Field
-from sqlalchemy import ColumnElement, and_, not_, or_, select
+from sqlalchemy import ColumnElement, and_, false, not_, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
@@ -21,7 +21,7 @@ from kit.page import Page, PageDep, keyset
 from kit.shapes import CleanStr, StrictIn
 from services.members import audit
 from services.members.members import MemberNotFound
-from services.members.membership import MembershipOut, memberships
+from services.members.membership import MembershipOut, Status, memberships
 from services.members.models import Identity, Member, Segment
 from services.members.phones import read_phone
 from services.members.points import balances
@@ -99,7 +99,8 @@ def _with_membership(status: str) -> ColumnElement[bool]:
     mine = and_(col(Segment.member_id) == col(Member.id), col(Segment.starts_at) <= now)
     started = select(col(Segment.id)).where(mine).exists()
     active = select(col(Segment.id)).where(mine, col(Segment.ends_at) > now).exists()
-    return {"active": active, "expired": and_(started, not_(active)), "none": not_(started)}[status]
+    # Grace belongs to auto-renewal; until that is sold nobody is in it.
+    return {"active": active, "grace": false(), "expired": and_(started, not_(active)), "none": not_(started)}[status]
 
 
 @api.get("", dependencies=READERS)
@@ -111,7 +112,7 @@ async def read_members(  # noqa: PLR0913 - one parameter a filter
     q: Annotated[CleanStr | None, Query(max_length=100, description="in the nickname, or the phone, or the id")] = None,
     tier: Tier | None = None,
     role: Role | None = None,
-    membership: Literal["none", "active", "expired"] | None = None,
+    membership: Status | None = None,
     label: Annotated[CleanStr | None, Query(max_length=40)] = None,
 ) -> Page[AdminMemberOut]:
     """Members, newest first, that meet every filter given."""

@@ -41,7 +41,7 @@ async def my_poster(request: Request, caller: MemberDep, session: SessionDep, rt
     await limit(request, "poster", str(caller.id), times=PER_MINUTE, seconds=60)
     code = await invite_code_of(session, caller.id)
     content = await asyncio.to_thread(draw, rt.settings.invite_link(code), code, await _offer(session))
-    return Response(content, media_type="image/png", headers={"Cache-Control": "private, max-age=300"})
+    return Response(content, media_type="image/png", headers={"Cache-Control": "private, no-store"})
 
 
 async def _offer(session: AsyncSession) -> str:

@@ -18,6 +18,7 @@ from kit import clock
 from kit.app import Runtime, RuntimeDep, router
 from kit.auth import MemberDep
 from kit.errors import NotFound, PayloadTooLarge, Unavailable, Unprocessable, problems
+from kit.files import RangeOutside, StoredFile
 from kit.http import json_response
 from kit.ids import new_id
 from kit.limits import limit
@@ -196,11 +197,11 @@ async def _remember(request: Request, rt: Runtime, row: dict[str, Any]) -> None:
 @api.get(
     "/files/{name}",
     response_class=FileResponse,
-    responses=problems(FileNotFound) | {200: {"content": {kind: {} for kind in MEDIA_TYPES.values()}}},
+    responses=problems(FileNotFound, RangeOutside) | {200: {"content": {kind: {} for kind in MEDIA_TYPES.values()}}},
 )
 async def read_picture(name: str, rt: RuntimeDep) -> Response:
     """A stored picture or thumbnail; its address names its content, so it may be kept for good."""
     path = await asyncio.to_thread(rt.state["darkroom"].folder.find, name)
     if path is None:
         raise FileNotFound
-    return FileResponse(path, media_type=MEDIA_TYPES[path.suffix], headers=FOREVER)
+    return StoredFile(path, media_type=MEDIA_TYPES[path.suffix], headers=FOREVER)

@@ -86,6 +86,8 @@ async def test_both_pages_work_from_this_address_alone(front: Front) -> None:
     for path in ("/docs", "/redoc", "/docs/oauth2-redirect"):
         page = await front.client.get(path)
         assert page.headers["content-type"] == "text/html; charset=utf-8"
+        again = await front.client.get(path, headers={"If-None-Match": page.headers["etag"]})
+        assert (again.status_code, again.content) == (304, b"")
         assert re.findall(r"(?:https?:)?//[\w.-]+\.\w+", page.text) == []
         policy = page.headers["content-security-policy"]
         assert policy.startswith("default-src 'none'")

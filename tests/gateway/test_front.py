@@ -95,6 +95,19 @@ async def test_a_frozen_account_is_403(front: Front) -> None:
     assert (answer.status_code, answer.json()["code"]) == (403, "account_frozen")
 
 
+async def test_whoever_knocks_in_vain_is_counted_as_well(start_here: Start) -> None:
+    auth.revocations.frozen = frozenset({MEMBER["sub"]})
+    async with start_here(limits_mode="strict") as front:
+        frozen = await front.client.get("/v1/orders/echo", headers=bearer(sign(MEMBER)))
+        nowhere = await front.client.get("/v1/nowhere")
+        trick = await front.client.get("/v1//plans")
+        assert [answer.status_code for answer in (frozen, nowhere, trick)] == [403, 404, 400]
+        # How many are left is refilled a hundred times a second, so only the policy is the same on every machine.
+        policies = {answer.headers["ratelimit-policy"] for answer in (frozen, nowhere, trick)}
+        assert policies == {'"address";q=6000;w=60'}
+        assert all(answer.headers["ratelimit"].startswith('"address";r=59') for answer in (frozen, nowhere, trick))
+
+
 async def test_limits_show_what_is_left_and_refuse_with_the_seconds_to_wait(start_here: Start) -> None:
     async with start_here(limits_mode="strict") as front:
         began = asyncio.get_running_loop().time()

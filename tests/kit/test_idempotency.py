@@ -65,6 +65,8 @@ async def test_a_malformed_request_does_not_use_up_its_key(api: Api) -> None:
 async def test_a_call_that_moves_money_needs_a_key(api: Api) -> None:
     answer = await api.client.post("/v1/notes/paid", json=BODY, headers=api.member())
     assert (answer.status_code, answer.json()["code"]) == (400, "idempotency_key_required")
+    stranger = await api.client.post("/v1/notes/paid", json=BODY)
+    assert (stranger.status_code, stranger.json()["code"]) == (401, "not_authenticated")
     assert await api.sql("SELECT id FROM note") == []
 
 

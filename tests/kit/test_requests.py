@@ -119,6 +119,7 @@ async def test_unknown_paths_and_methods_are_problems(api: Api) -> None:
     assert (missing.status_code, missing.json()["code"]) == (404, "not_found")
     wrong = await api.client.delete("/v1/notes")
     assert (wrong.status_code, wrong.json()["code"]) == (405, "method_not_allowed")
+    assert wrong.headers["allow"] == "GET, HEAD, POST"
 
 
 async def test_a_member_is_not_an_admin_and_an_admin_needs_the_scope(api: Api) -> None:

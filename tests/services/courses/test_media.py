@@ -39,7 +39,12 @@ async def test_a_range_is_answered_in_part(api: Api, playback: dict[str, Any]) -
     last = await api.client.get(playback["url"], headers={"Range": "bytes=-10"})
     assert (last.status_code, last.content) == (206, whole[-10:])
     beyond = await api.client.get(playback["url"], headers={"Range": "bytes=999999-"})
-    assert beyond.status_code == 416
+    assert (beyond.status_code, beyond.json()["code"]) == (416, "range_outside")
+    assert beyond.headers["content-type"] == "application/problem+json"
+    assert beyond.headers["content-range"] == f"bytes */{len(whole)}"
+    for unreadable in ("bytes", "lines=1-2", "bytes=x-y", "bytes=9-2"):
+        answer = await api.client.get(playback["url"], headers={"Range": unreadable})
+        assert (answer.status_code, answer.content) == (200, whole), unreadable
 
 
 async def test_a_link_runs_out(api: Api, playback: dict[str, Any]) -> None:

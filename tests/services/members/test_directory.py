@@ -56,6 +56,7 @@ async def test_members_are_found_by_every_filter(api: Api) -> None:
     assert await find(api, membership="active") == [ada]
     assert await find(api, membership="expired") == [bo]
     assert await find(api, membership="none") == [cy]
+    assert await find(api, membership="grace") == []
 
 
 async def test_bad_filters_are_refused(api: Api) -> None:

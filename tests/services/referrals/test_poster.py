@@ -33,6 +33,7 @@ async def test_the_poster_carries_the_members_link(api: Api) -> None:
     answer = await api.client.get("/v1/me/invite/poster.png", headers=headers)
 
     assert (answer.status_code, answer.headers["Content-Type"]) == (200, "image/png")
+    assert answer.headers["Cache-Control"] == "private, no-store"
     with Image.open(io.BytesIO(answer.content)) as picture:
         assert picture.size == (750, 1100)
         expected = segno.make(url, error="m", micro=False, boost_error=False).matrix

@@ -188,7 +188,7 @@ async def _seed(runtime: Runtime, seed: Callable[[Runtime], Awaitable[None]]) ->
 
 @asynccontextmanager
 async def _background(runtime: Runtime) -> AsyncIterator[None]:
-    work = [runtime.relay.run(), runtime.consumer.run(), _poll_revocations(runtime)]
+    work = [runtime.db.pulse.watch(), runtime.relay.run(), runtime.consumer.run(), _poll_revocations(runtime)]
     work += [keep_running(runtime, job) for job in runtime.due]
     tasks = [asyncio.create_task(item) for item in work]
     try:

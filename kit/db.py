@@ -13,6 +13,7 @@ from sqlalchemy.orm import registry
 
 from kit import audit
 from kit.errors import DatabaseUnavailable
+from kit.pulse import Pulse
 from kit.tables import attach_kit_tables
 
 CONNECT_TIMEOUT_S = 2.0
@@ -49,13 +50,14 @@ class Database:
     def __init__(self, url: str, *, name: str, pool_size: int = 10) -> None:
         self.url = url
         self.name = name
+        self.pulse = Pulse(name, self.raw)
         self.engine = self._engine(pool_size, overflow=4)
         # Group commit has connections of its own: requests that wait for it may hold all the others.
         self.writers = self._engine(WRITERS, overflow=2)
         self.sessions = async_sessionmaker(self.engine, expire_on_commit=False, info={"service": name})
 
     def _engine(self, size: int, *, overflow: int) -> AsyncEngine:
-        return create_async_engine(
+        engine = create_async_engine(
             self.url,
             pool_size=size,
             max_overflow=overflow,
@@ -70,6 +72,7 @@ class Database:
                 "server_settings": {"application_name": f"heika-{self.name}", "timezone": "UTC"},
             },
         )
+        return self.pulse.guard(engine)
 
     def session(self) -> AsyncSession:
         """A session for work outside a request: `async with db.session() as session, session.begin():`."""
@@ -77,10 +80,16 @@ class Database:
 
     async def connect(self, session: AsyncSession) -> AsyncConnection:
         """Take the session's connection now; DatabaseUnavailable when there is none to be had."""
+        self.require()
         try:
             return await session.connection()
         except (OSError, PoolTimeout, asyncpg.PostgresError, asyncpg.InterfaceError) as failure:
             raise DatabaseUnavailable from failure
+
+    def require(self) -> None:
+        """Raise DatabaseUnavailable while the database is known to hang."""
+        if self.pulse.stopped:
+            raise DatabaseUnavailable
 
     async def raw(self) -> asyncpg.Connection:
         """A plain asyncpg connection outside the pool, for LISTEN and long-held advisory locks; the caller closes it."""

@@ -50,6 +50,7 @@ class GroupCommit(Generic[Row, Result]):
 
     async def submit(self, row: Row) -> Result:
         """Write this row with whatever else is waiting; its result, once committed. QueueFull when too many wait."""
+        self.db.require()
         if len(self._waiting) >= self.max_queue:
             raise QueueFull(retry_after=1)
         answer: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
@@ -68,13 +69,14 @@ class GroupCommit(Generic[Row, Result]):
                 await self._one_by_one(batch, failure)
 
     async def _commit(self, batch: list[tuple[Row, asyncio.Future[Result]]]) -> None:
+        self.db.require()
         async with self.db.writers.begin() as connection:
             results = await self.write(connection, [row for row, _ in batch])
         for (_, answer), result in zip(batch, results, strict=True):
             _resolve(answer, result)
 
     async def _one_by_one(self, batch: list[tuple[Row, asyncio.Future[Result]]], failure: Exception) -> None:
-        if is_disconnect(failure) or isinstance(failure, OSError):
+        if is_disconnect(failure) or isinstance(failure, (OSError, DatabaseUnavailable)):
             for _, answer in batch:
                 _resolve(answer, DatabaseUnavailable())
             return

@@ -1,0 +1,84 @@
+"""The pulse of a database: one that hangs is noticed within two seconds, what waits for it is cut, its return is heard."""
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+from weakref import WeakSet
+
+import asyncpg
+import structlog
+from sqlalchemy import event
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+log = structlog.get_logger(__name__)
+
+BEAT_S = 0.4
+SLICES = 16
+SLICE_S = 0.1
+"""A beat may take so many slices. A busy process makes each slice longer, so that only the database can miss a beat."""
+
+_TROUBLE = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError)
+
+
+class Pulse:
+    """Whether a database answers; a refused connection needs no pulse, it fails by itself."""
+
+    def __init__(self, name: str, connect: Callable[[], Awaitable[asyncpg.Connection]]) -> None:
+        self.name = name
+        self.stopped = False
+        self._connect = connect
+        self._engines: list[AsyncEngine] = []
+        self._lines: WeakSet[asyncpg.Connection] = WeakSet()
+
+    def guard(self, engine: AsyncEngine) -> AsyncEngine:
+        """Cut this engine's connections, too, when the database hangs."""
+        self._engines.append(engine)
+        event.listen(engine.sync_engine, "connect", lambda connection, _: self._lines.add(connection.driver_connection))
+        return engine
+
+    async def watch(self) -> None:
+        """Feel the pulse for as long as the process lives."""
+        line: asyncpg.Connection | None = None
+        try:
+            while True:
+                await asyncio.sleep(BEAT_S)
+                try:
+                    line = line or await self._connect()
+                    alive = await _beats(line)
+                except _TROUBLE:
+                    line = None
+                    continue
+                if alive and self.stopped:
+                    log.warning("the database answers again", name=self.name)
+                self.stopped = not alive
+                if not alive:
+                    line = None
+                    self._cut()
+        finally:
+            if line is not None:
+                line.terminate()
+
+    def _cut(self) -> None:
+        """Let everything that waits for the database fail now, as a lost connection does."""
+        log.error("the database hangs", name=self.name, connections=len(self._lines))
+        for engine in self._engines:
+            engine.sync_engine.dispose(close=False)
+        for connection in list(self._lines):
+            connection.terminate()
+        self._lines.clear()
+
+
+async def _beats(line: asyncpg.Connection) -> bool:
+    beat = asyncio.ensure_future(line.fetchval("SELECT 1"))
+    try:
+        for _ in range(SLICES):
+            done, _ = await asyncio.wait({beat}, timeout=SLICE_S)
+            if done:
+                beat.result()
+                return True
+    finally:
+        if not beat.done():
+            line.terminate()
+            with contextlib.suppress(*_TROUBLE):
+                await beat
+    return False

@@ -1,0 +1,119 @@
+"""The pulse: a database that hangs is answered for within seconds, and found again when it goes on."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from kit.db import Database
+from kit.errors import DatabaseUnavailable, is_disconnect
+from kit.group import GroupCommit
+from tests.harness import Api
+
+
+class Sluice:
+    """A Unix socket in front of PostgreSQL's, through which nothing passes while it is shut."""
+
+    def __init__(self, behind: str) -> None:
+        self.behind = behind
+        self.open = asyncio.Event()
+        self.open.set()
+        self.tasks: set[asyncio.Task[None]] = set()
+
+    async def take(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Join a caller with PostgreSQL."""
+        theirs, ours = await asyncio.open_unix_connection(self.behind)
+        pairs = ((reader, ours), (theirs, writer))
+        for source, sink in pairs:
+            self.tasks.add(asyncio.create_task(self._pass(source, sink)))
+
+    async def _pass(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError):
+            while piece := await source.read(65536):
+                await self.open.wait()
+                sink.write(piece)
+                await sink.drain()
+        sink.close()
+
+
+@pytest.fixture
+async def sluice(api: Api, tmp_path: Path) -> AsyncIterator[Sluice]:
+    sluice = Sluice(f"{api.rt.db.engine.url.query['host']}/.s.PGSQL.5432")
+    server = await asyncio.start_unix_server(sluice.take, tmp_path / ".s.PGSQL.5432")
+    try:
+        yield sluice
+    finally:
+        server.close()
+        for task in sluice.tasks:
+            task.cancel()
+        await asyncio.gather(*sluice.tasks, return_exceptions=True)
+
+
+@pytest.fixture
+async def database(api: Api, sluice: Sluice, tmp_path: Path) -> AsyncIterator[Database]:
+    """The service's database behind the sluice, watched."""
+    url = api.rt.db.engine.url.update_query_dict({"host": str(tmp_path)})
+    database = Database(url.render_as_string(hide_password=False), name="pulse")
+    watching = asyncio.create_task(database.pulse.watch())
+    try:
+        yield database
+    finally:
+        watching.cancel()
+        await asyncio.gather(watching, return_exceptions=True)
+        await database.close()
+
+
+async def _answering(database: Database) -> None:
+    while database.pulse.stopped:  # noqa: ASYNC110 - the pulse is felt, it tells nobody
+        await asyncio.sleep(0.05)
+
+
+async def test_what_waits_for_a_database_that_hangs_fails_within_three_seconds(
+    database: Database, sluice: Sluice
+) -> None:
+    async with database.session() as session:
+        await database.connect(session)
+        await asyncio.sleep(0.6)
+        sluice.open.clear()
+        started = time.monotonic()
+        with pytest.raises(Exception) as caught:  # noqa: PT011 - the driver has several words for it
+            await session.execute(text("SELECT 1"))
+        assert is_disconnect(caught.value)
+        assert time.monotonic() - started < 3
+    async with database.session() as session:
+        started = time.monotonic()
+        with pytest.raises(DatabaseUnavailable):
+            await database.connect(session)
+        assert time.monotonic() - started < 0.1
+    sluice.open.set()
+    await _answering(database)
+    assert time.monotonic() - started < 4
+    async with database.session() as session:
+        assert (await (await database.connect(session)).execute(text("SELECT 2"))).scalar_one() == 2
+
+
+async def test_rows_that_wait_for_a_group_commit_are_told_when_the_database_hangs(
+    database: Database, sluice: Sluice
+) -> None:
+    async def write(connection: AsyncConnection, rows: Sequence[int]) -> list[int]:
+        return [int((await connection.execute(text("SELECT 3"))).scalar_one()) for _ in rows]
+
+    group: GroupCommit[int, int] = GroupCommit(database, write, name="pulse")
+    assert await group.submit(1) == 3
+    await asyncio.sleep(0.6)
+    sluice.open.clear()
+    started = time.monotonic()
+    waiting = [asyncio.create_task(group.submit(row)) for row in range(5)]
+    answers = await asyncio.gather(*waiting, return_exceptions=True)
+    assert [type(answer) for answer in answers] == [DatabaseUnavailable] * 5
+    with pytest.raises(DatabaseUnavailable):
+        await group.submit(6)
+    assert time.monotonic() - started < 3
+    sluice.open.set()
+    await _answering(database)
+    assert await group.submit(7) == 3

@@ -5,6 +5,7 @@ from uuid import UUID
 
 from pydantic import AwareDatetime
 
+from kit.audit import AdminActed
 from kit.events import Event
 
 
@@ -73,3 +74,7 @@ class CouponRedeemed(Event, type="billing.coupon.redeemed"):
     coupon_id: UUID
     order_id: UUID
     member_id: UUID
+
+
+class BillingAdminActed(AdminActed, type="billing.admin.acted"):
+    """An admin acted in billing; members keeps the audit log."""

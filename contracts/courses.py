@@ -4,6 +4,7 @@ from uuid import UUID
 
 from pydantic import AwareDatetime
 
+from kit.audit import AdminActed
 from kit.events import Event
 
 
@@ -14,3 +15,7 @@ class LessonCompleted(Event, type="courses.lesson.completed"):
     lesson_id: UUID
     course_id: UUID
     completed_at: AwareDatetime
+
+
+class CoursesAdminActed(AdminActed, type="courses.admin.acted"):
+    """An admin acted in courses; members keeps the audit log."""

@@ -4,6 +4,7 @@ from uuid import UUID
 
 from pydantic import AwareDatetime
 
+from kit.audit import AdminActed
 from kit.events import Event
 
 
@@ -33,3 +34,7 @@ class RewardGranted(Event, type="referrals.reward.granted"):
     plan_code: str | None = None
     reason: str
     granted_at: AwareDatetime
+
+
+class ReferralsAdminActed(AdminActed, type="referrals.admin.acted"):
+    """An admin acted in referrals; members keeps the audit log."""

@@ -4,6 +4,7 @@ from uuid import UUID
 
 from pydantic import AwareDatetime
 
+from kit.audit import AdminActed
 from kit.events import Event
 
 
@@ -15,3 +16,7 @@ class EntryApproved(Event, type="showcase.entry.approved"):
     member_id: UUID
     lesson_id: UUID | None = None
     approved_at: AwareDatetime
+
+
+class ShowcaseAdminActed(AdminActed, type="showcase.admin.acted"):
+    """An admin acted in showcase; members keeps the audit log."""

@@ -62,7 +62,7 @@ async def record(
     """
     caller: Caller | None = session.info.get("scope", {}).get("heika.caller")
     told = EVENTS.get(f"{session.info.get('service')}.admin.acted")
-    if caller is None or caller.role != "admin" or told is None:
+    if caller is None or caller.role != "admin" or told is None or not issubclass(told, AdminActed):
         raise LookupError(f"nobody to tell {action} of")
     session.info["audited"] = True
     old, new = fit(before), fit(after)

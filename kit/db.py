@@ -118,7 +118,6 @@ async def open_session(request: Request) -> AsyncIterator[AsyncSession]:
     if own is not None:
         own.info["scope"] = request.scope
         yield own
-        await audit.complete(request, own)
         return
     database: Database = request.app.state.runtime.db
     async with database.session() as session:

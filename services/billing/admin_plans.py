@@ -9,7 +9,7 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
-from kit import clock
+from kit import audit, clock
 from kit.app import router as new_router
 from kit.auth import Caller, admin_with
 from kit.db import SessionDep
@@ -100,6 +100,7 @@ async def create_plan(body: PlanIn, _: Editor, session: SessionDep, response: Re
     """Put a new plan on sale."""
     if not await add_plan(session, body):
         raise PlanExists
+    await audit.record(session, "plan.created", body.code, after=body.model_dump())
     return await _answer(session, body.code, response, 1)
 
 
@@ -150,6 +151,8 @@ async def change_plan(
         await _add_version(
             session, code, plan.version + 1, price["amount"], price["original_amount"], price["currency"]
         )
+    before = {name: getattr(held, name, getattr(plan, name, None)) for name in (*wanted, *price)}
+    await audit.record(session, "plan.changed", code, before=before, after=wanted | price)
     revision = plan.revision + 1
     await session.execute(
         update(Plan).where(col(Plan.code) == code).values(**wanted, revision=revision, updated_at=clock.now())

@@ -10,7 +10,7 @@ from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
-from kit import clock
+from kit import audit, clock
 from kit.app import RuntimeDep
 from kit.app import router as new_router
 from kit.auth import Caller, MemberDep, admin_with
@@ -187,6 +187,9 @@ async def _refund(
     )
     if refund is None:
         refund = await _write(session, rt.settings, locked, body, caller, key, keep_time=keep_time)
+        if caller.role == "admin":
+            given = {"refund": refund.id, "amount": refund.amount, "reason": refund.reason, "keep_time": keep_time}
+            await audit.record(session, "order.refunded", order.id, after=given)
     segments = await told_segments(session, order.member_id)
     # The row is there before the provider is asked, so that money never moves without a trace.
     await session.commit()

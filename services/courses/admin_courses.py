@@ -7,7 +7,7 @@ from fastapi import Depends, Query, Request, Response
 from pydantic import Field, model_validator
 from sqlmodel import col
 
-from kit import clock
+from kit import audit, clock
 from kit.app import router as new_router
 from kit.auth import admin_with
 from kit.db import SessionDep
@@ -126,6 +126,7 @@ async def create_course(body: CourseIn, session: SessionDep, response: Response)
     course = Course(**body.model_dump(), created_at=now, updated_at=now)
     session.add(course)
     await session.flush()
+    await audit.record(session, "course.created", course.id, after=course.model_dump())
     response.headers["Location"] = f"/v1/admin/courses/{course.id}"
     return await _answer(session, course.id, response)
 
@@ -151,9 +152,11 @@ async def change_course(
     if changes.get("access", "paid") != "paid":
         changes.setdefault("amount", None)
     _check_price(changes.get("access", course.access), changes.get("amount", course.amount))
+    before = course.model_dump()
     course.sqlmodel_update(changes)
     touch(course)
     await session.flush()
+    await audit.record(session, "course.changed", course.id, before=before, after=course.model_dump())
     return await _answer(session, course.id, response)
 
 
@@ -164,8 +167,9 @@ def touch(course: Course) -> None:
 
 
 @router.delete("/{course_id}", dependencies=EDITOR, status_code=204, responses=problems(CourseNotFound, StaleVersion))
-async def delete_course(course: HeldCourse, request: Request) -> None:
+async def delete_course(course: HeldCourse, session: SessionDep, request: Request) -> None:
     """Take a course down for good; what members learned in it stays theirs."""
     require_version(request, course.version)
+    await audit.record(session, "course.deleted", course.id, before=course.model_dump())
     course.deleted_at = clock.now()
     touch(course)

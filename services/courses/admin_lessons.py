@@ -9,7 +9,7 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
-from kit import clock
+from kit import audit, clock
 from kit.app import router as new_router
 from kit.db import SessionDep
 from kit.errors import StaleVersion, problems
@@ -107,6 +107,7 @@ async def create_lesson(body: LessonIn, course: HeldCourse, session: SessionDep,
     session.add(lesson)
     touch(course)
     await session.flush()
+    await audit.record(session, "lesson.created", lesson.id, after=lesson.model_dump())
     response.headers["Location"] = f"/v1/admin/lessons/{lesson.id}"
     return _answer(lesson, response)
 
@@ -129,6 +130,7 @@ async def change_lesson(
     require_version(request, lesson.version)
     changes: dict[str, Any] = body.model_dump(exclude_unset=True)
     position = changes.pop("position", None)
+    before = lesson.model_dump()
     lesson.sqlmodel_update(changes)
     if position is not None:
         await _place(session, course, lesson, position)
@@ -136,6 +138,7 @@ async def change_lesson(
     lesson.updated_at = clock.now()
     touch(course)
     await session.flush()
+    await audit.record(session, "lesson.changed", lesson.id, before=before, after=lesson.model_dump())
     return _answer(lesson, response)
 
 
@@ -146,6 +149,7 @@ async def delete_lesson(held: HeldLesson, session: SessionDep, request: Request)
     """Take a lesson out of its course; what members learned in it stays theirs."""
     lesson, course = held
     require_version(request, lesson.version)
+    await audit.record(session, "lesson.deleted", lesson.id, before=lesson.model_dump())
     lesson.deleted_at = clock.now()
     lesson.version += 1
     await session.flush()

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from sqlalchemy import text
 from sqlmodel import col
 
-from kit import clock
+from kit import audit, clock
 from kit.app import Due, Runtime
 from kit.app import router as new_router
 from kit.db import SessionDep
@@ -190,6 +190,7 @@ async def create_live_lesson(body: LiveLessonIn, session: SessionDep, response: 
     _check(lesson)
     session.add(lesson)
     await session.flush()
+    await audit.record(session, "live_lesson.created", lesson.id, after=lesson.model_dump())
     response.headers["Location"] = f"/v1/admin/live-lessons/{lesson.id}"
     return await _answer(session, lesson.id, response)
 
@@ -215,11 +216,13 @@ async def change_live_lesson(
         changes["access"] = [way.model_dump(exclude_none=True) for way in body.access]
     if changes.keys() & {"starts_at", "ends_at"} and lesson.status not in {"draft", "scheduled"}:
         raise LessonRunning
+    before = lesson.model_dump()
     lesson.sqlmodel_update(changes)
     _check(lesson)
     _touch(lesson)
     await fill_seats(session, lesson)
     await session.flush()
+    await audit.record(session, "live_lesson.changed", lesson.id, before=before, after=lesson.model_dump())
     return await _answer(session, lesson.id, response)
 
 
@@ -235,6 +238,8 @@ async def move_live_lesson(
     """Take a live lesson to its next status."""
     if body.to not in LEGAL[lesson.status]:
         raise IllegalTransition(held=lesson.status, wanted=body.to)
+    moved = {"before": {"status": lesson.status}, "after": {"status": body.to}}
+    await audit.record(session, "live_lesson.moved", lesson.id, **moved)
     lesson.status = body.to
     _touch(lesson)
     await session.flush()
@@ -247,11 +252,12 @@ async def move_live_lesson(
     status_code=204,
     responses=problems(LiveLessonNotFound, StaleVersion, LessonInUse),
 )
-async def delete_live_lesson(lesson: HeldLiveLesson, request: Request) -> None:
+async def delete_live_lesson(lesson: HeldLiveLesson, session: SessionDep, request: Request) -> None:
     """Take a live lesson off the calendar that nobody counts on."""
     require_version(request, lesson.version)
     if lesson.status in {"live", "paused"} or (lesson.status == "scheduled" and lesson.enrolled):
         raise LessonInUse
+    await audit.record(session, "live_lesson.deleted", lesson.id, before=lesson.model_dump())
     lesson.deleted_at = clock.now()
     _touch(lesson)
 

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 from fastapi import File, UploadFile
 from pydantic import ValidationError
 
+from kit import audit
 from kit.app import router as new_router
 from kit.db import SessionDep
 from kit.errors import Unprocessable, problems
@@ -120,4 +121,7 @@ async def import_courses(
     nothing is removed.
     """
     rows = await asyncio.to_thread(read_rows, await file.read())
-    return await import_rows(session, rows, dry_run=dry_run)
+    done = await import_rows(session, rows, dry_run=dry_run)
+    if not dry_run:
+        await audit.record(session, "courses.imported", file.filename or "", after=done.model_dump())
+    return done

@@ -5,10 +5,10 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 
-from contracts.billing import OrderPaid, OrderRefunded
-from contracts.courses import LessonCompleted
-from contracts.referrals import RewardGranted
-from contracts.showcase import EntryApproved
+from contracts.billing import BillingAdminActed, OrderPaid, OrderRefunded
+from contracts.courses import CoursesAdminActed, LessonCompleted
+from contracts.referrals import ReferralsAdminActed, RewardGranted
+from contracts.showcase import EntryApproved, ShowcaseAdminActed
 from kit.app import Due, Runtime, Service, create_app
 from services.members import (
     audit,
@@ -78,6 +78,10 @@ service = Service(
         RewardGranted: [ledger.on_reward_granted],
         LessonCompleted: [evidence.on_lesson_completed],
         EntryApproved: [evidence.on_entry_approved],
+        BillingAdminActed: [audit.on_admin_acted],
+        CoursesAdminActed: [audit.on_admin_acted],
+        ReferralsAdminActed: [audit.on_admin_acted],
+        ShowcaseAdminActed: [audit.on_admin_acted],
     },
     due=[
         Due("mirror revocations", mirror_revocations),

@@ -1,15 +1,17 @@
-"""The audit log: every act of an admin, with what was before and after."""
+"""The audit log: every act of an admin in any service, with what was before and after."""
 
 from typing import Annotated, Any
 from uuid import UUID
 
 from fastapi import Query
 from sqlalchemy import select
+from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from kit import clock
 from kit.app import router
+from kit.audit import AdminActed, fit
 from kit.auth import Caller, admin_with
 from kit.db import SessionDep
 from kit.page import Page, PageDep, keyset
@@ -41,8 +43,23 @@ def record(
     after: dict[str, Any] | None = None,
 ) -> None:
     """Note an admin's act in the transaction of the act itself."""
-    entry = AuditEntry(actor=actor.id, action=action, target=str(target), before=before, after=after, at=clock.now())
+    entry = AuditEntry(actor=actor.id, action=action, target=str(target), at=clock.now())
+    entry.before, entry.after = fit(before), fit(after)
     session.add(entry)
+
+
+async def on_admin_acted(session: AsyncSession, event: AdminActed) -> None:
+    """Keep what an admin did in another service."""
+    row = {
+        "id": event.id,
+        "actor": event.actor_id,
+        "action": event.action,
+        "target": event.target,
+        "before": event.before,
+        "after": event.after,
+        "at": event.at,
+    }
+    await session.execute(insert(AuditEntry).values(row).on_conflict_do_nothing())
 
 
 @api.get("", dependencies=[admin_with("audit:read")])

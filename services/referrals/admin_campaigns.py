@@ -12,7 +12,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
-from kit import clock
+from kit import audit, clock
 from kit.app import router
 from kit.auth import Caller, admin_with
 from kit.db import SessionDep
@@ -172,6 +172,7 @@ async def create_campaign(_: Editor, body: CampaignIn, session: SessionDep, resp
     campaign = Campaign(**_columns(body), created_at=clock.now())
     session.add(campaign)
     await _write(session)
+    await audit.record(session, "campaign.created", campaign.id, after=campaign.model_dump())
     response.headers["ETag"] = version_tag(campaign.version)
     return CampaignAdminOut.model_validate(campaign)
 
@@ -202,10 +203,12 @@ async def edit_campaign(
         raise RequestValidationError([error | {"loc": ("body", *error["loc"])} for error in errors]) from None
     if merged.total < campaign.claimed:
         raise TotalBelowClaimed
+    before = campaign.model_dump()
     for name, value in _columns(merged).items():
         setattr(campaign, name, value)
     campaign.version += 1
     await _write(session)
+    await audit.record(session, "campaign.changed", campaign.id, before=before, after=campaign.model_dump())
     response.headers["ETag"] = version_tag(campaign.version)
     return CampaignAdminOut.model_validate(campaign)
 
@@ -219,6 +222,7 @@ async def delete_campaign(_: Editor, campaign: LockedCampaign, session: SessionD
     )
     if (await session.execute(rules)).scalar_one():
         raise CampaignInUse
+    await audit.record(session, "campaign.deleted", campaign.id, before=campaign.model_dump())
     campaign.deleted_at = clock.now()
     campaign.version += 1
 

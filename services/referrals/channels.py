@@ -9,7 +9,7 @@ from sqlalchemy import select, text
 from sqlalchemy.dialects.postgresql import insert
 from sqlmodel import col
 
-from kit import clock
+from kit import audit, clock
 from kit.app import router
 from kit.auth import Caller, admin_with
 from kit.db import SessionDep
@@ -163,16 +163,20 @@ async def create_channel(_: Editor, body: ChannelIn, session: SessionDep, respon
     made = await session.execute(insert(Channel).values(row).on_conflict_do_nothing().returning(col(Channel.code)))
     if made.scalar_one_or_none() is None:
         raise ChannelExists
+    await audit.record(session, "channel.created", body.code, after={"name": body.name})
     response.headers["ETag"] = version_tag(1)
     return ChannelOut.model_validate(row)
 
 
 @routes.patch("/{code}", responses=problems(ChannelNotFound, StaleVersion))
 async def rename_channel(
-    _: Editor, body: ChannelPatch, channel: LockedChannel, request: Request, response: Response
+    _: Editor, body: ChannelPatch, channel: LockedChannel, session: SessionDep, request: Request, response: Response
 ) -> ChannelOut:
     """Give a channel another name."""
     require_version(request, channel.version)
+    await audit.record(
+        session, "channel.changed", channel.code, before={"name": channel.name}, after={"name": body.name}
+    )
     channel.name = body.name
     channel.version += 1
     response.headers["ETag"] = version_tag(channel.version)
@@ -180,9 +184,10 @@ async def rename_channel(
 
 
 @routes.delete("/{code}", status_code=204, responses=problems(ChannelNotFound, StaleVersion))
-async def retire_channel(_: Editor, channel: LockedChannel, request: Request) -> None:
+async def retire_channel(_: Editor, channel: LockedChannel, session: SessionDep, request: Request) -> None:
     """Take a channel out of use; what it brought stays counted."""
     require_version(request, channel.version)
+    await audit.record(session, "channel.retired", channel.code, before={"name": channel.name})
     channel.retired_at = clock.now()
     channel.version += 1
 

@@ -7,7 +7,7 @@ from pydantic import Field
 from sqlalchemy import func, select
 from sqlmodel import col
 
-from kit import clock
+from kit import audit, clock
 from kit.app import router
 from kit.db import SessionDep
 from kit.errors import Conflict, problems
@@ -72,6 +72,8 @@ async def grant(_: Editor, body: GrantsIn, campaign: LockedCampaign, session: Se
     members = list(dict.fromkeys(body.member_ids))
     wants = [Want(campaign.id, member_id, now, "grant") for member_id in members]
     answers = dict(zip(members, await issue(await session.connection(), wants), strict=True))
+    given = [member_id for member_id, answer in answers.items() if isinstance(answer, Issued)]
+    await audit.record(session, "coupons.granted", campaign.id, after={"members": given})
     return GrantsOut(
         granted=[
             Grant(member_id=member_id, coupon_id=answer.id)
@@ -103,6 +105,7 @@ async def stats(_: Reader, campaign_id: UUID, session: SessionDep) -> Stats:
 async def take_back(_: Editor, campaign_id: UUID, coupon_id: UUID, session: SessionDep) -> None:
     """Revoke one coupon that was not spent; its place in the campaign stays taken."""
     if await revoke(session, campaign_id, coupon_id):
+        await audit.record(session, "coupon.revoked", coupon_id, before={"campaign": campaign_id})
         return
     found = await session.get(Coupon, coupon_id)
     raise CouponUnknown if found is None or found.campaign_id != campaign_id else CouponSpent

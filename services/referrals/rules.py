@@ -9,7 +9,7 @@ from sqlalchemy import select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
-from kit import clock
+from kit import audit, clock
 from kit.app import router
 from kit.auth import Caller, admin_with
 from kit.db import SessionDep
@@ -93,6 +93,9 @@ async def new_rule(caller: Editor, body: RuleIn, session: SessionDep) -> RuleOut
         rule.inviter_campaign_id = await _campaign(session, body, "邀请好友奖励", body.inviter_amount, "everyone", each)
     session.add(rule)
     await session.flush()
+    await audit.record(
+        session, "referral_rule.created", rule.version, before=before.model_dump(), after=rule.model_dump()
+    )
     return RuleOut.model_validate(rule)
 
 

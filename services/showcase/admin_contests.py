@@ -11,7 +11,7 @@ from sqlalchemy import delete, insert, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
-from kit import clock
+from kit import audit, clock
 from kit.app import router
 from kit.auth import admin_with
 from kit.db import SessionDep
@@ -123,7 +123,9 @@ async def read_contest_to_edit(contest_id: UUID, session: SessionDep) -> Respons
 @api.post("", dependencies=EDITOR, status_code=201, response_model=ContestOut)
 async def create_contest(body: ContestIn, session: SessionDep) -> Response:
     """Call a contest."""
-    return await _answer(session, await add_contest(session, body), 201)
+    contest_id = await add_contest(session, body)
+    await audit.record(session, "contest.created", contest_id, after=columns_of(body))
+    return await _answer(session, contest_id, 201)
 
 
 @api.patch(
@@ -154,6 +156,7 @@ async def change_contest(contest_id: UUID, body: ContestPatch, session: SessionD
         raise RequestValidationError(
             [{**error, "loc": ("body", *error["loc"])} for error in failure.errors()]
         ) from failure
+    await audit.record(session, "contest.changed", contest_id, before=held, after=merged)
     values = merged | {"version": contest.version + 1}
     await session.execute(update(Contest).where(col(Contest.id) == contest_id).values(values))
     return await _answer(session, contest_id)
@@ -170,4 +173,5 @@ async def delete_contest(contest_id: UUID, session: SessionDep, request: Request
     contest = await _locked(session, contest_id, request)
     if phase_of(contest, clock.now()) != "upcoming":
         raise ContestStarted
+    await audit.record(session, "contest.deleted", contest_id, before=contest.model_dump())
     await session.execute(delete(Contest).where(col(Contest.id) == contest_id))

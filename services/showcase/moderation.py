@@ -7,7 +7,7 @@ from fastapi import Response
 from pydantic import model_validator
 from sqlmodel import col
 
-from kit import clock
+from kit import audit, clock
 from kit.app import router
 from kit.auth import admin_with
 from kit.db import SessionDep
@@ -78,9 +78,12 @@ async def moderate_entry(entry_id: UUID, body: DecisionIn, session: SessionDep) 
         raise EntryWithdrawn
     if contest is None or contest.settled_at is not None:
         raise ContestSettled
+    before = {"status": entry.status, "reason": entry.reason}
     if body.decision == "approve":
         await approve(session, entry, clock.now())
     else:
         entry.status, entry.reason = "rejected", body.reason
     await session.flush()
+    after = {"status": entry.status, "reason": entry.reason}
+    await audit.record(session, "entry.moderated", entry_id, before=before, after=after)
     return json_response(await show_one(session, entry_id))

@@ -9,7 +9,7 @@ from sqlalchemy import func, insert, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
-from kit import clock
+from kit import audit, clock
 from kit.app import router
 from kit.auth import admin_with
 from kit.db import SessionDep
@@ -102,6 +102,7 @@ async def settle_contest(contest_id: UUID, session: SessionDep) -> Response:
         contest.settled_at = now
         contest.version += 1
         await session.flush()
+        await audit.record(session, "contest.settled", contest_id, after={"settled_at": now, "places": len(places)})
     return json_response(await _results(session, contest))
 
 

@@ -33,9 +33,9 @@ UPLOAD: Final = 21 * MIB
 
 ROUTES: Final[tuple[Route, ...]] = (
     *_routes("members", "auth", limit_class="auth", checks_bearer=False),
-    *_routes("members", "me me/sessions me/membership me/check-ins me/points me/phone tiers"),
+    *_routes("members", "me me/sessions me/membership me/check-ins me/points me/phone me/certificates tiers"),
     *_routes("members", "me/export", deadline=30.0),
-    *_routes("members", "admin/members admin/audit sandbox/otp sandbox/wechat"),
+    *_routes("members", "admin/members admin/certificates admin/audit sandbox/otp sandbox/wechat"),
     Route("/.well-known", "members", checks_bearer=False),
     *_routes("billing", "plans redemptions me/subscription"),
     *_routes("billing", "orders", deadline=20.0),

@@ -12,6 +12,7 @@ from contracts.showcase import EntryApproved, ShowcaseAdminActed
 from kit.app import Due, Runtime, Service, create_app
 from services.members import (
     audit,
+    certificates,
     check_ins,
     directory,
     evidence,
@@ -69,6 +70,7 @@ service = Service(
         tiers.api,
         directory.api,
         grants.api,
+        certificates.api,
         audit.api,
     ],
     sandbox_routers=[otp.sandbox_api, wechat.sandbox_api],

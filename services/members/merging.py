@@ -49,6 +49,13 @@ SELECT reason, count(*) AS n FROM point_entry
 WHERE member_id = :kept AND reason IN ('lesson_finished', 'work_approved') GROUP BY reason
 """)
 
+# Who applied with both accounts has one open application afterwards, the kept account's.
+_CERTIFICATES: Final = text("""
+UPDATE certificate SET member_id = :kept WHERE member_id = :merged AND NOT (status = 'pending'
+    AND EXISTS (SELECT FROM certificate mine WHERE mine.member_id = :kept AND mine.status = 'pending'))
+""")
+_CERTIFICATES_LEFT: Final = text("DELETE FROM certificate WHERE member_id = :merged")
+
 _RANK: Final[dict[str, int]] = {tier.code: rank for rank, tier in enumerate(TIERS)}
 
 
@@ -58,9 +65,10 @@ async def merge(session: AsyncSession, kept: Member, merged: Member) -> None:
     theirs = col(Identity.member_id) == merged.id
     await session.execute(update(Identity).where(theirs).values(member_id=kept.id))
     await _merge_time(session, kept.id, merged.id)
-    for statement in (_POINTS, _CHECK_INS, STREAKS):
+    for statement in (_POINTS, _CHECK_INS, STREAKS, _CERTIFICATES, _CERTIFICATES_LEFT):
         await session.execute(statement, pair)
-    kept.evidence = {row.reason: row.n for row in await session.execute(_EVIDENCE, pair)}
+    shown = {name: proof for name, proof in (merged.evidence | kept.evidence).items() if name == "certificate"}
+    kept.evidence = shown | {row.reason: row.n for row in await session.execute(_EVIDENCE, pair)}
     for name in ("avatar_url", "city", "bio"):
         setattr(kept, name, getattr(kept, name) or getattr(merged, name))
     kept.roles = list(dict.fromkeys([*kept.roles, *merged.roles]))

@@ -70,6 +70,27 @@ class Identity(Model, table=True):
     sealed: str
     created_at: datetime = Field(sa_column=instant())
 
+class Certificate(Model, table=True):
+    """A proof of qualification that a member applied with, one open at a time, and what an admin decided."""
+
+    __tablename__ = "certificate"
+    __table_args__ = (
+        Index("certificate_member_id_idx", "member_id", "created_at", "id"),
+        Index("certificate_status_idx", "status", "created_at", "id"),
+        Index("certificate_open_idx", "member_id", unique=True, postgresql_where=text("status = 'pending'")),
+    )
+
+    id: UUID = Field(default_factory=new_id, primary_key=True)
+    member_id: UUID = Field(foreign_key="member.id")
+    title: str
+    issuer: str = ""
+    proof_url: str
+    status: str = "pending"
+    reason: str | None = None
+    created_at: datetime = Field(sa_column=instant())
+    decided_at: datetime | None = Field(default=None, sa_column=instant(nullable=True))
+    decided_by: UUID | None = None
+
 
 class Otp(Model, table=True):
     """The one live code of a phone."""

@@ -18,7 +18,7 @@ from kit.errors import problems
 from kit.events import emit
 from kit.shapes import CleanStr, In, Instant, Out
 from services.members.members import MemberNotFound, kept_of
-from services.members.models import CheckIn, Identity, Member, Otp, PointEntry, SandboxSms
+from services.members.models import Certificate, CheckIn, Identity, Member, Otp, PointEntry, SandboxSms
 from services.members.tiers import Role, Tier
 from services.members.tokens import end_sessions
 
@@ -145,6 +145,7 @@ async def _erase(session: AsyncSession, member: Member) -> None:
     await session.execute(delete(SandboxSms).where(col(SandboxSms.digest).in_(mine)))
     for table, owner in (
         (Identity, Identity.member_id),
+        (Certificate, Certificate.member_id),
         (CheckIn, CheckIn.member_id),
         (PointEntry, PointEntry.member_id),
     ):

@@ -2,5 +2,5 @@
 
 Owns: plan, order, coupon use, payment, refund, ledger, provider event.
 Emits: OrderPaid, OrderClosed, OrderRefunded, CouponReserved, CouponReleased, CouponRedeemed.
-Listens: MembershipChanged, MemberErased, CouponRevoked.
+Listens: MembershipChanged, MemberErased, MemberMerged, CouponRevoked.
 """

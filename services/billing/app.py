@@ -13,6 +13,7 @@ from services.billing import (
     erasure,
     ledger,
     member_time,
+    merging,
     order_events,
     ordering,
     orders,
@@ -49,12 +50,14 @@ service = Service(
         ledger.router,
     ],
     sandbox_routers=[cashier.router, faults.router],
-    handlers={
-        MemberErased: [erasure.on_member_erased],
-        MembershipChanged: [member_time.on_membership_changed],
-        CouponRevoked: [coupons.on_coupon_revoked],
-    },
-    due=[courier.due, webhooks.due, checkout.due, refunding.due],
+    handlers=merging.merging.handlers(
+        {
+            MemberErased: [erasure.on_member_erased],
+            MembershipChanged: [member_time.on_membership_changed],
+            CouponRevoked: [coupons.on_coupon_revoked],
+        }
+    ),
+    due=[merging.merging.due, courier.due, webhooks.due, checkout.due, refunding.due],
     seed=seed,
     start=[webhooks.webhook_handling, running_courier, payment_provider],
     listeners=frozenset({"members", "courses", "referrals"}),

@@ -114,7 +114,9 @@ async def trial_balance(_: Bookkeeper, session: SessionDep) -> TrialBalance:
 
 
 @router.get("/entries")
-async def entries(_: Bookkeeper, session: SessionDep, page: PageDep, order_id: UUID | None = None) -> Page[LedgerEntryOut]:
+async def entries(
+    _: Bookkeeper, session: SessionDep, page: PageDep, order_id: UUID | None = None
+) -> Page[LedgerEntryOut]:
     """The books, newest first; `order_id` narrows them to one order."""
     query = select(LedgerEntry)
     if order_id:

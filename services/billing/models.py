@@ -8,6 +8,7 @@ from sqlalchemy import BigInteger, CheckConstraint, Column, ForeignKeyConstraint
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlmodel import Field
 
+from contracts.merging import MergedMemberColumns
 from kit.db import instant
 from kit.ids import new_id
 from services.billing.registry import Model
@@ -254,3 +255,9 @@ class MemberTime(Model, table=True):
     member_id: UUID = Field(primary_key=True)
     version: int
     segments: list[dict[str, Any]] = Field(sa_column=Column(JSONB, nullable=False))
+
+
+class MergedMember(MergedMemberColumns, Model, table=True):
+    """Whose account became part of whose."""
+
+    __tablename__ = "merged_member"

@@ -2,5 +2,5 @@
 
 Owns: course, lesson, progress, completion, rating, access, purchase, live lesson, enrolment.
 Emits: LessonCompleted.
-Listens: MembershipChanged, MemberErased, OrderPaid, OrderRefunded.
+Listens: MembershipChanged, MemberErased, MemberMerged, OrderPaid, OrderRefunded.
 """

@@ -20,6 +20,7 @@ from services.courses import (
     lessons,
     live,
     media,
+    merging,
     ratings,
 )
 from services.courses.models import Model
@@ -44,13 +45,15 @@ service = Service(
         admin_lessons.router,
         admin_live.router,
     ],
-    handlers={
-        MembershipChanged: [access.on_membership_changed],
-        MemberErased: [erasure.on_member_erased],
-        OrderPaid: [access.on_order_paid],
-        OrderRefunded: [access.on_order_refunded],
-    },
-    due=[admin_live.end_unattended],
+    handlers=merging.merging.handlers(
+        {
+            MembershipChanged: [access.on_membership_changed],
+            MemberErased: [erasure.on_member_erased],
+            OrderPaid: [access.on_order_paid],
+            OrderRefunded: [access.on_order_refunded],
+        }
+    ),
+    due=[merging.merging.due, admin_live.end_unattended],
     start=[media.media_ready, enrolments.seats_ready],
     seed=demo.seed,
     listeners=frozenset({"members", "referrals"}),

@@ -8,6 +8,7 @@ from sqlalchemy import BigInteger, CheckConstraint, Column, Float, Identity, Ind
 from sqlalchemy.dialects.postgresql import INT4MULTIRANGE, JSONB, TSTZMULTIRANGE
 from sqlmodel import Field, SQLModel
 
+from contracts.merging import MergedMemberColumns
 from kit.db import instant, new_registry
 from kit.ids import new_id
 
@@ -203,3 +204,9 @@ class Enrolment(Model, table=True):
     priority: bool
     place: int = Field(default=None, sa_column=Column(BigInteger, Identity(always=True), nullable=False))
     enrolled_at: datetime = Field(sa_column=instant())
+
+
+class MergedMember(MergedMemberColumns, Model, table=True):
+    """Whose account became part of whose."""
+
+    __tablename__ = "merged_member"

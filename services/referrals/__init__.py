@@ -2,6 +2,6 @@
 
 Owns: channel, touch, attribution, invite code, coupon campaign, coupon, referral rule, reward, member card.
 Emits: CouponIssued, CouponRevoked, RewardGranted.
-Listens: MemberRegistered, MemberChanged, MemberErased, LessonCompleted, OrderPaid, OrderRefunded, CouponReserved,
+Listens: MemberRegistered, MemberChanged, MemberErased, MemberMerged, LessonCompleted, OrderPaid, OrderRefunded, CouponReserved,
 CouponReleased, CouponRedeemed.
 """

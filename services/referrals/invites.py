@@ -10,6 +10,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
+from contracts.merging import kept_of
 from kit import clock
 from kit.app import RuntimeDep, router
 from kit.auth import MemberDep
@@ -55,9 +56,10 @@ async def invite_code_of(session: AsyncSession, member_id: UUID) -> str:
 
 
 async def inviter_of(session: AsyncSession, code: str) -> UUID | None:
-    """Whose code this is; capitals do not matter."""
+    """Whose code this is today; capitals do not matter."""
     found = select(col(InviteCode.member_id)).where(col(InviteCode.code) == code.strip().upper())
-    return (await session.execute(found)).scalar_one_or_none()
+    owner_id = (await session.execute(found)).scalar_one_or_none()
+    return None if owner_id is None else await kept_of(session, owner_id)
 
 
 @routes.get("/invite", response_model=Invite)

@@ -7,6 +7,7 @@ from sqlalchemy import BigInteger, CheckConstraint, Column, Index, String, Uniqu
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlmodel import Field, SQLModel
 
+from contracts.merging import MergedMemberColumns
 from kit.db import instant, new_registry
 from kit.ids import new_id
 
@@ -246,3 +247,9 @@ class RewardBudget(Model, table=True):
     inviter_id: UUID = Field(primary_key=True)
     month: date = Field(primary_key=True)
     used: int
+
+
+class MergedMember(MergedMemberColumns, Model, table=True):
+    """Whose account became part of whose."""
+
+    __tablename__ = "merged_member"

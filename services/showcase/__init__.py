@@ -2,5 +2,5 @@
 
 Owns: contest, upload, entry, vote, tally, comment, result, member card.
 Emits: EntryApproved.
-Listens: MemberRegistered, MemberChanged, MemberErased.
+Listens: MemberRegistered, MemberChanged, MemberErased, MemberMerged.
 """

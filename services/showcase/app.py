@@ -13,6 +13,7 @@ from services.showcase import (
     gallery,
     leaderboard,
     leaderboard_events,
+    merging,
     moderation,
     settlement,
     uploads,
@@ -40,11 +41,14 @@ service = Service(
         admin_contests.api,
         moderation.api,
     ],
-    handlers={
-        MemberRegistered: [cards.on_member_registered],
-        MemberChanged: [cards.on_member_changed],
-        MemberErased: [cards.on_member_erased],
-    },
+    handlers=merging.merging.handlers(
+        {
+            MemberRegistered: [cards.on_member_registered],
+            MemberChanged: [cards.on_member_changed],
+            MemberErased: [cards.on_member_erased],
+        }
+    ),
+    due=[merging.merging.due],
     start=[uploads.darkroom, leaderboard_events.boards_of],
     seed=seed,
     listeners=frozenset({"members"}),

@@ -8,6 +8,7 @@ from sqlalchemy import CheckConstraint, Column, Index, UniqueConstraint, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlmodel import Field, SQLModel
 
+from contracts.merging import MergedMemberColumns
 from kit.db import instant, new_registry
 from kit.ids import new_id
 
@@ -166,3 +167,9 @@ class Result(Model, table=True):
     submitted_at: datetime = Field(sa_column=instant())
     tie_break: str | None = None
     prize: dict[str, Any] | None = Field(default=None, sa_column=Column(JSONB))
+
+
+class MergedMember(MergedMemberColumns, Model, table=True):
+    """Whose account became part of whose."""
+
+    __tablename__ = "merged_member"

@@ -1,0 +1,82 @@
+"""Merged accounts: progress, completions, ratings, purchases and seats follow, and what both did counts once."""
+
+from typing import Final
+from uuid import UUID
+
+from sqlalchemy import select, text, update
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import col
+
+from contracts.merging import Merging
+from services.courses.enrolments import give_back
+from services.courses.models import Enrolment, LiveLesson
+
+_MOVES: Final = (
+    text("UPDATE purchase SET member_id = :kept WHERE member_id = :merged"),
+    text("UPDATE live_lesson SET instructor_id = :kept WHERE instructor_id = :merged"),
+    # Each second counts once, whoever watched it; the place is where the person was last.
+    text("""
+    WITH theirs AS (DELETE FROM progress WHERE member_id = :merged RETURNING *)
+    INSERT INTO progress AS mine (member_id, lesson_id, watched, position_s, updated_at)
+    SELECT :kept, lesson_id, watched, position_s, updated_at FROM theirs
+    ON CONFLICT (member_id, lesson_id) DO UPDATE SET watched = mine.watched + excluded.watched,
+        position_s = CASE WHEN excluded.updated_at > mine.updated_at THEN excluded.position_s ELSE mine.position_s END,
+        updated_at = greatest(mine.updated_at, excluded.updated_at)
+    """),
+    text("""
+    WITH theirs AS (DELETE FROM completion WHERE member_id = :merged RETURNING *)
+    INSERT INTO completion AS mine (member_id, lesson_id, completed_at) SELECT :kept, lesson_id, completed_at FROM theirs
+    ON CONFLICT (member_id, lesson_id) DO UPDATE SET completed_at = least(mine.completed_at, excluded.completed_at)
+    """),
+    # Of two ratings of one lesson the later stays, and the course's tally loses the other.
+    text("""
+    WITH gone AS (
+        DELETE FROM rating USING rating other
+        WHERE rating.member_id IN (:kept, :merged) AND other.member_id IN (:kept, :merged)
+        AND other.lesson_id = rating.lesson_id AND other.member_id <> rating.member_id
+        AND (rating.updated_at, rating.member_id) < (other.updated_at, other.member_id)
+        RETURNING rating.lesson_id, rating.score
+    ), lost AS (
+        SELECT course_id, sum(score) AS sum, count(*) AS count, count(*) FILTER (WHERE score <= 2) AS negative
+        FROM gone JOIN lesson ON lesson.id = gone.lesson_id GROUP BY course_id
+    )
+    UPDATE course SET rating_sum = rating_sum - lost.sum, rating_count = rating_count - lost.count,
+        rating_negative = rating_negative - lost.negative,
+        rating_mean = coalesce((rating_sum - lost.sum)::float8 / nullif(rating_count - lost.count, 0), 0)
+    FROM lost WHERE course.id = lost.course_id
+    """),
+    text("UPDATE rating SET member_id = :kept WHERE member_id = :merged"),
+)
+
+
+async def move(session: AsyncSession, kept_id: UUID, merged_id: UUID) -> None:
+    """Give the kept member what the merged one learned, bought and reserved."""
+    for statement in _MOVES:
+        await session.execute(statement, {"kept": kept_id, "merged": merged_id})
+    await _move_seats(session, kept_id, merged_id)
+
+
+async def _move_seats(session: AsyncSession, kept_id: UUID, merged_id: UUID) -> None:
+    """One person needs one seat: the better of two stays, the other goes to the queue."""
+    theirs = select(col(Enrolment.lesson_id)).where(col(Enrolment.member_id) == merged_id)
+    lessons = select(LiveLesson).where(col(LiveLesson.id).in_(theirs)).order_by(col(LiveLesson.id)).with_for_update()
+    found = await session.execute(lessons.execution_options(populate_existing=True))
+    for lesson in found.scalars().all():
+        mine = await session.get(Enrolment, (lesson.id, kept_id), populate_existing=True)
+        other = await session.get(Enrolment, (lesson.id, merged_id), populate_existing=True)
+        if other is None:
+            continue
+        if mine is not None:
+            worse = max(mine, other, key=lambda seat: (seat.status != "enrolled", seat.place))
+            await give_back(session, lesson, worse.member_id)
+            if worse is other:
+                continue
+        await session.execute(
+            update(Enrolment)
+            .where(col(Enrolment.lesson_id) == lesson.id, col(Enrolment.member_id) == merged_id)
+            .values(member_id=kept_id)
+            .execution_options(synchronize_session=False)
+        )
+
+
+merging = Merging(move)

@@ -1,0 +1,94 @@
+"""Merged accounts: works, uploads, comments and votes follow; a day's votes of both are one person's votes."""
+
+from collections import Counter
+from typing import Any, Final
+from uuid import UUID
+
+from sqlalchemy import delete, insert, select, text
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import col
+
+from contracts.merging import Merging
+from services.showcase.models import Contest, Entry, Vote
+
+_MOVES: Final = (
+    # The older account says since when the person is here, and who brought them.
+    text("""
+    WITH theirs AS (DELETE FROM member_card WHERE member_id = :merged RETURNING *)
+    INSERT INTO member_card AS mine (member_id, nickname, registered_at, invite_code)
+    SELECT :kept, '', registered_at, invite_code FROM theirs
+    ON CONFLICT (member_id) DO UPDATE SET registered_at = least(mine.registered_at, excluded.registered_at),
+        invite_code = CASE WHEN excluded.registered_at < mine.registered_at
+            THEN coalesce(excluded.invite_code, mine.invite_code) ELSE coalesce(mine.invite_code, excluded.invite_code)
+            END
+    """),
+    text("UPDATE upload SET member_id = :kept WHERE member_id = :merged"),
+    text("UPDATE entry SET member_id = :kept WHERE member_id = :merged"),
+    text("UPDATE comment SET member_id = :kept WHERE member_id = :merged"),
+)
+# In the order of entries, as a batch of votes writes them.
+_UNCOUNT: Final = text("""
+UPDATE tally SET votes = votes - lost.n
+FROM (SELECT * FROM unnest(CAST(:entries AS uuid[]), CAST(:counts AS int[])) AS l(entry_id, n) ORDER BY entry_id) lost
+WHERE tally.entry_id = lost.entry_id
+""")
+
+
+async def move(session: AsyncSession, kept_id: UUID, merged_id: UUID) -> None:
+    """Give the kept member what the merged one showed and cast; the votes of settled contests stay as published."""
+    for statement in _MOVES:
+        await session.execute(statement, {"kept": kept_id, "merged": merged_id})
+    theirs = select(col(Vote.contest_id)).where(col(Vote.member_id) == merged_id)
+    # A vote being cast holds its contest shared: nobody votes there while the two are made one.
+    contests = (
+        select(Contest)
+        .where(col(Contest.id).in_(theirs), col(Contest.settled_at).is_(None))
+        .order_by(col(Contest.id))
+        .with_for_update()
+    )
+    for contest in (await session.execute(contests)).scalars().all():
+        await _move_votes(session, contest, kept_id, merged_id)
+    # A work of one that the other voted for is now their own.
+    await _drop_own(session, kept_id)
+
+
+async def _move_votes(session: AsyncSession, contest: Contest, kept_id: UUID, merged_id: UUID) -> None:
+    """Lay both members' votes together day by day, the earliest first, as if one person had cast them."""
+    of_both = (col(Vote.contest_id) == contest.id, col(Vote.member_id).in_((kept_id, merged_id)))
+    columns = select(col(Vote.entry_id), col(Vote.day), col(Vote.cast_at)).where(*of_both)
+    cast = (await session.execute(columns.order_by(col(Vote.cast_at), col(Vote.entry_id)))).all()
+    rows: list[dict[str, Any]] = []
+    lost: Counter[UUID] = Counter()
+    seen: set[tuple[UUID, Any]] = set()
+    used: Counter[Any] = Counter()
+    for vote in cast:
+        if (vote.entry_id, vote.day) in seen or used[vote.day] >= contest.votes_per_day:
+            lost[vote.entry_id] += 1
+            continue
+        seen.add((vote.entry_id, vote.day))
+        used[vote.day] += 1
+        slot = {"slot": used[vote.day], "contest_id": contest.id, "member_id": kept_id}
+        rows.append({"entry_id": vote.entry_id, "day": vote.day, "cast_at": vote.cast_at} | slot)
+    await session.execute(delete(Vote).where(*of_both))
+    if rows:
+        await session.execute(insert(Vote), rows)
+    await _uncount(session, lost)
+
+
+async def _drop_own(session: AsyncSession, member_id: UUID) -> None:
+    own = select(col(Entry.id)).where(col(Entry.member_id) == member_id)
+    unsettled = select(col(Contest.id)).where(col(Contest.settled_at).is_(None))
+    gone = (
+        delete(Vote)
+        .where(col(Vote.member_id) == member_id, col(Vote.entry_id).in_(own), col(Vote.contest_id).in_(unsettled))
+        .returning(col(Vote.entry_id))
+    )
+    await _uncount(session, Counter((await session.execute(gone)).scalars()))
+
+
+async def _uncount(session: AsyncSession, lost: Counter[UUID]) -> None:
+    if lost:
+        await session.execute(_UNCOUNT, {"entries": list(lost), "counts": list(lost.values())})
+
+
+merging = Merging(move)

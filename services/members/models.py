@@ -70,6 +70,7 @@ class Identity(Model, table=True):
     sealed: str
     created_at: datetime = Field(sa_column=instant())
 
+
 class Certificate(Model, table=True):
     """A proof of qualification that a member applied with, one open at a time, and what an admin decided."""
 

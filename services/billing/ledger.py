@@ -18,7 +18,7 @@ from kit.page import Page, PageDep, keyset
 from kit.shapes import Instant, Out
 from services.billing.models import LedgerEntry, LedgerLine
 
-router = new_router(prefix="/v1/admin/ledger", tags=["ledger"])
+router = new_router(prefix="/v1/admin/ledger", tags=["admin ledger"])
 
 Bookkeeper = Annotated[Caller, admin_with("orders:read")]
 

@@ -18,7 +18,7 @@ from kit.page import Page, PageDep, keyset
 from kit.shapes import CleanStr, Instant, Out
 from services.members.models import AuditEntry
 
-api = router(prefix="/v1/admin/audit", tags=["admin: members"])
+api = router(prefix="/v1/admin/audit", tags=["admin members"])
 
 
 class AuditOut(Out):

@@ -30,7 +30,7 @@ from services.members.settings import SettingsDep
 from services.members.tiers import Role, Tier
 from services.members.vault import Vault, open_vault
 
-api = router(prefix="/v1/admin/members", tags=["admin: members"])
+api = router(prefix="/v1/admin/members", tags=["admin members"])
 
 READERS = [admin_with("members:read")]
 Writer = Annotated[Caller, admin_with("members:write")]

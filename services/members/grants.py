@@ -19,7 +19,7 @@ from services.members.members import MemberNotFound
 from services.members.membership import SegmentOut, segment_out
 from services.members.models import Member, Segment
 
-api = router(prefix="/v1/admin/members/{member_id}/membership-grants", tags=["admin: members"])
+api = router(prefix="/v1/admin/members/{member_id}/membership-grants", tags=["admin members"])
 
 Writer = Annotated[Caller, admin_with("members:write")]
 

@@ -24,7 +24,7 @@ from services.showcase.contests import ContestNotFound, ContestOut, load_contest
 from services.showcase.models import Contest
 from services.showcase.prizes import Prizes
 
-api = router(prefix="/v1/admin/contests", tags=["admin: contests"])
+api = router(prefix="/v1/admin/contests", tags=["admin contests"])
 
 READER = [admin_with("contests:read")]
 EDITOR = [admin_with("contests:write")]

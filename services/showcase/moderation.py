@@ -18,7 +18,7 @@ from kit.shapes import StrictIn, Text
 from services.showcase.entries import EntryNotFound, EntryOut, Status, approve, show_one, shown, with_votes
 from services.showcase.models import Contest, Entry
 
-api = router(prefix="/v1/admin/entries", tags=["admin: contests"])
+api = router(prefix="/v1/admin/entries", tags=["admin contests"])
 
 READER = [admin_with("contests:read")]
 MODERATOR = [admin_with("contests:write")]

@@ -93,6 +93,7 @@ class Child:
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
+            env=plain_environment(),
             start_new_session=True,
         )
 
@@ -125,7 +126,11 @@ def identity(user: tuple[int, int] | None) -> tuple[int | None, int | None, list
 
 
 def plain_environment() -> dict[str, str]:
-    """Our environment without what would change how PostgreSQL's programs behave (PGHOST, PGOPTIONS, LC_ALL ...)."""
+    """Our environment without what would change how PostgreSQL's programs behave (PGHOST, PGOPTIONS, LC_ALL ...).
+
+    Every program gets this copy. One that inherits ours instead reads it while it is started, and fails with "Bad
+    address" when another thread sets a variable at that moment, as the start does while the stores come up.
+    """
     return {name: value for name, value in os.environ.items() if not name.startswith(("PG", "LC_", "LANG"))} | {
         "LC_ALL": "C",
         "TZ": "UTC",

@@ -13,7 +13,7 @@ from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 
-from onebox.child import identity
+from onebox.child import identity, plain_environment
 from onebox.trouble import FolderBroken, StoreDidNotStart
 
 ACCOUNT = "heika"
@@ -49,6 +49,7 @@ def system_user() -> tuple[int, int]:
                 ],
                 check=False,
                 capture_output=True,
+                env=plain_environment(),
             )
         try:
             entry = pwd.getpwnam(ACCOUNT)
@@ -65,7 +66,8 @@ def reachable(path: Path, user: tuple[int, int]) -> bool:
     """Whether that user may enter (a folder) or run (a file) `path`; asked of the system, so ACLs count."""
     uid, gid, groups = identity(user)
     command = ["/bin/sh", "-c", '[ -x "$1" ]', "sh", str(path)]
-    test = subprocess.run(command, check=False, cwd="/", user=uid, group=gid, extra_groups=groups)
+    environment = plain_environment()
+    test = subprocess.run(command, check=False, cwd="/", env=environment, user=uid, group=gid, extra_groups=groups)
     return test.returncode == 0
 
 
@@ -78,7 +80,7 @@ def programs(user: tuple[int, int] | None) -> Path:
     if not copy.exists():
         fresh = copy.with_name(f"{copy.name}.{secrets.token_hex(4)}")
         shutil.copytree(install, fresh, ignore=shutil.ignore_patterns("include", "*.a"))
-        subprocess.run(["/bin/chmod", "-R", "a+rX", str(fresh)], check=True)
+        subprocess.run(["/bin/chmod", "-R", "a+rX", str(fresh)], check=True, env=plain_environment())
         try:
             fresh.rename(copy)
         except OSError:  # another start was quicker

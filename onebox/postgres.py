@@ -96,7 +96,14 @@ class Postgres:
             uid, gid, groups = identity(self._user(exists=True))
             command = [str(binaries / "initdb"), "--sync-only", "-D", str(self._cluster.resolve())]
             done = subprocess.run(
-                command, check=False, cwd="/", capture_output=True, user=uid, group=gid, extra_groups=groups
+                command,
+                check=False,
+                cwd="/",
+                capture_output=True,
+                env=plain_environment(),
+                user=uid,
+                group=gid,
+                extra_groups=groups,
             )
             self._unsettled = done.returncode != 0
         self.query("CHECKPOINT")
@@ -190,7 +197,8 @@ class Postgres:
         return system_user()
 
     def _same_version(self, binaries: Path) -> None:
-        ours = subprocess.run([str(binaries / "postgres"), "-V"], check=True, capture_output=True, text=True)
+        command = [str(binaries / "postgres"), "-V"]
+        ours = subprocess.run(command, check=True, capture_output=True, text=True, env=plain_environment())
         major = ours.stdout.split()[-1].split(".")[0]
         theirs = (self._cluster / "PG_VERSION").read_text().strip()
         if theirs != major:

@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -127,6 +128,29 @@ def test_both_stores_start_again_within_a_second_and_a_half(postgres: Postgres, 
     postgres.start()
     valkey.start()
     assert time.monotonic() - began < 1.5
+
+
+def test_the_stores_start_while_another_thread_sets_the_environment(postgres: Postgres, valkey: Valkey) -> None:
+    names = [f"HEIKA_GROWS_{number}" for number in range(200)]
+    done = threading.Event()
+
+    def grow() -> None:
+        while not done.is_set():
+            os.environ.update(dict.fromkeys(names, "1"))
+            for name in names:
+                del os.environ[name]
+
+    growing = threading.Thread(target=grow)
+    growing.start()
+    try:
+        for _ in range(2):
+            postgres.start()
+            valkey.start()
+            postgres.stop()
+            valkey.stop()
+    finally:
+        done.set()
+        growing.join()
 
 
 def test_databases_are_copied_and_dropped(postgres: Postgres) -> None:

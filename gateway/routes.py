@@ -17,7 +17,7 @@ class Route:
 
     prefix: str
     service: str
-    deadline: float = 10.0
+    deadline: float = 20.0
     body_limit: int = MIB
     limit_class: str = "general"
     # Off where a stale Authorization header must not stop the caller: logging in again, and public pictures.
@@ -38,11 +38,11 @@ ROUTES: Final[tuple[Route, ...]] = (
     *_routes("members", "admin/members admin/certificates admin/audit sandbox/otp sandbox/wechat"),
     Route("/.well-known", "members", checks_bearer=False),
     *_routes("billing", "plans redemptions me/subscription"),
-    *_routes("billing", "orders", deadline=20.0),
-    *_routes("billing", "webhooks", deadline=15.0, limit_class="webhook", checks_bearer=False),
+    *_routes("billing", "orders", deadline=40.0),
+    *_routes("billing", "webhooks", deadline=30.0, limit_class="webhook", checks_bearer=False),
     *_routes("billing", "admin/plans admin/ledger"),
     *_routes("billing", "admin/orders admin/redeem-code-batches admin/reconciliations admin/metrics", deadline=30.0),
-    *_routes("billing", "sandbox/checkout", deadline=20.0, checks_bearer=False),
+    *_routes("billing", "sandbox/checkout", deadline=40.0, checks_bearer=False),
     *_routes("billing", "sandbox/payers sandbox/disputes sandbox/notices sandbox/faults", deadline=20.0),
     *_routes("courses", "categories courses lessons live-lessons live-lessons.ics arrivals questions lesson-requests"),
     *_routes("courses", "me/learning admin/lessons admin/live-lessons"),

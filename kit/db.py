@@ -17,7 +17,8 @@ from kit.pulse import Pulse
 from kit.tables import attach_kit_tables
 
 CONNECT_TIMEOUT_S = 2.0
-POOL_TIMEOUT_S = 10.0
+POOL_TIMEOUT_S = 18.0
+"""For a crowd, which is served in turn; a database that is away is noticed long before."""
 WRITERS = 2
 
 NAMES = {

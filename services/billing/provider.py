@@ -1,7 +1,8 @@
 """The payment provider: Stripe's API, or the sandbox's server that speaks it; only the address differs."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable
+import time
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -25,6 +26,9 @@ Answer = TypeVar("Answer")
 
 API_VERSION = "2026-10-28.endive"
 DEADLINE_S = 8.0
+AT_ONCE = 16
+"""Calls under way at once; the others wait their turn, so that a crowd does not run into the time limit of each call."""
+TURN_S = 20.0
 SANDBOX_KEY = "sk_test_heika_sandbox"
 SESSION_LIFE = timedelta(minutes=75)
 """Stripe refuses less than 30 minutes from the call, and the call may be repeated until the order expires."""
@@ -71,6 +75,8 @@ class Provider:
 
     def __init__(self, settings: Settings, *, api_base: str, key: str) -> None:
         self._settings = settings
+        self._turns = asyncio.Semaphore(AT_ONCE)
+        self._failed_at = 0.0
         self._http = stripe.HTTPXClient(timeout=httpx.Timeout(3.0, connect=1.5))
         self._client = stripe.StripeClient(
             key,
@@ -113,7 +119,7 @@ class Provider:
         if order.cancel_url:
             params["cancel_url"] = order.cancel_url
         sessions = self._client.v1.checkout.sessions
-        return _session(await _ask(sessions.create_async(params, {"idempotency_key": f"order-{order.id}"})))
+        return _session(await self._ask(sessions.create_async(params, {"idempotency_key": f"order-{order.id}"})))
 
     def _own_page(self) -> str | None:
         # The sandbox's cashier page shows the result itself; Stripe's insists on a way back.
@@ -122,7 +128,7 @@ class Provider:
     async def session(self, session_id: str) -> ProviderSession:
         """How a checkout session stands now; one the provider does not know cannot be paid and counts as expired."""
         try:
-            return _session(await _ask(self._client.v1.checkout.sessions.retrieve_async(session_id)))
+            return _session(await self._ask(self._client.v1.checkout.sessions.retrieve_async(session_id)))
         except ProviderRefusal as refusal:
             log.exception("session refused", session=session_id, refusal=refusal.code)
             if refusal.code == "resource_missing":
@@ -132,7 +138,7 @@ class Provider:
     async def close_session(self, session_id: str) -> ProviderSession:
         """End an open session so that it cannot be paid; one that was paid or ended already is answered as it is."""
         try:
-            return _session(await _ask(self._client.v1.checkout.sessions.expire_async(session_id)))
+            return _session(await self._ask(self._client.v1.checkout.sessions.expire_async(session_id)))
         except ProviderRefusal:
             return await self.session(session_id)
 
@@ -140,7 +146,7 @@ class Provider:
         """What tells one card or wallet from another, for a payment; None when the provider does not say."""
         intents = self._client.v1.payment_intents
         try:
-            intent = await _ask(intents.retrieve_async(payment_id, {"expand": ["latest_charge"]}))
+            intent = await self._ask(intents.retrieve_async(payment_id, {"expand": ["latest_charge"]}))
         except ProviderRefusal:
             # Whoever said that it was paid is proof enough of the money; what it was paid with then stays unknown.
             return None
@@ -151,7 +157,7 @@ class Provider:
 
     async def refund(self, refund_id: str, payment_id: str, amount: int) -> ProviderRefund:
         """Send money back; asking again with the same `refund_id` answers the same refund."""
-        made = await _ask(
+        made = await self._ask(
             self._client.v1.refunds.create_async(
                 {"payment_intent": payment_id, "amount": amount, "metadata": {"refund_id": refund_id}},
                 {"idempotency_key": f"refund-{refund_id}"},
@@ -161,8 +167,32 @@ class Provider:
 
     async def refund_state(self, provider_ref: str) -> ProviderRefund:
         """How a refund stands now."""
-        found = await _ask(self._client.v1.refunds.retrieve_async(provider_ref))
+        found = await self._ask(self._client.v1.refunds.retrieve_async(provider_ref))
         return ProviderRefund(found.id, found.status or "pending")
+
+    async def _ask(self, call: Coroutine[Any, Any, Answer]) -> Answer:
+        asked_at = time.monotonic()
+        try:
+            async with asyncio.timeout(TURN_S):
+                await self._turns.acquire()
+        except TimeoutError as failure:
+            call.close()
+            raise PaymentProviderUnavailable(retry_after=3) from failure
+        try:
+            if self._failed_at > asked_at:
+                # Those whose turn it was got no answer: whoever waited behind them is not kept any longer.
+                call.close()
+                raise PaymentProviderUnavailable(retry_after=3)
+            async with asyncio.timeout(DEADLINE_S):
+                return await call
+        except stripe.InvalidRequestError as refusal:
+            raise ProviderRefusal(refusal.code) from refusal
+        except (stripe.StripeError, TimeoutError) as failure:
+            self._failed_at = time.monotonic()
+            log.warning("payment provider away", error=type(failure).__name__, detail=str(failure)[:300])
+            raise PaymentProviderUnavailable(retry_after=3) from failure
+        finally:
+            self._turns.release()
 
 
 def _session(session: stripe.checkout.Session) -> ProviderSession:
@@ -176,17 +206,6 @@ def _session(session: stripe.checkout.Session) -> ProviderSession:
         amount=session.amount_total or 0,
         currency=(session.currency or "").upper(),
     )
-
-
-async def _ask(call: Awaitable[Answer]) -> Answer:
-    try:
-        async with asyncio.timeout(DEADLINE_S):
-            return await call
-    except stripe.InvalidRequestError as refusal:
-        raise ProviderRefusal(refusal.code) from refusal
-    except (stripe.StripeError, TimeoutError) as failure:
-        log.warning("payment provider away", error=type(failure).__name__, detail=str(failure)[:300])
-        raise PaymentProviderUnavailable(retry_after=3) from failure
 
 
 @asynccontextmanager

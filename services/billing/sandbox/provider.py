@@ -5,6 +5,7 @@ import re
 import socket
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
+from copy import copy
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -16,6 +17,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from kit.db import Database
 from kit.errors import is_disconnect
 from kit.text import dump_json
 from services.billing.sandbox import checkout, records, refunds
@@ -37,6 +39,7 @@ MAX_BODY = 1 << 20
 KEEP_ALIVE_S = 75
 """Longer than any client keeps an idle connection, so that no request meets a closing one."""
 SHUTDOWN_S = 1.0
+CONNECTIONS = 4
 
 
 class CutResponse(Response):
@@ -58,8 +61,14 @@ def provider_app(rt: "Runtime") -> Starlette:
 @asynccontextmanager
 async def running_provider(rt: "Runtime") -> AsyncIterator[str]:
     """Serve the provider on a free port of 127.0.0.1, in this event loop; yields the address for STRIPE_API_BASE."""
-    async with serving(provider_app(rt)) as address:
-        yield address
+    # With connections of its own: a crowd that waits for billing's would keep its own payments from being answered.
+    own = copy(rt)
+    own.db = Database(rt.settings.database_url, name=f"{rt.service}-provider", pool_size=CONNECTIONS)
+    try:
+        async with serving(provider_app(own)) as address:
+            yield address
+    finally:
+        await own.db.close()
 
 
 @asynccontextmanager

@@ -3,10 +3,14 @@
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
+from gateway.examples import fill_in
 from gateway.own_document import OWN_DOCUMENT
+from gateway.tags import TAGS
 from kit.auth import SCOPES
 
 Document = dict[str, Any]
+
+_PLACES: Final = {tag: place for place, tag in enumerate(TAGS)}
 
 METHODS: Final = ("get", "put", "post", "delete", "options", "head", "patch", "trace")
 _HIDDEN: Final = ("/internal", "/healthz", "/readyz", "/metrics", "/docs", "/redoc", "/openapi.json")
@@ -26,6 +30,12 @@ INFO: Final = {
 }
 
 SECURITY: Final = {
+    "bearer": {
+        "type": "http",
+        "scheme": "bearer",
+        "bearerFormat": "JWT",
+        "description": "会员或合作伙伴的访问令牌 / a member's or partner's access token",
+    },
     "admin": {
         "type": "oauth2",
         "description": "管理员用邮箱和密码登录 / admins log in with e-mail and password",
@@ -35,12 +45,6 @@ SECURITY: Final = {
         "type": "oauth2",
         "description": "合作伙伴用 client_id 和 client_secret / partners use their client id and secret",
         "flows": {"clientCredentials": {"tokenUrl": "/v1/auth/token", "scopes": {}}},
-    },
-    "bearer": {
-        "type": "http",
-        "scheme": "bearer",
-        "bearerFormat": "JWT",
-        "description": "会员或合作伙伴的访问令牌 / a member's or partner's access token",
     },
 }
 
@@ -53,7 +57,7 @@ def merge(documents: Mapping[str, Document]) -> Document:
     """
     paths: dict[str, Document] = {}
     components: dict[str, dict[str, Any]] = {}
-    tags: dict[str, Document] = {}
+    listed: set[str] = set()
     groups: list[Document] = []
     for service, document in [*documents.items(), ("gateway", OWN_DOCUMENT)]:
         public = {path: item for path, item in document.get("paths", {}).items() if not path.startswith(_HIDDEN)}
@@ -63,22 +67,29 @@ def merge(documents: Mapping[str, Document]) -> Document:
         used: set[str] = set()
         for path, item in public.items():
             _take_path(service, path, _renamed(item, renamed), paths, used)
-        told = {tag["name"]: tag for tag in document.get("tags", [])}
-        for name in sorted(used):
-            tags.setdefault(name, told.get(name, {"name": name}))
         if used:
-            groups.append({"name": service, "tags": sorted(used)})
-    components["securitySchemes"] = components.get("securitySchemes", {}) | SECURITY
+            groups.append({"name": service, "tags": sorted(used, key=_place)})
+        listed |= used
+    schemes = components.pop("securitySchemes", {}) | SECURITY
     _name_uniquely(paths)
     return {
         "openapi": "3.1.0",
         "info": INFO,
         "servers": [{"url": "/"}],
-        "tags": [tags[name] for name in sorted(tags)],
+        "tags": [{"name": name, "description": TAGS.get(name, name)} for name in sorted(listed, key=_place)],
         "x-tagGroups": groups,
         "paths": {path: _in_order(paths[path]) for path in sorted(paths)},
-        "components": {kind: dict(sorted(items.items())) for kind, items in sorted(components.items())},
+        "components": {
+            **{kind: dict(sorted(items.items())) for kind, items in sorted(components.items())},
+            # In this order Swagger UI's dialog opens on the admin's name and password.
+            "securitySchemes": {name: schemes[name] for name in (*SECURITY, *sorted(schemes.keys() - SECURITY.keys()))},
+        },
     }
+
+
+def _place(tag: str) -> tuple[int, str]:
+    """Where a tag is listed; one without a place comes last."""
+    return (_PLACES.get(tag, len(_PLACES)), tag)
 
 
 def clashes(documents: Mapping[str, Document]) -> list[str]:
@@ -135,7 +146,7 @@ def _take_path(service: str, path: str, item: Document, paths: dict[str, Documen
                 raise ValueError(f"{key.upper()} {path} is described by two services")
             tags = value.get("tags") or [service]
             used.update(tags)
-            held[key] = value | {"tags": tags}
+            held[key] = fill_in(value | {"tags": tags})
         else:
             held.setdefault(key, value)
 

@@ -57,6 +57,9 @@ def service_document(app: FastAPI) -> dict[str, Any]:
 
 
 def _complete(method: str, operation: dict[str, Any]) -> None:
+    # A docstring's first line says what the call does; the endpoint's name, which FastAPI takes, only names it.
+    summary, _, rest = operation.pop("description", "").partition("\n")
+    operation |= ({"summary": summary.rstrip(".")} if summary else {}) | ({"description": rest.strip()} if rest else {})
     if {OPTIONAL_SCHEME: []} in operation.get("security", ()):
         operation["security"] = [{}, {"bearer": []}]
     responses = operation["responses"]

@@ -7,8 +7,10 @@ from typing import Any
 
 from fastapi.openapi.models import OpenAPI
 
+from gateway.examples import BODIES, PARAMETERS
 from gateway.openapi import clashes, merge
 from gateway.routes import SERVICES, find
+from gateway.tags import TAGS
 from kit.app import create_app
 
 
@@ -69,3 +71,35 @@ def test_the_merged_document_is_openapi_3_1_and_all_it_refers_to_is_in_it() -> N
         for scheme in needed
     }
     assert used <= merged["components"]["securitySchemes"].keys()
+
+
+def operations() -> dict[str, dict[str, Any]]:
+    """The merged document's operations by id."""
+    paths = merge(documents())["paths"].values()
+    return {operation["operationId"]: operation for item in paths for operation in item.values()}
+
+
+def test_every_group_of_operations_has_its_place_and_its_description() -> None:
+    named = {tag for operation in operations().values() for tag in operation["tags"]}
+    assert named <= TAGS.keys()
+
+
+def test_examples_belong_to_operations_and_parameters_that_exist() -> None:
+    known = operations()
+    assert BODIES.keys() | PARAMETERS.keys() <= known.keys()
+    for name, body in BODIES.items():
+        content = known[name]["requestBody"]["content"]["application/json"]
+        assert content["example"] == body
+    for name, values in PARAMETERS.items():
+        shown = {item["name"]: item["example"] for item in known[name]["parameters"] if "example" in item}
+        assert values.items() <= shown.items()
+
+
+def test_an_operation_says_what_it_does_in_one_line_and_who_may_leave_the_token_out() -> None:
+    known = operations()
+    assert known["stats"]["summary"] == "How many coupons were given, and what became of them by now"
+    assert "description" not in known["stats"]
+    assert known["touch"]["security"] == [{}, {"bearer": []}]
+    assert known["list_orders"]["security"] == [{"bearer": []}]
+    headers = {item["name"] for item in known["change_plan"]["parameters"] if item["in"] == "header"}
+    assert headers == {"If-Match"}

@@ -1,0 +1,127 @@
+"""What the documentation pages fill in under "Try it out": bodies and names that work as given in the sandbox's world."""
+
+from typing import Any, Final
+
+_BENEFITS: Final = ["member_lessons", "live_replay", "live_priority", "monthly_coupon", "double_points", "qa_priority"]
+_PHONE: Final = "13900000001"
+_SHOP: Final = "pop_up_store"
+
+BODIES: Final[dict[str, dict[str, Any]]] = {
+    # An admin's day
+    "create_plan": {
+        "code": "black-card-6m",
+        "name": "黑卡半年卡",
+        "months": 6,
+        "amount": 9800,
+        "currency": "CNY",
+        "original_amount": 17940,
+        "benefits": _BENEFITS,
+        "active": True,
+    },
+    "change_plan": {"name": "黑卡月卡", "amount": 1990, "original_amount": 2990, "active": True},
+    "refund_order_as_admin": {"reason": "会员申请退款", "keep_time": False},
+    "change_member": {"labels": ["线下沙龙"], "note": "四月沙龙的志愿者"},
+    "grant_membership": {"days": 7, "plan_code": "black-card-1m", "reason": "直播中断的补偿"},
+    "create_course": {
+        "title": "周末烤一炉欧包",
+        "description": "从养酵种到出炉，四节课烤出脆壳的乡村面包。",
+        "category": "bread",
+        "level": "intermediate",
+        "access": "member",
+        "published": True,
+    },
+    "change_course": {"description": "从养酵种到出炉，五节课烤出脆壳的乡村面包。", "published": True},
+    "create_lesson": {
+        "title": "起种：面粉和水的七天",
+        "description": "每天喂一次，看气泡，闻酸味。",
+        "duration_s": 420,
+    },
+    "change_lesson": {"description": "每天喂一次，看气泡，闻酸味，第七天浮水。"},
+    "create_live_lesson": {
+        "title": "直播：一个面团四种面包",
+        "description": "同一个基础面团，现场做出四种早餐面包。",
+        "instructor": "林小满",
+        "starts_at": "2030-05-04T11:30:00Z",
+        "ends_at": "2030-05-04T13:00:00Z",
+        "capacity": 200,
+        "priority_seats": 20,
+        "access": [{"kind": "membership"}, {"kind": "invites", "needed": 3}],
+    },
+    "change_live_lesson": {"capacity": 300},
+    "move_live_lesson": {"to": "scheduled"},
+    "create_campaign": {
+        "title": "春日八折",
+        "code": "SPRING20",
+        "kind": "percent",
+        "value": 20,
+        "min_amount": 1000,
+        "plan_codes": [],
+        "total": 500,
+        "per_member": 1,
+        "starts_at": "2026-01-01T00:00:00Z",
+        "ends_at": "2035-01-01T00:00:00Z",
+        "valid_days": 30,
+        "audience": "everyone",
+    },
+    "edit_campaign": {"title": "春日八折（加量）", "total": 800},
+    "create_channel": {"code": _SHOP, "name": "线下快闪店"},
+    "rename_channel": {"name": "线下快闪店（上海）"},
+    "new_rule": {"newcomer_amount": 500, "inviter_amount": 500, "inviter_days": 7, "monthly_cap": 20},
+    "create_contest": {
+        "title": "中秋月饼大赛",
+        "rules": "晒出你亲手做的月饼，讲讲馅料的来历。每人每天三票，不能投给自己。",
+        "starts_at": "2030-09-01T00:00:00+08:00",
+        "ends_at": "2030-09-30T00:00:00+08:00",
+        "votes_per_day": 3,
+        "moderation": "post",
+        "hide_totals": False,
+        "prizes": [
+            {"from": 1, "to": 1, "title": "一等奖", "reward": {"kind": "membership_days", "value": 30}},
+            {"from": 2, "to": 10, "title": "优秀奖", "reward": {"kind": "points", "value": 100}},
+        ],
+    },
+    "change_contest": {"ends_at": "2030-10-07T00:00:00+08:00"},
+    "moderate_entry": {"decision": "approve", "reason": ""},
+    # A member's way in
+    "send_code": {"phone": _PHONE},
+    "verify_code": {"phone": _PHONE, "code": "000000", "visitor_id": "device-1"},
+    "change_profile": {"nickname": "爱吃可颂的小周", "city": "上海", "bio": "周末烤面包"},
+    "touch": {"channel": "douyin", "visitor_id": "device-1"},
+    "claim_by_code": {"code": "SPRING20"},
+    "preview_order": {"plan_code": "black-card-3m"},
+    "place_order": {"plan_code": "black-card-3m", "payment_method": "wechat_pay"},
+    "refund_order": {"reason": "不想要了"},
+    "save_progress": {"position_s": 60, "watched": [[0, 60]]},
+    "rate_lesson": {"score": 5, "comment": "讲得清楚"},
+    "comment": {"text": "切面真漂亮！"},
+    # The sandbox
+    "pay_session": {},
+    "move_sandbox_clock": {"advance": "P31D"},
+}
+"""A body for each operation, by its id."""
+
+PARAMETERS: Final[dict[str, dict[str, str]]] = {
+    "read_plan_to_edit": {"code": "black-card-1m"},
+    "change_plan": {"code": "black-card-1m"},
+    "read_plan": {"code": "black-card-1m"},
+    "rename_channel": {"code": _SHOP},
+    "retire_channel": {"code": _SHOP},
+    "read_sent_code": {"phone": _PHONE},
+}
+"""Names for parameters, by operation and parameter; ids differ from one sandbox to the next and are not guessed."""
+
+
+def fill_in(operation: dict[str, Any]) -> dict[str, Any]:
+    """The operation with its examples."""
+    name = operation.get("operationId", "")
+    if (body := BODIES.get(name)) is not None and "requestBody" in operation:
+        request = operation["requestBody"]
+        content = {kind: media | {"example": body} for kind, media in request["content"].items()}
+        operation = operation | {"requestBody": request | {"content": content}}
+    if (values := PARAMETERS.get(name)) is not None:
+        parameters = [
+            item | {"example": values[item["name"]]} if item["name"] in values else item
+            for item in operation.get("parameters", [])
+        ]
+        operation = operation | {"parameters": parameters}
+    return operation

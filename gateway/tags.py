@@ -1,0 +1,35 @@
+"""The groups of the documentation pages: admins' work first, because they work there."""
+
+from typing import Final
+
+TAGS: Final = {
+    "admin plans": "管理员：套餐与价格 / admins: plans and prices",
+    "admin orders": "管理员：订单 / admins: orders",
+    "admin ledger": "管理员：复式账本 / admins: the double-entry ledger",
+    "admin members": "管理员：会员、赠送时长与审计 / admins: members, comps, the audit log",
+    "admin courses": "管理员：课程与课时 / admins: courses and lessons",
+    "admin live lessons": "管理员：直播课 / admins: live lessons",
+    "admin coupons": "管理员：优惠券活动 / admins: coupon campaigns",
+    "admin referrals": "管理员：渠道与推荐规则 / admins: channels and referral rules",
+    "admin contests": "管理员：比赛与作品审核 / admins: contests and moderation",
+    "home": "首页与个人面板 / the home page and the dashboard",
+    "sign-in": "登录、刷新与退出 / sign in, refresh, log out",
+    "members": "个人资料、设备、签到与积分 / profile, devices, check-ins, points",
+    "membership": "会员期限及其每一段 / until when, and every piece of it",
+    "certificates": "讲师资格申请 / becoming an instructor",
+    "plans": "黑卡套餐 / the black cards on sale",
+    "orders": "下单、支付与收据 / quotes, orders, receipts",
+    "refunds": "退款 / refunds",
+    "courses": "课程目录 / the catalogue",
+    "lessons": "观看、进度与评分 / watching, progress, ratings",
+    "live lessons": "直播日程与报名 / the live calendar and its seats",
+    "coupons": "领取与查看优惠券 / claiming and holding coupons",
+    "invitations": "邀请与来源 / invitations and where visitors come from",
+    "contests": "比赛、排行榜与结果 / contests, leaderboards, results",
+    "entries": "参赛作品与评论 / works and comments",
+    "votes": "投票 / votes",
+    "uploads": "上传图片 / pictures",
+    "webhooks": "支付渠道的通知 / what the payment provider tells",
+    "sandbox": "仅沙盒：验证码、收银台与时钟 / the sandbox only: codes, the cashier, the clock",
+    "health": "存活与就绪 / alive and ready",
+}

@@ -64,11 +64,6 @@ _DASHBOARD = {
 }
 
 OWN_DOCUMENT: dict[str, Any] = {
-    "tags": [
-        {"name": "home", "description": "首页与个人面板 / the home page and the dashboard"},
-        {"name": "health", "description": "存活与就绪 / alive and ready"},
-        {"name": "sandbox", "description": "仅沙箱环境 / the sandbox only"},
-    ],
     "paths": {
         "/v1/home": {
             "get": {

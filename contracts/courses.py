@@ -14,6 +14,7 @@ class LessonCompleted(Event, type="courses.lesson.completed"):
     member_id: UUID
     lesson_id: UUID
     course_id: UUID
+    category: str | None = None
     completed_at: AwareDatetime
 
 

@@ -1,4 +1,4 @@
-"""What showcase tells: works that were approved."""
+"""What showcase tells: works that were approved, and places they took."""
 
 from uuid import UUID
 
@@ -16,6 +16,16 @@ class EntryApproved(Event, type="showcase.entry.approved"):
     member_id: UUID
     lesson_id: UUID | None = None
     approved_at: AwareDatetime
+
+
+class EntryPlaced(Event, type="showcase.entry.placed"):
+    """A contest was settled and this work came among the first ten."""
+
+    entry_id: UUID
+    contest_id: UUID
+    member_id: UUID
+    rank: int
+    settled_at: AwareDatetime
 
 
 class ShowcaseAdminActed(AdminActed, type="showcase.admin.acted"):

@@ -73,7 +73,7 @@ class ProgressIn(In):
 
 _SHOWN = text(
     "SELECT lesson.id, lesson.course_id, lesson.title, lesson.description, lesson.duration_s, lesson.position, "
-    "lesson.media, course.access FROM lesson JOIN course ON course.id = lesson.course_id "
+    "lesson.media, course.access, course.category FROM lesson JOIN course ON course.id = lesson.course_id "
     "WHERE lesson.id = :id AND lesson.deleted_at IS NULL AND course.deleted_at IS NULL AND course.published"
 )
 SECONDS = (
@@ -167,7 +167,8 @@ async def save_progress(
     )
     row = saved.one()
     if row.just_completed:
-        fact = {"member_id": caller.id, "lesson_id": lesson.id, "course_id": lesson.course_id, "completed_at": now}
+        fact = {"member_id": caller.id, "lesson_id": lesson.id, "course_id": lesson.course_id}
+        fact |= {"category": lesson.category, "completed_at": now}
         await emit(session, LessonCompleted(**fact))
     # Another request may have completed the lesson while this one waited for it: then neither flag says so.
     completed = row.just_completed or row.completed_before or row.seconds * 10 >= duration * 9

@@ -2,5 +2,5 @@
 
 Owns: member, identity, session, signing key, admin, membership segment, check-in, points, audit.
 Emits: MemberRegistered, MemberChanged, MemberErased, MemberMerged, MembershipChanged.
-Listens: OrderPaid, OrderRefunded, RewardGranted, LessonCompleted, EntryApproved.
+Listens: OrderPaid, OrderRefunded, RewardGranted, LessonCompleted, EntryApproved, EntryPlaced.
 """

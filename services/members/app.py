@@ -8,7 +8,7 @@ from fastapi import FastAPI
 from contracts.billing import BillingAdminActed, OrderPaid, OrderRefunded
 from contracts.courses import CoursesAdminActed, LessonCompleted
 from contracts.referrals import ReferralsAdminActed, RewardGranted
-from contracts.showcase import EntryApproved, ShowcaseAdminActed
+from contracts.showcase import EntryApproved, EntryPlaced, ShowcaseAdminActed
 from kit.app import Due, Runtime, Service, create_app
 from services.members import (
     audit,
@@ -25,6 +25,8 @@ from services.members import (
     phone_binding,
     points,
     profile,
+    promotions,
+    roles,
     sessions,
     sign_in,
     signing,
@@ -69,6 +71,7 @@ service = Service(
         points.api,
         tiers.api,
         directory.api,
+        promotions.api,
         grants.api,
         certificates.api,
         audit.api,
@@ -80,6 +83,7 @@ service = Service(
         RewardGranted: [ledger.on_reward_granted],
         LessonCompleted: [evidence.on_lesson_completed],
         EntryApproved: [evidence.on_entry_approved],
+        EntryPlaced: [evidence.on_entry_placed],
         BillingAdminActed: [audit.on_admin_acted],
         CoursesAdminActed: [audit.on_admin_acted],
         ReferralsAdminActed: [audit.on_admin_acted],
@@ -88,6 +92,7 @@ service = Service(
     due=[
         Due("mirror revocations", mirror_revocations),
         Due("refresh signing keys", signing.refresh_keys, every_s=60.0),
+        roles.due,
         Due("forget old codes", otp.forget_old_codes, every_s=300.0),
         Due("forget old sessions", sessions.forget_old_sessions, every_s=300.0),
     ],

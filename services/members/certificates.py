@@ -24,6 +24,7 @@ from services.members import audit
 from services.members.members import MemberNotFound
 from services.members.models import Certificate, Member
 from services.members.profile import changed, lock_member
+from services.members.promotions import note_tier
 from services.members.tiers import Tier
 
 api = router(prefix="/v1", tags=["certificates"])
@@ -190,6 +191,8 @@ async def _decide(
         member.evidence = member.evidence | {"certificate": proof}
         member.tier = "instructor"
         member.version += 1
+        if tier != member.tier:
+            note_tier(session, member, tier, "certificate")
     await session.flush()
     audit.record(
         session,

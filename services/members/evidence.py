@@ -1,41 +1,60 @@
-"""Evidence: what members did is counted, gives points, and raises the tier it proves; nothing here lowers one."""
+"""Evidence: what members did is kept, gives points, and raises the tier it proves; nothing here lowers one."""
 
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
+from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import col
 
 from contracts.courses import LessonCompleted
-from contracts.showcase import EntryApproved
-from kit.events import emit
+from contracts.showcase import EntryApproved, EntryPlaced
+from services.members.models import Evidence, LessonCategory
 from services.members.points import factor, give_points
-from services.members.profile import changed, lock_kept
+from services.members.profile import lock_kept
+from services.members.promotions import judge
 
 LESSON_POINTS = 5
 WORK_POINTS = 10
+TOP_PLACES = 10
 
 
 async def on_lesson_completed(session: AsyncSession, event: LessonCompleted) -> None:
-    """A finished lesson is worth five points, and makes a beginner."""
-    await _credit(session, event.member_id, "lesson_finished", event.lesson_id, LESSON_POINTS, event.completed_at)
+    """A finished lesson is worth five points, and counts in its category."""
+    if event.category is not None:
+        row = insert(LessonCategory).values(lesson_id=event.lesson_id, category=event.category)
+        newer = row.on_conflict_do_update(
+            index_elements=["lesson_id"],
+            set_={"category": row.excluded.category},
+            where=col(LessonCategory.category) != row.excluded.category,
+        )
+        await session.execute(newer)
+    fact = {"kind": "lesson_finished", "reference": event.lesson_id, "lesson_id": event.lesson_id}
+    await _credit(session, event.member_id, fact, event.completed_at, LESSON_POINTS)
 
 
 async def on_entry_approved(session: AsyncSession, event: EntryApproved) -> None:
-    """An approved work is worth ten points, and makes a beginner."""
-    await _credit(session, event.member_id, "work_approved", event.entry_id, WORK_POINTS, event.approved_at)
+    """An approved work is worth ten points, and counts in the category of the lesson it follows."""
+    fact = {"kind": "work_approved", "reference": event.entry_id, "lesson_id": event.lesson_id}
+    await _credit(session, event.member_id, fact, event.approved_at, WORK_POINTS)
 
 
-async def _credit(
-    session: AsyncSession, member_id: UUID, reason: str, reference: UUID, points: int, at: datetime
-) -> None:
+async def on_entry_placed(session: AsyncSession, event: EntryPlaced) -> None:
+    """A place among the first ten of a contest is evidence, without points."""
+    if event.rank <= TOP_PLACES:
+        fact = {"kind": "top_place", "reference": event.entry_id, "lesson_id": None}
+        await _credit(session, event.member_id, fact, event.settled_at)
+
+
+async def _credit(session: AsyncSession, member_id: UUID, fact: dict[str, Any], at: datetime, points: int = 0) -> None:
     member = await lock_kept(session, member_id)
     if member is None:
         return
-    delta = points * await factor(session, member.id, at)
-    if not await give_points(session, member.id, delta, reason, str(reference), at):
+    row = insert(Evidence).values(fact | {"member_id": member.id, "at": at}).on_conflict_do_nothing()
+    if (await session.execute(row.returning(col(Evidence.kind)))).one_or_none() is None:
         return
-    member.evidence = member.evidence | {reason: member.evidence.get(reason, 0) + 1}
-    if member.tier == "potential":
-        member.tier = "beginner"
-        member.version += 1
-        await emit(session, changed(member))
+    if points:
+        delta = points * await factor(session, member.id, at)
+        await give_points(session, member.id, delta, fact["kind"], str(fact["reference"]), at)
+    await judge(session, member)

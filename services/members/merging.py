@@ -13,7 +13,7 @@ from kit.events import emit
 from services.members.ledger import lock_ledger, repack
 from services.members.models import Identity, Member, Segment
 from services.members.profile import changed, forget_person
-from services.members.tiers import TIERS
+from services.members.promotions import RANK, judge, note_tier
 from services.members.tokens import end_sessions
 
 # What both did on the same day, or were given for the same thing, stays once: as the one who got more for it.
@@ -43,11 +43,12 @@ FROM (
 WHERE check_in.member_id = :kept AND check_in.day = counted.day AND check_in.streak <> counted.streak
 """)
 
-# Each reason of evidence is counted from what gave points for it.
 _EVIDENCE: Final = text("""
-SELECT reason, count(*) AS n FROM point_entry
-WHERE member_id = :kept AND reason IN ('lesson_finished', 'work_approved') GROUP BY reason
+WITH theirs AS (DELETE FROM evidence WHERE member_id = :merged RETURNING *)
+INSERT INTO evidence (member_id, kind, reference, lesson_id, at)
+SELECT :kept, kind, reference, lesson_id, at FROM theirs ON CONFLICT DO NOTHING
 """)
+_TIERS: Final = text("UPDATE tier_change SET member_id = :kept WHERE member_id = :merged")
 
 # Who applied with both accounts has one open application afterwards, the kept account's.
 _CERTIFICATES: Final = text("""
@@ -56,8 +57,6 @@ UPDATE certificate SET member_id = :kept WHERE member_id = :merged AND NOT (stat
 """)
 _CERTIFICATES_LEFT: Final = text("DELETE FROM certificate WHERE member_id = :merged")
 
-_RANK: Final[dict[str, int]] = {tier.code: rank for rank, tier in enumerate(TIERS)}
-
 
 async def merge(session: AsyncSession, kept: Member, merged: Member) -> None:
     """Make `merged` part of `kept`; the caller holds both rows, and neither is merged or erased."""
@@ -65,16 +64,19 @@ async def merge(session: AsyncSession, kept: Member, merged: Member) -> None:
     theirs = col(Identity.member_id) == merged.id
     await session.execute(update(Identity).where(theirs).values(member_id=kept.id))
     await _merge_time(session, kept.id, merged.id)
-    for statement in (_POINTS, _CHECK_INS, STREAKS, _CERTIFICATES, _CERTIFICATES_LEFT):
+    for statement in (_POINTS, _CHECK_INS, STREAKS, _EVIDENCE, _TIERS, _CERTIFICATES, _CERTIFICATES_LEFT):
         await session.execute(statement, pair)
     shown = {name: proof for name, proof in (merged.evidence | kept.evidence).items() if name == "certificate"}
-    kept.evidence = shown | {row.reason: row.n for row in await session.execute(_EVIDENCE, pair)}
+    kept.evidence = kept.evidence | shown
     for name in ("avatar_url", "city", "bio"):
         setattr(kept, name, getattr(kept, name) or getattr(merged, name))
     kept.roles = list(dict.fromkeys([*kept.roles, *merged.roles]))
     kept.labels = list(dict.fromkeys([*kept.labels, *merged.labels]))
     kept.note = "\n".join(note for note in (kept.note, merged.note) if note)
-    kept.tier = max(kept.tier, merged.tier, key=_RANK.__getitem__)
+    tier, kept.tier = kept.tier, max(kept.tier, merged.tier, key=RANK.__getitem__)
+    kept.proven_tier = max(kept.proven_tier, merged.proven_tier, key=RANK.__getitem__)
+    if tier != kept.tier:
+        note_tier(session, kept, tier, "merge")
     kept.created_at = min(kept.created_at, merged.created_at)
     kept.version += 1
     forget_person(merged)
@@ -84,6 +86,7 @@ async def merge(session: AsyncSession, kept: Member, merged: Member) -> None:
     await end_sessions(session, merged.id)
     await session.flush()
     await emit(session, MemberMerged(kept_id=kept.id, merged_id=merged.id), changed(kept))
+    await judge(session, kept, "merge")
 
 
 async def _merge_time(session: AsyncSession, kept_id: UUID, merged_id: UUID) -> None:

@@ -40,7 +40,9 @@ class Member(Model, table=True):
     city: str | None = None
     bio: str | None = None
     tier: str = "potential"
+    proven_tier: str = Field(default="potential", sa_column_kwargs={"server_default": "potential"})
     roles: list[str] = Field(default_factory=list, sa_column=_words())
+    roles_by_admin: bool = Field(default=False, sa_column_kwargs={"server_default": text("false")})
     labels: list[str] = Field(default_factory=list, sa_column=_words())
     frozen: bool = False
     note: str = ""
@@ -131,6 +133,7 @@ class LoginSession(Model, table=True):
     __tablename__ = "login_session"
     __table_args__ = (
         Index("login_session_subject_id_idx", "subject_id"),
+        Index("login_session_last_seen_at_idx", "last_seen_at"),
         Index("login_session_revoked_at_idx", "revoked_at", postgresql_where=text("revoked_at IS NOT NULL")),
     )
 
@@ -261,6 +264,45 @@ class PointEntry(Model, table=True):
     delta: int = Field(sa_column=Column(BigInteger, nullable=False))
     reason: str
     reference: str
+    at: datetime = Field(sa_column=instant())
+
+
+class Evidence(Model, table=True):
+    """One thing a member did that speaks for their tier: a lesson finished, a work approved, a place among the first."""
+
+    __tablename__ = "evidence"
+    __table_args__ = (Index("evidence_kind_at_idx", "kind", "at"),)
+
+    member_id: UUID = Field(primary_key=True)
+    kind: str = Field(primary_key=True)
+    reference: UUID = Field(primary_key=True)
+    lesson_id: UUID | None = None
+    at: datetime = Field(sa_column=instant())
+
+
+class LessonCategory(Model, table=True):
+    """The category of a lesson, as courses told it."""
+
+    __tablename__ = "lesson_category"
+
+    lesson_id: UUID = Field(primary_key=True)
+    category: str
+
+
+class TierChange(Model, table=True):
+    """A member's tier changed: why, and what the evidence was."""
+
+    __tablename__ = "tier_change"
+    __table_args__ = (Index("tier_change_member_id_idx", "member_id", "at", "id"),)
+
+    id: UUID = Field(default_factory=new_id, primary_key=True)
+    member_id: UUID
+    before: str
+    after: str
+    cause: str
+    evidence: dict[str, Any] = Field(
+        default_factory=dict, sa_column=Column(JSONB, nullable=False, server_default=text("'{}'"))
+    )
     at: datetime = Field(sa_column=instant())
 
 

@@ -18,7 +18,17 @@ from kit.errors import problems
 from kit.events import emit
 from kit.shapes import CleanStr, In, Instant, Out
 from services.members.members import MemberNotFound, kept_of
-from services.members.models import Certificate, CheckIn, Identity, Member, Otp, PointEntry, SandboxSms
+from services.members.models import (
+    Certificate,
+    CheckIn,
+    Evidence,
+    Identity,
+    Member,
+    Otp,
+    PointEntry,
+    SandboxSms,
+    TierChange,
+)
 from services.members.tiers import Role, Tier
 from services.members.tokens import end_sessions
 
@@ -146,6 +156,8 @@ async def _erase(session: AsyncSession, member: Member) -> None:
     for table, owner in (
         (Identity, Identity.member_id),
         (Certificate, Certificate.member_id),
+        (Evidence, Evidence.member_id),
+        (TierChange, TierChange.member_id),
         (CheckIn, CheckIn.member_id),
         (PointEntry, PointEntry.member_id),
     ):

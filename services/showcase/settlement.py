@@ -1,5 +1,6 @@
 """Settlement: once a contest is over its final ranks are counted from the vote rows, once, and published."""
 
+from datetime import datetime
 from itertools import pairwise
 from typing import Any, Final
 from uuid import UUID
@@ -9,11 +10,13 @@ from sqlalchemy import func, insert, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
+from contracts.showcase import EntryPlaced
 from kit import audit, clock
 from kit.app import router
 from kit.auth import admin_with
 from kit.db import SessionDep
 from kit.errors import Conflict, NotFound, problems
+from kit.events import emit
 from kit.http import cacheable, json_response
 from kit.shapes import Instant, Out
 from services.showcase.cards import MemberOut
@@ -23,6 +26,7 @@ from services.showcase.prizes import Prize
 
 api = router(prefix="/v1", tags=["contests"])
 
+TOP_PLACES: Final = 10
 TIE_CHAIN: Final = ("votes", "trees", "reached_at", "submitted_at", "entry_id")
 """What decides a rank, key by key: votes, voters from distinct invite trees, when the last vote came, when the work did."""
 
@@ -68,7 +72,7 @@ class ResultsOut(Out):
 
 # An invite tree is everybody who came by the same code; whoever came without one is a tree of their own.
 _COUNT = text("""
-SELECT e.id AS entry_id, e.submitted_at, count(v.member_id) AS votes, max(v.cast_at) AS reached_at,
+SELECT e.id AS entry_id, e.member_id, e.submitted_at, count(v.member_id) AS votes, max(v.cast_at) AS reached_at,
     count(DISTINCT coalesce(m.invite_code, CAST(v.member_id AS text))) AS trees
 FROM entry e
 LEFT JOIN vote v ON v.entry_id = e.id
@@ -102,8 +106,16 @@ async def settle_contest(contest_id: UUID, session: SessionDep) -> Response:
         contest.settled_at = now
         contest.version += 1
         await session.flush()
+        # A place that nobody voted for is no distinction.
+        first = [(rank, row) for rank, row in enumerate(rows[:TOP_PLACES], 1) if row.votes]
+        await emit(session, *(_placed(contest, row, rank, now) for rank, row in first))
         await audit.record(session, "contest.settled", contest_id, after={"settled_at": now, "places": len(places)})
     return json_response(await _results(session, contest))
+
+
+def _placed(contest: Contest, row: Any, rank: int, now: datetime) -> EntryPlaced:
+    fact = {"entry_id": row.entry_id, "contest_id": contest.id, "member_id": row.member_id}
+    return EntryPlaced(**fact, rank=rank, settled_at=now)
 
 
 def _places(contest: Contest, rows: Any) -> list[dict[str, Any]]:

@@ -8,6 +8,7 @@ from uuid import UUID
 import pytest
 
 from contracts.members import MemberRegistered
+from contracts.showcase import EntryApproved, EntryPlaced
 from kit import clock
 from kit.ids import new_id
 from kit.text import instant
@@ -206,7 +207,9 @@ async def test_settlement_ranks_by_the_tie_chain_and_stores_what_decided(showcas
     api.clock.advance(timedelta(hours=1))
     assert (await showcase.client.post(url, headers=api.admin())).json() == first.json()
     assert (await showcase.client.get(f"/v1/contests/{contest}/results")).json() == first.json()
-    assert len(await api.emitted()) == 5, "the five approved works, and nothing else"
+    told = await api.emitted()
+    assert [type(event) for event in told] == [EntryApproved] * 5 + [EntryPlaced] * 4, "and nothing else"
+    assert [(event.rank, str(event.entry_id)) for event in told[5:]] == [place[:2] for place in places[:4]]
 
 
 async def test_settling_ten_times_at_once_settles_once(showcase: Any, api: Any) -> None:

@@ -1,5 +1,6 @@
 """Rate limits: a sliding log in Redis by one script and one round trip, in this process' memory when Redis is away."""
 
+import time
 from collections import deque
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +20,8 @@ log = structlog.get_logger(__name__)
 RELAXED_FACTOR = 100
 """How much wider limits per address are in the relaxed set; limits per phone, code and account are the same."""
 LOCAL_KEYS = 10_000
+RETRY_S = 2.0
+"""How long limits stay local after Redis gave no answer; then one caller asks it again, and only that one waits."""
 
 # Exact over any window: the log holds one member for each take, so a burst at the edge of two windows cannot double it.
 _TAKE = """
@@ -35,6 +38,7 @@ return {times - used, '0'}
 """
 
 _local: dict[str, deque[float]] = {}
+_redis_away_until: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,13 +82,22 @@ async def limit_address(request: Request, name: str, *, times: int, seconds: flo
 
 async def take(redis: Redis, key: str, *, times: int, seconds: float) -> Take:
     """Use one of `times` in any `seconds` of the product's clock; TooManyRequests with Retry-After when none is left."""
+    global _redis_away_until  # noqa: PLW0603 - one answer a process, whichever limit asked
     now, member = clock.now().timestamp(), str(new_id())
+    moment = time.monotonic()
+    if _redis_away_until is not None:
+        if moment < _redis_away_until:
+            _take_local(key, now, times, seconds)
+            return Take(None, key, member)
+        _redis_away_until = moment + RETRY_S
     try:
         left, wait = await redis.eval(_TAKE, 1, key, now, seconds, times, member)
     except (RedisError, OSError) as failure:
         log.warning("limits are local: Redis is away", error=type(failure).__name__)
+        _redis_away_until = time.monotonic() + RETRY_S
         _take_local(key, now, times, seconds)
         return Take(None, key, member)
+    _redis_away_until = None
     if int(left) == 0:
         raise TooManyRequests(retry_after=max(1.0, float(wait)))
     return Take(redis, key, member)

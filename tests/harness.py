@@ -236,3 +236,4 @@ def forget() -> None:
     auth.verified.clear()
     auth.revocations.gone = auth.revocations.frozen = frozenset()
     limits._local.clear()
+    limits._redis_away_until = None

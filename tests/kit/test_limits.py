@@ -1,10 +1,14 @@
 """Limits: exact over any window, by the product's clock, and still there when Redis is not."""
 
 import asyncio
+import os
+import signal
+import time
 from datetime import timedelta
 
 import pytest
 
+from kit import limits
 from kit.errors import TooManyRequests
 from kit.limits import take
 from tests.harness import Api, Stores
@@ -58,3 +62,21 @@ async def test_without_redis_the_process_counts_by_itself(api: Api, stores: Stor
         assert await taken(api, "local", 3)
     finally:
         stores.valkey.start()
+
+
+async def test_a_redis_that_hangs_holds_nobody_up_but_who_asks_first(api: Api, stores: Stores) -> None:
+    pid = stores.valkey.pid
+    assert pid is not None
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        assert await taken(api, "hung", 5)
+        started = time.monotonic()
+        assert [await taken(api, "hung", 5) for _ in range(6)] == [True, True, True, True, False, False]
+        assert time.monotonic() - started < 0.5
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    # Asked again after a while, and counted there from then on.
+    while limits._redis_away_until is not None:
+        await asyncio.sleep(0.1)
+        await taken(api, "probe", 1000)
+    assert [await taken(api, "hung", 2) for _ in range(3)] == [True, True, False]

@@ -9,7 +9,7 @@ import structlog
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from gateway import clock, docs, health, home
+from gateway import clock, docs, export, health, home
 from gateway.front import Stamp
 from gateway.http_upstream import HttpUpstream
 from gateway.identity import KeySource, caller_at_front
@@ -43,7 +43,7 @@ class Gateway:
         self._names_origins = bool(settings.allowed_origins)
         self._limits = Limits(settings.limits)
         self._own: dict[str, Own] = {}
-        for part in (health, docs, clock, home):
+        for part in (health, docs, clock, home, export):
             self._own |= part.endpoints(self.upstreams, settings)
         self._with_origin: ASGIApp = CORSMiddleware(
             self._serve,

@@ -3,7 +3,7 @@
 from typing import Any
 
 from gateway.problems import ClockBackward
-from kit.errors import PROBLEM_SCHEMA, Forbidden, NotAuthenticated, ValidationFailed, problems
+from kit.errors import PROBLEM_SCHEMA, Forbidden, NotAuthenticated, NotFound, ValidationFailed, problems
 
 
 def _answer(description: str, schema: dict[str, Any]) -> dict[str, Any]:
@@ -63,6 +63,22 @@ _DASHBOARD = {
     },
 }
 
+_EXPORT = {
+    "type": "object",
+    "description": "what members holds, and each other service's rows by table under its name",
+    "required": ["exported_at", "missing"],
+    "properties": {
+        "exported_at": {"type": "string", "format": "date-time"},
+        "profile": {"type": "object"},
+        "phone": {"type": ["string", "null"]},
+        "billing": {"type": "object"},
+        "courses": {"type": "object"},
+        "referrals": {"type": "object"},
+        "showcase": {"type": "object"},
+        "missing": _LIST | {"items": _TEXT, "description": "services that did not answer; ask again later"},
+    },
+}
+
 OWN_DOCUMENT: dict[str, Any] = {
     "paths": {
         "/v1/home": {
@@ -84,6 +100,18 @@ OWN_DOCUMENT: dict[str, Any] = {
                 "responses": {
                     "200": _answer("The dashboard.", {"$ref": "#/components/schemas/Dashboard"}),
                     **{str(status): answer for status, answer in problems(NotAuthenticated, Forbidden).items()},
+                },
+            }
+        },
+        "/v1/me/export": {
+            "get": {
+                "tags": ["home"],
+                "operationId": "export_member",
+                "summary": "关于本人的一切数据 / Everything held about the caller, in every service",
+                "security": [{"bearer": []}],
+                "responses": {
+                    "200": _answer("The document.", {"$ref": "#/components/schemas/Export"}),
+                    **{str(s): answer for s, answer in problems(NotAuthenticated, Forbidden, NotFound).items()},
                 },
             }
         },
@@ -133,6 +161,7 @@ OWN_DOCUMENT: dict[str, Any] = {
             "ClockMove": _MOVE,
             "ClockNow": _NOW,
             "Dashboard": _DASHBOARD,
+            "Export": _EXPORT,
             "Health": _HEALTH,
             "Home": _HOME,
             "Problem": PROBLEM_SCHEMA,

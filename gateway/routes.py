@@ -34,7 +34,6 @@ UPLOAD: Final = 21 * MIB
 ROUTES: Final[tuple[Route, ...]] = (
     *_routes("members", "auth", limit_class="auth", checks_bearer=False),
     *_routes("members", "me me/sessions me/membership me/check-ins me/points me/phone me/certificates tiers"),
-    *_routes("members", "me/export", deadline=30.0),
     *_routes("members", "admin/members admin/certificates admin/audit sandbox/otp sandbox/wechat"),
     Route("/.well-known", "members", checks_bearer=False),
     *_routes("billing", "plans redemptions me/subscription"),
@@ -56,6 +55,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     *_routes("showcase", "uploads", deadline=180.0, body_limit=UPLOAD),
     *_routes("showcase", "uploads/files", checks_bearer=False),
     *_routes("gateway", "home me/dashboard"),
+    *_routes("gateway", "me/export", deadline=30.0),
     *_routes("gateway", "sandbox/clock", deadline=120.0),
     Route("/", "gateway", checks_bearer=False),
     Route("/docs", "gateway", checks_bearer=False),

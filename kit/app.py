@@ -19,6 +19,7 @@ from kit.db import Database
 from kit.due import Due, keep_running
 from kit.error_answers import install_errors
 from kit.events import Event
+from kit.export import Export, export_router
 from kit.http import Envelope, json_response
 from kit.idempotency import IdempotentRoute, StrictRoute, purge_keys
 from kit.log import configure_logs
@@ -40,6 +41,8 @@ class Service:
 
     `listeners` names the services that listen to this one (its stream is trimmed only behind all of them); `start` are
     context managers entered with the runtime for the life of the process; `seed` fills the sandbox's world, idempotently.
+    A member's export holds the rows with their `member_id`; `personal` names others by table, as SQL conditions, and
+    `export` replaces the whole.
     """
 
     name: str
@@ -53,6 +56,8 @@ class Service:
     start: "Sequence[Callable[[Runtime], AbstractAsyncContextManager[Any]]]" = ()
     listeners: frozenset[str] = frozenset()
     sandbox_routers: Sequence[APIRouter] = ()
+    export: Export | None = None
+    personal: Mapping[str, str] = field(default_factory=dict)
 
 
 class Runtime:
@@ -148,6 +153,7 @@ def create_app(service: Service, settings: ServiceSettings | None = None) -> Fas
             app.include_router(item)
         app.include_router(sandbox.router)
     app.include_router(health.router)
+    app.include_router(export_router(service, runtime_of))
     app.openapi = lambda: service_document(app)  # type: ignore[method-assign]  # FastAPI's documented way to extend it
     app.add_middleware(Envelope, service=service.name, proxies=settings.proxy_networks)
     return app

@@ -61,6 +61,7 @@ service = Service(
     seed=seed,
     start=[webhooks.webhook_handling, running_courier, payment_provider],
     listeners=frozenset({"members", "courses", "referrals"}),
+    personal=erasure.PERSONAL,
 )
 
 

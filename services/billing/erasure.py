@@ -1,18 +1,25 @@
 """Erasure: what billing holds of a member beside the money records, which the law makes it keep."""
 
-from sqlalchemy import delete, update
+from sqlalchemy import delete, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from contracts.members import MemberErased
-from services.billing.models import MemberTime, Order
+from services.billing.models import MemberTime, Order, Payment, Refund
+
+_OF_THEIR_ORDERS = 'order_id IN (SELECT id FROM "order" WHERE member_id = :member_id)'
+PERSONAL = {"payment": _OF_THEIR_ORDERS, "refund": _OF_THEIR_ORDERS}
+"""Whose the rows are that name an order and no member, for the export."""
 
 
 async def on_member_erased(session: AsyncSession, event: MemberErased) -> None:
-    """Forget where orders came from and what the member's time was; amounts and numbers stay."""
+    """Forget where orders came from, what paid them, why money went back, what the time was; amounts and numbers stay."""
+    orders = select(col(Order.id)).where(col(Order.member_id) == event.member_id)
     await session.execute(
         update(Order)
         .where(col(Order.member_id) == event.member_id)
         .values(address_prefix=None, success_url=None, cancel_url=None)
     )
+    await session.execute(update(Payment).where(col(Payment.order_id).in_(orders)).values(fingerprint=None))
+    await session.execute(update(Refund).where(col(Refund.order_id).in_(orders)).values(reason=""))
     await session.execute(delete(MemberTime).where(col(MemberTime.member_id) == event.member_id))

@@ -65,7 +65,6 @@ service = Service(
         profile.api,
         phone_binding.api,
         sessions.api,
-        export.api,
         membership.api,
         check_ins.api,
         points.api,
@@ -97,6 +96,7 @@ service = Service(
         Due("forget old sessions", sessions.forget_old_sessions, every_s=300.0),
     ],
     start=[_start],
+    export=export.export_member,
     listeners=frozenset({"billing", "courses", "referrals", "showcase"}),
 )
 

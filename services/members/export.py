@@ -1,29 +1,24 @@
-"""The export: everything this service holds about the caller, in one document."""
+"""The export: what members holds about somebody, readable; the other services tell their rows."""
 
 from typing import Any
+from uuid import UUID
 
-from fastapi import Response
 from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from kit import clock
-from kit.app import router
-from kit.auth import MemberDep
-from kit.db import SessionDep
-from kit.errors import problems
-from kit.http import json_response
+from kit.app import Runtime
 from kit.shapes import Instant, Out
+from services.members.certificates import CertificateOut
 from services.members.check_ins import CheckInOut
 from services.members.members import MemberNotFound
 from services.members.membership import MembershipOut, SegmentOut, memberships, segment_out
-from services.members.models import CheckIn, LoginSession, Member, PointEntry, Segment
+from services.members.models import Certificate, CheckIn, Identity, LoginSession, Member, PointEntry, Segment
 from services.members.points import PointOut
 from services.members.profile import ProfileOut, profile_of
-from services.members.settings import SettingsDep
 from services.members.sign_in import phone_of
 from services.members.vault import open_vault
-
-api = router(prefix="/v1/me/export", tags=["members"])
 
 
 class DeviceOut(Out):
@@ -35,43 +30,57 @@ class DeviceOut(Out):
     revoked_at: Instant | None
 
 
+class IdentityOut(Out):
+    """A way the member is recognised."""
+
+    kind: str
+    masked: str
+    created_at: Instant
+
+
 class ExportOut(Out):
     """Everything held about a member here."""
 
     exported_at: Instant
     profile: ProfileOut
     phone: str | None
+    identities: list[IdentityOut]
     evidence: dict[str, Any]
     membership: MembershipOut
     segments: list[SegmentOut]
     check_ins: list[CheckInOut]
     points: list[PointOut]
+    certificates: list[CertificateOut]
     sessions: list[DeviceOut]
 
 
-@api.get("", response_model=ExportOut, responses=problems(MemberNotFound))
-async def export_member(caller: MemberDep, session: SessionDep, settings: SettingsDep) -> Response:
-    """Everything held about the caller, as one JSON document."""
-    member = await session.get(Member, caller.id)
+async def export_member(rt: Runtime, session: AsyncSession, member_id: UUID) -> dict[str, Any]:
+    """Everything held about a member here; MemberNotFound for nobody and for an erased one."""
+    member = await session.get(Member, member_id)
     if member is None or member.erased_at is not None:
         raise MemberNotFound
     now = clock.now()
-    segments = select(Segment).where(col(Segment.member_id) == caller.id).order_by(col(Segment.added_at))
-    days = select(CheckIn).where(col(CheckIn.member_id) == caller.id).order_by(col(CheckIn.day))
-    points = select(PointEntry).where(col(PointEntry.member_id) == caller.id).order_by(col(PointEntry.at))
-    logins = (
-        select(LoginSession).where(col(LoginSession.subject_id) == caller.id).order_by(col(LoginSession.created_at))
-    )
+
+    async def all_of(table: Any, owner: Any, order: Any) -> Any:
+        return (await session.execute(select(table).where(col(owner) == member_id).order_by(col(order)))).scalars()
+
+    segments = await all_of(Segment, Segment.member_id, Segment.added_at)
+    days = await all_of(CheckIn, CheckIn.member_id, CheckIn.day)
+    points = await all_of(PointEntry, PointEntry.member_id, PointEntry.at)
+    logins = await all_of(LoginSession, LoginSession.subject_id, LoginSession.created_at)
+    certificates = await all_of(Certificate, Certificate.member_id, Certificate.created_at)
+    identities = await all_of(Identity, Identity.member_id, Identity.created_at)
     document = ExportOut(
         exported_at=now,
         profile=await profile_of(session, member),
-        phone=await phone_of(session, open_vault(settings.key), caller.id),
+        phone=await phone_of(session, open_vault(rt.settings.key), member_id),
+        identities=[IdentityOut.model_validate(row) for row in identities],
         evidence=member.evidence,
-        membership=(await memberships(session, caller.id))[caller.id],
-        segments=[segment_out(row, now) for row in (await session.execute(segments)).scalars()],
-        check_ins=[CheckInOut.model_validate(row) for row in (await session.execute(days)).scalars()],
-        points=[PointOut.model_validate(row) for row in (await session.execute(points)).scalars()],
-        sessions=[DeviceOut.model_validate(row) for row in (await session.execute(logins)).scalars()],
+        membership=(await memberships(session, member_id))[member_id],
+        segments=[segment_out(row, now) for row in segments],
+        check_ins=[CheckInOut.model_validate(row) for row in days],
+        points=[PointOut.model_validate(row) for row in points],
+        certificates=[CertificateOut.model_validate(row) for row in certificates],
+        sessions=[DeviceOut.model_validate(row) for row in logins],
     )
-    headers = {"Content-Disposition": 'attachment; filename="heika-export.json"'}
-    return json_response(document, headers=headers)
+    return document.model_dump(mode="json")

@@ -58,6 +58,7 @@ service = Service(
     start=[claims.claims_writer],
     seed=seed,
     listeners=frozenset({"members", "billing"}),
+    personal=cards.PERSONAL,
 )
 
 

@@ -3,16 +3,31 @@
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import delete, func, or_, update
+from sqlalchemy import delete, func, or_, text
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from contracts.members import MemberChanged, MemberErased
 from kit import clock
-from services.referrals.models import Device, MemberCard, Touch
+from services.referrals.models import Device, MemberCard
 
 ERASED_NAME = "已注销会员"
+PERSONAL = {
+    "touch": "member_id = :member_id OR newcomer_id = :member_id",
+    "reward": "inviter_id = :member_id",
+    "reward_budget": "inviter_id = :member_id",
+}
+"""Whose the rows are that name their member otherwise, for the export."""
+
+# A device that somebody else uses too stays theirs.
+_FORGET_DEVICES = text("""
+UPDATE touch SET visitor_id = NULL WHERE visitor_id IN (
+    SELECT visitor_id FROM device WHERE member_id = :id
+    EXCEPT SELECT visitor_id FROM device WHERE member_id <> :id)
+""")
+_FORGET_TOUCHES = text("UPDATE touch SET visitor_id = NULL WHERE member_id = :id OR newcomer_id = :id")
+_FORGET_CARDS = text("UPDATE purchase SET fingerprint = NULL WHERE member_id = :id")
 
 
 async def keep(session: AsyncSession, member_id: UUID, **columns: Any) -> None:
@@ -57,6 +72,6 @@ async def on_member_erased(session: AsyncSession, event: MemberErased) -> None:
         visitor_id=None,
         erased_at=clock.now(),
     )
+    for statement in (_FORGET_DEVICES, _FORGET_TOUCHES, _FORGET_CARDS):
+        await session.execute(statement, {"id": event.member_id})
     await session.execute(delete(Device).where(col(Device.member_id) == event.member_id))
-    of_member = or_(col(Touch.newcomer_id) == event.member_id, col(Touch.member_id) == event.member_id)
-    await session.execute(update(Touch).where(of_member).values(visitor_id=None))

@@ -52,6 +52,7 @@ service = Service(
     start=[uploads.darkroom, leaderboard_events.boards_of],
     seed=seed,
     listeners=frozenset({"members"}),
+    personal=cards.PERSONAL,
 )
 
 

@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 from uuid import UUID
 
+from sqlalchemy import text
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
@@ -14,6 +15,14 @@ from kit.shapes import Out
 from services.showcase.models import MemberCard
 
 UUID_VERSION_WITH_TIME: Final = 7
+_OF_THEIR_WORKS: Final = "entry_id IN (SELECT id FROM entry WHERE member_id = :member_id)"
+PERSONAL: Final = {"entry_image": _OF_THEIR_WORKS, "result": _OF_THEIR_WORKS, "tally": _OF_THEIR_WORKS}
+"""Whose the rows are that name a work and no member, for the export."""
+
+_FORGET: Final = (
+    text("DELETE FROM comment WHERE member_id = :id"),
+    text("UPDATE entry SET story = '' WHERE member_id = :id"),
+)
 
 
 class MemberOut(Out):
@@ -52,7 +61,9 @@ async def on_member_changed(session: AsyncSession, event: MemberChanged) -> None
 
 
 async def on_member_erased(session: AsyncSession, event: MemberErased) -> None:
-    """Forget the nickname for good; works and votes stand without a name."""
+    """Forget the nickname for good, the stories and the comments; works and votes stand without a name."""
+    for statement in _FORGET:
+        await session.execute(statement, {"id": event.member_id})
     await _name(session, event.member_id, "", datetime.max.replace(tzinfo=UTC))
 
 

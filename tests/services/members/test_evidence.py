@@ -73,8 +73,8 @@ async def test_the_export_holds_everything(api: Api) -> None:
     member_id, headers = await a_member(api)
     await api.client.post("/v1/me/check-ins", headers=headers)
     await api.handle(paid(member_id), finished(member_id))
-    answer = await api.client.get("/v1/me/export", headers=headers)
-    assert answer.headers["content-disposition"] == 'attachment; filename="heika-export.json"'
+    answer = await api.client.get("/internal/export", headers=headers)
+    assert answer.headers["cache-control"] == "private, no-store"
     body = answer.json()
     assert body["phone"] == PHONE
     assert body["profile"]["id"] == str(member_id)
@@ -82,4 +82,4 @@ async def test_the_export_holds_everything(api: Api) -> None:
     assert body["exported_at"].endswith("Z")
     counts = {name: len(body[name]) for name in ("segments", "check_ins", "points", "sessions")}
     assert counts == {"segments": 1, "check_ins": 1, "points": 2, "sessions": 1}
-    assert (await api.client.get("/v1/me/export", headers=api.member())).status_code == 404
+    assert (await api.client.get("/internal/export", headers=api.member())).status_code == 404

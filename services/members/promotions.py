@@ -18,7 +18,7 @@ from services.members.models import Member, TierChange
 from services.members.profile import changed
 from services.members.tiers import TIERS, Tier
 
-api = router(prefix="/v1/admin/members/{member_id}/tier-changes", tags=["admin: members"])
+api = router(prefix="/v1/admin/members/{member_id}/tier-changes", tags=["admin members"])
 
 Cause = Literal["evidence", "admin", "certificate", "merge"]
 

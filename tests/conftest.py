@@ -20,6 +20,12 @@ MEMORY = Path("/dev/shm")  # noqa: S108 - the folder made there is ours and has 
 ROOM_BYTES = 2 * 2**30
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whole Heikas first: they take longest, and no worker should be left with them at the end."""
+    slow = [Path(__file__).parent / name for name in ("journeys", "onebox")]
+    items.sort(key=lambda item: not any(item.path.is_relative_to(folder) for folder in slow))
+
+
 @pytest.fixture(scope="session")
 def stores() -> Iterator[harness.Stores]:
     """PostgreSQL and Valkey of this worker."""

@@ -1,6 +1,7 @@
 """The services fit together: who tells whom, whose endpoint is where, and what the documents say of it."""
 
 from collections import Counter
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 
@@ -19,6 +20,7 @@ def services() -> dict[str, Service]:
     return {name: import_module(f"services.{name}.app").service for name in TELLERS}
 
 
+@cache
 def documents() -> dict[str, dict[str, object]]:
     return {
         name: service_document(create_app(service, service.settings(env="sandbox")))

@@ -6,7 +6,7 @@ import signal
 import pytest
 
 from tests.journeys.first_light import Journey
-from tests.onebox.conftest import Heika
+from tests.onebox.conftest import Heika, eventually, working_in
 
 
 def journey_of(heika: Heika) -> Journey:
@@ -15,13 +15,21 @@ def journey_of(heika: Heika) -> Journey:
     return Journey(heika.address, "admin@heika.local", kept["HEIKA_ADMIN_PASSWORD"])
 
 
-@pytest.mark.parametrize("shape", [(), ("--split",)], ids=["one process", "a process for each service"])
-def test_a_newcomer_buys_a_black_card_and_everything_follows(heika: Heika, shape: tuple[str, ...]) -> None:
+# How several processes end in order is among their own tests; here their supervisor is killed.
+@pytest.mark.parametrize(
+    ("shape", "end"),
+    [((), signal.SIGTERM), (("--split",), signal.SIGKILL)],
+    ids=["one process", "a process for each service"],
+)
+def test_a_newcomer_buys_a_black_card_and_everything_follows(
+    heika: Heika, shape: tuple[str, ...], end: signal.Signals
+) -> None:
     heika.start(*shape)
     journey = journey_of(heika)
     journey.walk()
     journey.close()
-    assert heika.end(signal.SIGTERM) == 0
+    assert heika.end(end) == (-end if end == signal.SIGKILL else 0)
+    assert eventually(lambda: not working_in(heika.data), 15), working_in(heika.data)
 
 
 def test_a_power_cut_at_any_step_loses_nothing(heika: Heika) -> None:

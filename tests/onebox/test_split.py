@@ -39,9 +39,3 @@ def test_what_dies_comes_back_and_a_signal_ends_all(heika: Heika) -> None:
     assert heika.end(signal.SIGTERM) == 0
     assert working_in(heika.data) == []
     assert "showcase  | ended with status -9" in heika.output.read_text()
-
-
-def test_a_killed_supervisor_leaves_nothing_behind(heika: Heika) -> None:
-    heika.start("--split")
-    assert heika.end(signal.SIGKILL) == -signal.SIGKILL
-    assert eventually(lambda: not working_in(heika.data), 15), working_in(heika.data)

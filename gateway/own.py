@@ -4,12 +4,11 @@ from collections.abc import Awaitable, Callable
 from hashlib import blake2b
 
 import orjson
-from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope
 
 from gateway.inbound import Inbound
-from gateway.proxy import matches
+from gateway.proxy import matches, read_body
 from kit.errors import PayloadTooLarge, ValidationFailed
 
 Endpoint = Callable[[Scope, Inbound, Receive], Awaitable[Response]]
@@ -20,14 +19,13 @@ MAX_BODY = 64 * 1024
 
 
 async def read_json(scope: Scope, receive: Receive) -> object:
-    """The body of a request to the gateway itself, as JSON; PayloadTooLarge or ValidationFailed."""
-    body = b""
-    async for chunk in Request(scope, receive).stream():
-        body += chunk
-        if len(body) > MAX_BODY:
-            raise PayloadTooLarge
+    """The body of a request to the gateway itself, as JSON; PayloadTooLarge, RequestTimeout or ValidationFailed."""
+    inbound: Inbound = scope["heika.inbound"]
+    if inbound.content_length > MAX_BODY:
+        raise PayloadTooLarge
+    message = await read_body(receive, MAX_BODY)
     try:
-        return orjson.loads(body)
+        return orjson.loads(message.get("body", b""))
     except orjson.JSONDecodeError as error:
         problem = {"loc": ["body"], "msg": "this is not JSON", "code": "json_invalid"}
         raise ValidationFailed(extra={"errors": [problem]}) from error

@@ -150,8 +150,16 @@ def matches(if_none_match: bytes, etag: bytes) -> bool:
     return etag.removeprefix(b"W/") in {item.strip().removeprefix(b"W/") for item in if_none_match.split(b",")}
 
 
-async def _read_body(receive: Receive, limit: int) -> Message:
+async def read_body(receive: Receive, limit: int) -> Message:
     """The whole body as one message; raises PayloadTooLarge past `limit` bytes and RequestTimeout when it dawdles."""
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            return await _gather(receive, limit)
+    except TimeoutError as error:
+        raise RequestTimeout from error
+
+
+async def _gather(receive: Receive, limit: int) -> Message:
     message = await receive()
     if not message.get("more_body", False):
         if len(message.get("body", b"")) > limit:
@@ -182,11 +190,7 @@ async def _expect_body(exchange: Exchange, route: Route) -> bool:
         exchange.stream_limit = route.body_limit + 1
         return True
     # Small bodies are read here, so that a slow caller occupies nothing of a service.
-    try:
-        async with asyncio.timeout(BODY_SECONDS):
-            exchange.body = await _read_body(exchange.receive, route.body_limit)
-    except TimeoutError as error:
-        raise RequestTimeout from error
+    exchange.body = await read_body(exchange.receive, route.body_limit)
     gone: bool = exchange.body["type"] == "http.disconnect"
     return not gone
 

@@ -240,13 +240,22 @@ async def test_a_service_that_dawdles_is_504(front: Front, monkeypatch: pytest.M
     assert (await front.client.get("/v1/plans/small")).status_code == 200
 
 
-@pytest.mark.parametrize("path", ["/v1/orders/echo", "/v1/uploads"])
+@pytest.mark.parametrize("path", ["/v1/orders/echo", "/v1/uploads", "/v1/sandbox/clock"])
 async def test_a_body_that_does_not_arrive_is_408(front: Front, monkeypatch: pytest.MonkeyPatch, path: str) -> None:
     monkeypatch.setattr(proxy, "BODY_SECONDS", 0.2)
     reader, writer = await asyncio.open_connection("127.0.0.1", int(front.url.rsplit(":", 1)[1]))
     writer.write(f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nhalf".encode())
     async with asyncio.timeout(5):
         assert (await reader.readline()).startswith(b"HTTP/1.1 408")
+    writer.close()
+
+
+@pytest.mark.parametrize("path", ["/v1/orders/echo", "/v1/uploads", "/v1/sandbox/clock"])
+async def test_a_body_announced_too_large_is_413_before_it_is_sent(front: Front, path: str) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", int(front.url.rsplit(":", 1)[1]))
+    writer.write(f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: 209715200\r\n\r\nhalf".encode())
+    async with asyncio.timeout(5):
+        assert (await reader.readline()).startswith(b"HTTP/1.1 413")
     writer.close()
 
 

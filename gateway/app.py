@@ -109,14 +109,14 @@ class Gateway:
             raise NoSuchPath
         scope["path"] = path
         scope["heika.prefix"] = route.prefix
-        await self._admit(inbound, route)
+        await self._admit(inbound, route, scope["method"])
         if route.service == "gateway":
             await self._answer(path, scope, inbound, receive, send)
             return
         await forward(self.upstreams[route.service], route, scope, inbound, receive, send)
 
-    async def _admit(self, inbound: Inbound, route: Route) -> None:
-        """Count the request against the limits of its address and caller, and refuse a bad token."""
+    async def _admit(self, inbound: Inbound, route: Route, method: str) -> None:
+        """Count the request against the limits of its address and caller, and refuse what its token does not allow."""
         try:
             inbound.caller = caller = await caller_at_front(inbound, route, self.keys)
         except Problem:
@@ -124,6 +124,8 @@ class Gateway:
             inbound.rate_limit = self._limits.use(route.limit_class, inbound.address, None)
             raise
         inbound.rate_limit = self._limits.use(route.limit_class, inbound.address, str(caller.id) if caller else None)
+        if caller is not None:
+            caller.require_may(method)
 
     async def _answer(self, path: str, scope: Scope, inbound: Inbound, receive: Receive, send: Send) -> None:
         own = self._own.get(path)

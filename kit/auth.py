@@ -32,6 +32,10 @@ ALGORITHM = "EdDSA"
 ISSUER = "heika"
 AUDIENCE = "heika"
 TOKEN_SECONDS = 900
+IMPERSONATION_SECONDS = 1800
+LONGEST_TOKEN_SECONDS = max(TOKEN_SECONDS, IMPERSONATION_SECONDS)
+READ_ONLY = "read-only"
+"""The scope of a member's token that an admin looks with."""
 MAX_TOKEN_LENGTH = 4096
 CACHED_TOKENS = 20_000
 KEYS_MAX_AGE_S = 300.0
@@ -51,9 +55,15 @@ class AccountFrozen(Forbidden):
     zh = "账号已被冻结，请联系社区客服处理。"
 
 
+class ReadOnlySession(Forbidden):
+    """This session only looks: somebody of the community's support is here as this member, and can change nothing."""
+
+    zh = "当前是客服只读查看会话，不能做任何更改。"
+
+
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Whoever made the request."""
+    """Whoever made the request; `actor_id` is the admin who looks as this member (RFC 8693 4.1), and only looks."""
 
     id: UUID
     role: Role
@@ -61,6 +71,12 @@ class Caller:
     session_id: UUID | None
     token_id: str
     expires_at: int
+    actor_id: UUID | None = None
+
+    def require_may(self, method: str) -> None:
+        """Raise ReadOnlySession for a request that is not only reading, by a caller who only looks."""
+        if (self.actor_id is not None or READ_ONLY in self.scopes) and method not in ("GET", "HEAD", "OPTIONS"):
+            raise ReadOnlySession
 
 
 class KeysUnavailable(Unavailable):
@@ -177,6 +193,7 @@ async def _decode(token: str) -> Caller:
             session_id=UUID(claims["sid"]) if claims.get("sid") else None,
             token_id=str(claims.get("jti", "")),
             expires_at=int(claims["exp"]),
+            actor_id=UUID(claims["act"]["sub"]) if claims.get("act") else None,
         )
     except (JoseError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as failure:
         raise NotAuthenticated from failure
@@ -189,11 +206,16 @@ def bearer_of(request: Request) -> str | None:
 
 
 async def caller_of(request: Request) -> Caller | None:
-    """Whoever is calling, None for a caller without a token; a bad token is NotAuthenticated."""
+    """Whoever is calling, None for a caller without a token; a bad token is NotAuthenticated.
+
+    A write by one who only looks is ReadOnlySession.
+    """
     if "heika.caller" in request.scope:
         return cast("Caller | None", request.scope["heika.caller"])
     token = bearer_of(request)
     caller = await verify(token) if token is not None else None
+    if caller is not None:
+        caller.require_may(request.method)
     request.scope["heika.caller"] = caller
     return caller
 

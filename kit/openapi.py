@@ -6,7 +6,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute
 
-from kit.auth import OPTIONAL_SCHEME
+from kit.auth import OPTIONAL_SCHEME, ReadOnlySession
 from kit.errors import PROBLEM_SCHEMA, Forbidden, NotAuthenticated, Problem, TooManyRequests, ValidationFailed, problems
 from kit.idempotency import (
     EXAMPLE_KEY,
@@ -71,6 +71,7 @@ def _complete(method: str, operation: dict[str, Any]) -> None:
     usual: list[type[Problem]] = [TooManyRequests]
     usual += [ValidationFailed] if takes_input else []
     usual += [NotAuthenticated, Forbidden] if operation.get("security") else []
+    usual += [ReadOnlySession] if operation.get("security") and method != "get" else []
     key = operation.pop("x-idempotency-key", None)
     if method == "post" and key is not None:
         usual += [IdempotencyKeyInvalid, IdempotencyKeyReused, IdempotencyInFlight]

@@ -9,12 +9,12 @@ from sqlmodel import col
 
 from kit import clock
 from kit.app import Runtime
-from kit.auth import FROZEN_KEY, REVOKED_KEY, TOKEN_SECONDS
+from kit.auth import FROZEN_KEY, LONGEST_TOKEN_SECONDS, REVOKED_KEY
 from services.members.models import LoginSession, Member
 
 log = structlog.get_logger(__name__)
 
-TOKEN_LIFE = timedelta(seconds=TOKEN_SECONDS)
+TOKEN_LIFE = timedelta(seconds=LONGEST_TOKEN_SECONDS)
 
 
 async def mirror_revocations(rt: Runtime) -> int:

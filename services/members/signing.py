@@ -24,7 +24,7 @@ from services.members.vault import Vault, open_vault
 
 api = router(prefix="/.well-known", tags=["sign-in"])
 
-RETIRED_FOR = timedelta(seconds=auth.TOKEN_SECONDS) + timedelta(minutes=10)
+RETIRED_FOR = timedelta(seconds=auth.LONGEST_TOKEN_SECONDS) + timedelta(minutes=10)
 """How long a retired key stays published: past the last token it signed, and the caches of those who verify."""
 _LOCK = text("SELECT pg_advisory_xact_lock(hashtextextended('members signing key', 0))")
 
@@ -41,10 +41,19 @@ class Signer:
 
     key: OKPKey
 
-    def access_token(self, subject: UUID, role: str, scope: str, session_id: UUID) -> str:
-        """A signed access token (RFC 7519) with the claims every process reads."""
+    def access_token(
+        self,
+        subject: UUID,
+        role: str,
+        scope: str,
+        session_id: UUID,
+        *,
+        actor: UUID | None = None,
+        seconds: int = auth.TOKEN_SECONDS,
+    ) -> str:
+        """A signed access token (RFC 7519) with the claims every process reads; `actor` looks as `subject` (RFC 8693)."""
         issued_at = int(clock.now().timestamp())
-        claims = {
+        claims: dict[str, Any] = {
             "iss": auth.ISSUER,
             "aud": auth.AUDIENCE,
             "sub": str(subject),
@@ -52,9 +61,11 @@ class Signer:
             "scope": scope,
             "sid": str(session_id),
             "iat": issued_at,
-            "exp": issued_at + auth.TOKEN_SECONDS,
+            "exp": issued_at + seconds,
             "jti": str(new_id()),
         }
+        if actor is not None:
+            claims["act"] = {"sub": str(actor)}
         return jwt.encode({"alg": auth.ALGORITHM, "kid": self.key.kid}, claims, self.key, algorithms=[auth.ALGORITHM])
 
 

@@ -60,7 +60,8 @@ def test_every_endpoint_says_in_one_line_what_it_does() -> None:
         for document in documents().values()
         for path, item in document["paths"].items()  # type: ignore[attr-defined]
         for method, operation in item.items()
-        if method in METHODS and not operation.get("description")
+        # What FastAPI makes of the function's name, when there is no docstring, says nothing.
+        if method in METHODS and operation["summary"] in ("", operation["operationId"].replace("_", " ").title())
     ]
     assert silent == []
 

@@ -36,5 +36,13 @@ class RewardGranted(Event, type="referrals.reward.granted"):
     granted_at: AwareDatetime
 
 
+class RewardRevoked(Event, type="referrals.reward.revoked"):
+    """Days of membership that a member earned are taken back: what earned them was undone."""
+
+    reward_id: UUID
+    member_id: UUID
+    revoked_at: AwareDatetime
+
+
 class ReferralsAdminActed(AdminActed, type="referrals.admin.acted"):
     """An admin acted in referrals; members keeps the audit log."""

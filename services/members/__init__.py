@@ -2,5 +2,5 @@
 
 Owns: member, identity, session, signing key, admin, membership segment, check-in, points, audit.
 Emits: MemberRegistered, MemberChanged, MemberErased, MemberMerged, MembershipChanged.
-Listens: OrderPaid, OrderRefunded, RewardGranted, LessonCompleted, EntryApproved, EntryPlaced.
+Listens: OrderPaid, OrderRefunded, RewardGranted, RewardRevoked, LessonCompleted, EntryApproved, EntryPlaced.
 """

@@ -7,7 +7,7 @@ from fastapi import FastAPI
 
 from contracts.billing import BillingAdminActed, OrderPaid, OrderRefunded
 from contracts.courses import CoursesAdminActed, LessonCompleted
-from contracts.referrals import ReferralsAdminActed, RewardGranted
+from contracts.referrals import ReferralsAdminActed, RewardGranted, RewardRevoked
 from contracts.showcase import EntryApproved, EntryPlaced, ShowcaseAdminActed
 from kit.app import Due, Runtime, Service, create_app
 from services.members import (
@@ -20,6 +20,7 @@ from services.members import (
     grants,
     impersonation,
     ledger,
+    make_ups,
     membership,
     oauth,
     otp,
@@ -68,6 +69,7 @@ service = Service(
         sessions.api,
         membership.api,
         check_ins.api,
+        make_ups.api,
         points.api,
         tiers.api,
         directory.api,
@@ -82,6 +84,7 @@ service = Service(
         OrderPaid: [ledger.on_order_paid],
         OrderRefunded: [ledger.on_order_refunded],
         RewardGranted: [ledger.on_reward_granted],
+        RewardRevoked: [ledger.on_reward_revoked],
         LessonCompleted: [evidence.on_lesson_completed],
         EntryApproved: [evidence.on_entry_approved],
         EntryPlaced: [evidence.on_entry_placed],

@@ -2,12 +2,12 @@
 
 import re
 from datetime import date, datetime, timedelta
-from typing import Annotated
+from typing import Annotated, Final
 from uuid import UUID
 
 from fastapi import Query
 from pydantic import AfterValidator
-from sqlalchemy import func, literal, select
+from sqlalchemy import func, literal, select, text
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
@@ -26,6 +26,18 @@ from services.members.profile import lock_member
 api = router(prefix="/v1/me/check-ins", tags=["members"])
 
 MOST_POINTS = 7
+
+# Days in a row are days in a row, whichever account was there; a run is the days whose distance to their number is one.
+STREAKS: Final = text("""
+UPDATE check_in SET streak = counted.streak
+FROM (
+    SELECT day, row_number() OVER (PARTITION BY run ORDER BY day) AS streak
+    FROM (
+        SELECT day, day - CAST(row_number() OVER (ORDER BY day) AS int) AS run FROM check_in WHERE member_id = :member
+    ) runs
+) counted
+WHERE check_in.member_id = :member AND check_in.day = counted.day AND check_in.streak <> counted.streak
+""")
 
 
 class AlreadyCheckedIn(Conflict):

@@ -13,7 +13,7 @@ from sqlmodel import col
 from contracts.billing import OrderPaid, OrderRefunded
 from contracts.calendar import Piece, pack
 from contracts.members import MembershipChanged, SegmentPicture
-from contracts.referrals import RewardGranted
+from contracts.referrals import RewardGranted, RewardRevoked
 from kit import clock
 from kit.events import emit
 from services.members.members import kept_of
@@ -182,3 +182,8 @@ async def on_reward_granted(session: AsyncSession, event: RewardGranted) -> None
             added_at=event.granted_at,
         ),
     )
+
+
+async def on_reward_revoked(session: AsyncSession, event: RewardRevoked) -> None:
+    """A reward whose cause was undone takes its segment with it; what was used of it stays used."""
+    await revoke_segment(session, event.member_id, "reward", event.reward_id, event.revoked_at)

@@ -10,6 +10,7 @@ from sqlmodel import col
 from contracts.members import MemberMerged
 from kit import clock
 from kit.events import emit
+from services.members.check_ins import STREAKS
 from services.members.ledger import lock_ledger, repack
 from services.members.models import Identity, Member, Segment
 from services.members.profile import changed, forget_person
@@ -29,18 +30,6 @@ WITH theirs AS (DELETE FROM check_in WHERE member_id = :merged RETURNING *)
 INSERT INTO check_in AS mine (member_id, day, streak, points, at)
 SELECT :kept, day, streak, points, at FROM theirs
 ON CONFLICT (member_id, day) DO UPDATE SET points = greatest(mine.points, excluded.points)
-""")
-
-# Days in a row are days in a row, whichever account was there; a run is the days whose distance to their number is one.
-STREAKS: Final = text("""
-UPDATE check_in SET streak = counted.streak
-FROM (
-    SELECT day, row_number() OVER (PARTITION BY run ORDER BY day) AS streak
-    FROM (
-        SELECT day, day - CAST(row_number() OVER (ORDER BY day) AS int) AS run FROM check_in WHERE member_id = :kept
-    ) runs
-) counted
-WHERE check_in.member_id = :kept AND check_in.day = counted.day AND check_in.streak <> counted.streak
 """)
 
 _EVIDENCE: Final = text("""
@@ -64,8 +53,9 @@ async def merge(session: AsyncSession, kept: Member, merged: Member) -> None:
     theirs = col(Identity.member_id) == merged.id
     await session.execute(update(Identity).where(theirs).values(member_id=kept.id))
     await _merge_time(session, kept.id, merged.id)
-    for statement in (_POINTS, _CHECK_INS, STREAKS, _EVIDENCE, _TIERS, _CERTIFICATES, _CERTIFICATES_LEFT):
+    for statement in (_POINTS, _CHECK_INS, _EVIDENCE, _TIERS, _CERTIFICATES, _CERTIFICATES_LEFT):
         await session.execute(statement, pair)
+    await session.execute(STREAKS, {"member": kept.id})
     shown = {name: proof for name, proof in (merged.evidence | kept.evidence).items() if name == "certificate"}
     kept.evidence = kept.evidence | shown
     for name in ("avatar_url", "city", "bio"):

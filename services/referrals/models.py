@@ -224,7 +224,7 @@ class Reward(Model, table=True):
         UniqueConstraint("newcomer_id", "cause", name="reward_newcomer_cause_key"),
         Index("reward_inviter_id_idx", "inviter_id", "at"),
         CheckConstraint("cause IN ('first_lesson', 'first_payment')", name="cause"),
-        CheckConstraint("status IN ('granted', 'refused')", name="status"),
+        CheckConstraint("status IN ('granted', 'refused', 'revoked')", name="status"),
     )
 
     id: UUID = Field(default_factory=new_id, primary_key=True)

@@ -11,7 +11,7 @@ from sqlmodel import col
 
 from contracts.billing import OrderPaid, OrderRefunded
 from contracts.courses import LessonCompleted
-from contracts.referrals import RewardGranted
+from contracts.referrals import RewardGranted, RewardRevoked
 from kit import clock
 from kit.events import emit
 from services.referrals.cards import keep_earliest
@@ -48,6 +48,16 @@ RETURNING used
 _RETURN_BUDGET: Final = text(
     "UPDATE reward_budget SET used = used - 1 WHERE inviter_id = :inviter AND month = CAST(:month AS date)"
 )
+
+
+# The first membership order is the one that was paid when the card says; all of its money went back.
+_REVERSE: Final = text("""
+UPDATE reward SET status = 'revoked', reason = 'refunded'
+FROM member_card card JOIN purchase ON purchase.member_id = card.member_id AND purchase.paid_at = card.membership_paid_at
+WHERE card.member_id = :newcomer AND purchase.total > 0 AND purchase.refunded >= purchase.total
+    AND reward.newcomer_id = :newcomer AND reward.cause = 'first_payment' AND reward.status = 'granted'
+RETURNING reward.id, reward.inviter_id, reward.at
+""")
 
 
 async def on_lesson_completed(session: AsyncSession, event: LessonCompleted) -> None:
@@ -91,6 +101,7 @@ async def on_order_refunded(session: AsyncSession, event: OrderRefunded) -> None
     )
     more = {"refunded": col(Purchase.refunded) + event.amount}
     await session.execute(row.on_conflict_do_update(index_elements=["order_id"], set_=more))
+    await _reverse(session, event.member_id)
 
 
 async def settle(session: AsyncSession, newcomer_id: UUID) -> None:
@@ -106,6 +117,15 @@ async def settle(session: AsyncSession, newcomer_id: UUID) -> None:
         await _reward(session, origin, rule, "first_lesson", card.lesson_at)
     if card.membership_paid_at is not None and rule.inviter_days:
         await _reward(session, origin, rule, "first_payment", card.membership_paid_at)
+        await _reverse(session, newcomer_id)
+
+
+async def _reverse(session: AsyncSession, newcomer_id: UUID) -> None:
+    """Take the inviter's days back when the newcomer's first membership was refunded in full."""
+    for reward in (await session.execute(_REVERSE, {"newcomer": newcomer_id})).all():
+        await session.execute(_RETURN_BUDGET, {"inviter": reward.inviter_id, "month": _month(reward.at)})
+        revoked = RewardRevoked(reward_id=reward.id, member_id=reward.inviter_id, revoked_at=clock.now())
+        await emit(session, revoked)
 
 
 async def _reward(session: AsyncSession, origin: Attribution, rule: ReferralRule, cause: Cause, at: datetime) -> None:

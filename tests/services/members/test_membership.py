@@ -8,11 +8,12 @@ from uuid import UUID
 
 from contracts.billing import OrderPaid, OrderRefunded
 from contracts.members import MembershipChanged
-from contracts.referrals import RewardGranted
+from contracts.referrals import RewardGranted, RewardRevoked
 from kit import clock
 from kit.ids import new_id
 from services.members.ledger import BLACK_CARD_BENEFITS
 from tests.harness import Api
+from tests.services.members.steps import a_member
 
 MONTHS = {1: "black-card-1m", 3: "black-card-3m", 12: "black-card-12m"}
 START = datetime(2031, 1, 31, 2, 0, tzinfo=UTC)
@@ -267,3 +268,14 @@ async def test_reading_a_membership_asks_for_a_login(api: Api) -> None:
     for path in ("/v1/me/membership", "/v1/me/membership/segments"):
         assert (await api.client.get(path)).status_code == 401
         assert (await api.client.get(path, headers=api.admin())).status_code == 403
+
+
+async def test_a_revoked_reward_takes_exactly_its_days_in_any_order(api: Api) -> None:
+    for turn in range(2):
+        member_id, headers = await a_member(api, f"+861370013700{turn}")
+        reward = RewardGranted(reward_id=new_id(), member_id=member_id, days=7, reason="x", granted_at=clock.now())
+        revoked = RewardRevoked(reward_id=reward.reward_id, member_id=member_id, revoked_at=clock.now())
+        order = paid(member_id, months=1)
+        await api.handle(order, *((reward, revoked), (revoked, reward))[turn])
+        segments = (await api.client.get("/v1/me/membership/segments", headers=headers)).json()["items"]
+        assert {segment["source"]: segment["state"] for segment in segments} == {"order": "active", "reward": "revoked"}

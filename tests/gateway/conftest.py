@@ -1,6 +1,6 @@
 """Fixtures of the gateway's tests: one toy upstream behind every name, in this process or over HTTP."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +14,7 @@ from gateway.http_upstream import HttpUpstream
 from gateway.routes import SERVICES
 from kit.settings import Settings
 from tests.gateway.toy import Toy, serving
+from tests.onebox.conftest import Heika, any_heika
 
 
 @dataclass
@@ -70,3 +71,11 @@ def start_here() -> Start:
         return _front("in this process", **options)
 
     return starts
+
+
+@pytest.fixture(scope="session")
+def heika() -> Iterator[Heika]:
+    """A whole Heika, started as a newcomer starts it; its tests share it and leave each other's things alone."""
+    with any_heika() as started:
+        started.start()
+        yield started

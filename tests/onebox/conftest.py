@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -108,8 +109,8 @@ class Heika:
         return next(child.pid for child in psutil.Process(self.process.pid).children() if child.name() == name)
 
 
-@pytest.fixture
-def heika() -> Iterator[Heika]:
+@contextmanager
+def any_heika() -> Iterator[Heika]:
     """A folder and a port; what still runs at the end is killed."""
     data = Path(f"/tmp/heika-test-{os.getpid()}-{time.monotonic_ns()}")  # noqa: S108 - PostgreSQL's user may enter it
     found = Heika(data, free_port())
@@ -119,3 +120,10 @@ def heika() -> Iterator[Heika]:
         found.process.wait()
     eventually(lambda: not working_in(data), 10)
     subprocess.run(["rm", "-rf", str(data), str(found.output)], check=True)
+
+
+@pytest.fixture
+def heika() -> Iterator[Heika]:
+    """A Heika of this test's own, not started yet."""
+    with any_heika() as found:
+        yield found

@@ -1,16 +1,14 @@
 """The member directory: admins find members, see them whole, and change tier, roles, labels, note and freezing."""
 
-from contextlib import suppress
 from typing import Annotated, Any
 from uuid import UUID
 
-from fastapi import Query, Request, Response
+from fastapi import Depends, Request, Response
 from pydantic import AfterValidator, Field
-from sqlalchemy import ColumnElement, and_, false, not_, or_, select
+from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
-from kit import clock
 from kit.app import router
 from kit.auth import Caller, admin_with
 from kit.db import SessionDep
@@ -20,10 +18,10 @@ from kit.http import require_version, version_tag
 from kit.page import Page, PageDep, keyset
 from kit.shapes import CleanStr, StrictIn
 from services.members import audit
+from services.members.finding import MemberFilter
 from services.members.members import MemberNotFound
-from services.members.membership import MembershipOut, Status, memberships
-from services.members.models import Identity, Member, Segment
-from services.members.phones import read_phone
+from services.members.membership import MembershipOut, memberships
+from services.members.models import Identity, Member
 from services.members.points import balances
 from services.members.profile import ProfileOut, changed, lock_member
 from services.members.promotions import note_tier
@@ -63,13 +61,14 @@ class AdminMemberPatch(StrictIn):
     note: Annotated[CleanStr, Field(max_length=2000)] = ""
 
 
-async def _shown(session: AsyncSession, vault: Vault, members: list[Member]) -> list[AdminMemberOut]:
+async def shown(session: AsyncSession, vault: Vault, members: list[Member]) -> list[AdminMemberOut]:
+    """These members whole, in their order."""
     ids = [member.id for member in members]
     of_these = select(Identity).where(col(Identity.member_id).in_(ids), col(Identity.kind) == "phone")
     phones = {identity.member_id: identity for identity in (await session.execute(of_these)).scalars()}
     held = await memberships(session, *ids)
     points = await balances(session, *ids)
-    shown = []
+    whole = []
     for member in members:
         phone = phones.get(member.id)
         more = {
@@ -78,60 +77,20 @@ async def _shown(session: AsyncSession, vault: Vault, members: list[Member]) -> 
             "membership": held[member.id],
             "points": points[member.id],
         }
-        shown.append(AdminMemberOut.model_validate(member.model_dump() | more))
-    return shown
-
-
-def _matching(vault: Vault, q: str) -> ColumnElement[bool]:
-    """Members whose nickname contains `q`, or whose id or phone it is."""
-    pattern = "".join(f"\\{letter}" if letter in "\\%_" else letter for letter in q)
-    clauses: list[ColumnElement[bool]] = [col(Member.nickname).ilike(f"%{pattern}%")]
-    with suppress(ValueError):
-        digest = vault.digest("phone", read_phone(q))
-        clauses.append(col(Member.id).in_(select(col(Identity.member_id)).where(col(Identity.digest) == digest)))
-    with suppress(ValueError):
-        clauses.append(col(Member.id) == UUID(q))
-    return or_(*clauses)
-
-
-def _with_membership(status: str) -> ColumnElement[bool]:
-    """Members whose membership has this status now, judged as `membership.judge` does."""
-    now = clock.now()
-    mine = and_(col(Segment.member_id) == col(Member.id), col(Segment.starts_at) <= now)
-    started = select(col(Segment.id)).where(mine).exists()
-    active = select(col(Segment.id)).where(mine, col(Segment.ends_at) > now).exists()
-    # Grace belongs to auto-renewal; until that is sold nobody is in it.
-    return {"active": active, "grace": false(), "expired": and_(started, not_(active)), "none": not_(started)}[status]
+        whole.append(AdminMemberOut.model_validate(member.model_dump() | more))
+    return whole
 
 
 @api.get("", dependencies=READERS)
-async def read_members(  # noqa: PLR0913 - one parameter a filter
-    *,
-    session: SessionDep,
-    settings: SettingsDep,
-    page: PageDep,
-    q: Annotated[CleanStr | None, Query(max_length=100, description="in the nickname, or the phone, or the id")] = None,
-    tier: Tier | None = None,
-    role: Role | None = None,
-    membership: Status | None = None,
-    label: Annotated[CleanStr | None, Query(max_length=40)] = None,
+async def read_members(
+    session: SessionDep, settings: SettingsDep, page: PageDep, wanted: Annotated[MemberFilter, Depends(MemberFilter)]
 ) -> Page[AdminMemberOut]:
     """Members, newest first, that meet every filter given."""
     vault = open_vault(settings.key)
-    statement = select(Member).where(col(Member.erased_at).is_(None))
-    if q:
-        statement = statement.where(_matching(vault, q))
-    if tier is not None:
-        statement = statement.where(col(Member.tier) == tier)
-    if role is not None:
-        statement = statement.where(col(Member.roles).contains([role]))
-    if label is not None:
-        statement = statement.where(col(Member.labels).contains([label]))
-    if membership is not None:
-        statement = statement.where(_with_membership(membership))
+    statement = await wanted.apply(session, vault, select(Member))
     order = (col(Member.created_at).desc(), col(Member.id).desc())
     members, next_cursor = await keyset(session, statement, page, order)
-    return Page(items=await _shown(session, vault, members), next_cursor=next_cursor)
+    return Page(items=await shown(session, vault, members), next_cursor=next_cursor)
 
 
 @api.get("/{member_id}", responses=problems(MemberNotFound), dependencies=READERS)
@@ -143,7 +102,7 @@ async def read_member(
     if member is None:
         raise MemberNotFound
     response.headers["ETag"] = version_tag(member.version)
-    return (await _shown(session, open_vault(settings.key), [member]))[0]
+    return (await shown(session, open_vault(settings.key), [member]))[0]
 
 
 @api.patch("/{member_id}", responses=problems(MemberNotFound, StaleVersion))
@@ -184,4 +143,4 @@ async def change_member(
         if after.keys() & {"tier", "labels", "frozen"}:
             await emit(session, changed(member))
     response.headers["ETag"] = version_tag(member.version)
-    return (await _shown(session, open_vault(settings.key), [member]))[0]
+    return (await shown(session, open_vault(settings.key), [member]))[0]

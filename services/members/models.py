@@ -30,6 +30,7 @@ class Member(Model, table=True):
             "member_nickname_trgm_idx", "nickname", postgresql_using="gin", postgresql_ops={"nickname": "gin_trgm_ops"}
         ),
         Index("member_frozen_idx", "id", postgresql_where=text("frozen")),
+        Index("member_tier_idx", "tier", "created_at", "id"),
         Index("member_labels_idx", "labels", postgresql_using="gin"),
         Index("member_roles_idx", "roles", postgresql_using="gin"),
     )
@@ -192,6 +193,7 @@ class Segment(Model, table=True):
         CheckConstraint("(months > 0 AND days = 0) OR (months = 0 AND days > 0)", name="months_or_days"),
         CheckConstraint("starts_at IS NULL OR starts_at <= ends_at", name="span"),
         Index("segment_member_id_ends_at_idx", "member_id", "ends_at"),
+        Index("segment_ends_at_idx", "ends_at", "starts_at", "member_id"),
     )
 
     id: UUID = Field(default_factory=new_id, primary_key=True)

@@ -1,0 +1,85 @@
+"""Finding members: by nickname, phone or id, tier, role, label and the state of their membership."""
+
+from contextlib import suppress
+from typing import Annotated, Any
+from uuid import UUID
+
+from fastapi import Query
+from sqlalchemy import ColumnElement, Select, false, not_, or_, select
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import col
+
+from kit import clock
+from kit.shapes import CleanStr
+from services.members.membership import Status
+from services.members.models import Identity, Member, Segment
+from services.members.phones import read_phone
+from services.members.tiers import Role, Tier
+from services.members.vault import Vault
+
+
+class MemberFilter:
+    """What a list of members is narrowed to; every filter given must be met."""
+
+    def __init__(
+        self,
+        *,
+        q: Annotated[
+            CleanStr | None, Query(max_length=100, description="in the nickname, or the phone, or the id")
+        ] = None,
+        tier: Tier | None = None,
+        role: Role | None = None,
+        membership: Status | None = None,
+        label: Annotated[CleanStr | None, Query(max_length=40)] = None,
+    ) -> None:
+        self.q = q
+        self.tier = tier
+        self.role = role
+        self.membership = membership
+        self.label = label
+
+    async def apply(self, session: AsyncSession, vault: Vault, statement: Select[Any]) -> Select[Any]:
+        """The statement, which selects from `Member`, narrowed; erased members are never found."""
+        statement = statement.where(col(Member.erased_at).is_(None))
+        if self.q:
+            statement = statement.where(await _matching(session, vault, self.q))
+        if self.tier is not None:
+            statement = statement.where(col(Member.tier) == self.tier)
+        if self.role is not None:
+            statement = statement.where(col(Member.roles).contains([self.role]))
+        if self.label is not None:
+            statement = statement.where(col(Member.labels).contains([self.label]))
+        if self.membership is not None:
+            statement = statement.where(_with_membership(self.membership))
+        return statement
+
+
+async def _matching(session: AsyncSession, vault: Vault, q: str) -> ColumnElement[bool]:
+    """Members whose nickname contains `q`, or whose id or phone it is."""
+    pattern = "".join(f"\\{letter}" if letter in "\\%_" else letter for letter in q)
+    clauses: list[ColumnElement[bool]] = [col(Member.nickname).ilike(f"%{pattern}%")]
+    ids: list[UUID] = []
+    with suppress(ValueError):
+        digest = vault.digest("phone", read_phone(q))
+        theirs = select(col(Identity.member_id)).where(col(Identity.kind) == "phone", col(Identity.digest) == digest)
+        # Looked up beforehand: a subquery beside another condition would keep PostgreSQL from using either's index.
+        ids += (await session.execute(theirs)).scalars()
+    with suppress(ValueError):
+        ids.append(UUID(q))
+    if ids:
+        clauses.append(col(Member.id).in_(ids))
+    return or_(*clauses)
+
+
+def _with_membership(status: Status) -> ColumnElement[bool]:
+    """Members whose membership has this status now, judged as `membership.judge` does."""
+    now = clock.now()
+    # A set rather than a question about each member: few who are active among very many are found from their segments.
+    started = col(Member.id).in_(select(col(Segment.member_id)).where(col(Segment.starts_at) <= now))
+    active = col(Member.id).in_(
+        select(col(Segment.member_id)).where(col(Segment.starts_at) <= now, col(Segment.ends_at) > now)
+    )
+    if status == "grace":
+        # Grace belongs to auto-renewal; until that is sold nobody is in it.
+        return false()
+    return {"active": active, "expired": started & not_(active), "none": not_(started)}[status]

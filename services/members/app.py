@@ -35,6 +35,7 @@ from services.members import (
     signing,
     tiers,
     tokens,
+    totp,
     wechat,
 )
 from services.members.admins import create_admin
@@ -64,6 +65,7 @@ service = Service(
         wechat.api,
         oauth.api,
         tokens.api,
+        totp.api,
         signing.api,
         profile.api,
         phone_binding.api,

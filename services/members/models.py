@@ -173,7 +173,7 @@ class SigningKey(Model, table=True):
 
 
 class Admin(Model, table=True):
-    """Somebody who runs the house, with the scopes they hold."""
+    """Somebody who runs the house, with the scopes they hold; `totp_step` is the last one-time password used."""
 
     __tablename__ = "admin"
 
@@ -181,6 +181,11 @@ class Admin(Model, table=True):
     email: str = Field(unique=True)
     password_hash: str
     scopes: list[str] = Field(default_factory=list, sa_column=_words())
+    totp_secret: str | None = None
+    totp_step: int = Field(default=0, sa_column=Column(BigInteger, nullable=False, server_default=text("0")))
+    totp_enabled: bool = Field(default=False, sa_column_kwargs={"server_default": text("false")})
+    failures: int = Field(default=0, sa_column_kwargs={"server_default": text("0")})
+    locked_until: datetime | None = Field(default=None, sa_column=instant(nullable=True))
     created_at: datetime = Field(sa_column=instant())
 
 

@@ -1,9 +1,12 @@
 """The OAuth2 token endpoint (RFC 6749): admins by password, everybody by refresh token."""
 
+from datetime import timedelta
 from typing import Annotated, ClassVar
 
 from fastapi import Form, Request, Response
+from sqlalchemy.ext.asyncio import AsyncSession
 
+from kit import clock
 from kit.app import router
 from kit.auth import SCOPES
 from kit.db import SessionDep
@@ -11,13 +14,18 @@ from kit.errors import BadRequest, Problem, TooManyRequests, problems
 from kit.limits import limit, limit_address
 from kit.shapes import CleanStr
 from services.members.admins import check_password, find_admin
+from services.members.models import Admin
+from services.members.settings import Settings, SettingsDep
 from services.members.sign_in import FAILURE_WINDOW_S, FAILURES
 from services.members.signing import SignerDep
 from services.members.tokens import RefreshTokenReused, TokenPair, device_of, rotate, start_session
+from services.members.totp import lock_admin, use_password
+from services.members.vault import open_vault
 
 api = router(prefix="/v1/auth/token", tags=["sign-in"], idempotent=False)
 
 FAILURES_OF_ACCOUNT = 10
+LOCKED_FOR = timedelta(minutes=15)
 
 
 class OAuthRefusal(BadRequest):
@@ -50,6 +58,13 @@ class InvalidCredentials(OAuthRefusal):
     error = "invalid_grant"
 
 
+class TotpRequired(OAuthRefusal):
+    """This account asks for a one-time password too; send it as totp."""
+
+    zh = "这个账号还需要动态口令，请在 totp 字段里填写。"
+    error = "invalid_grant"
+
+
 class InvalidScope(OAuthRefusal):
     """None of the scopes asked for is yours."""
 
@@ -76,7 +91,44 @@ def _granted(held: list[str], asked: str | None) -> str:
     return " ".join(granted)
 
 
-REFUSALS = (InvalidTokenRequest, UnsupportedGrantType, InvalidCredentials, InvalidScope, RefreshTokenReused)
+async def _recognise(
+    session: AsyncSession, settings: Settings, username: str, password: str, totp: str | None
+) -> Admin | None:
+    """The admin with this email and password, and one-time password if they use one; None, and a failure counted."""
+    admin = await find_admin(session, username)
+    if admin is not None and admin.locked_until is not None and admin.locked_until > clock.now():
+        raise TooManyRequests(retry_after=(admin.locked_until - clock.now()).total_seconds())
+    good = await check_password(admin, password)
+    admin = await lock_admin(session, admin.id) if admin is not None else None
+    if admin is None:
+        return None
+    if good and admin.totp_enabled:
+        if not totp:
+            raise TotpRequired
+        good = use_password(admin, open_vault(settings.key), totp.strip())
+    if not good:
+        await _failed(session, admin)
+        return None
+    admin.failures, admin.locked_until = 0, None
+    return admin
+
+
+async def _failed(session: AsyncSession, admin: Admin) -> None:
+    """Count a failure, kept although the answer is a refusal; too many in a row lock the account for a while."""
+    admin.failures += 1
+    if admin.failures % FAILURES_OF_ACCOUNT == 0:
+        admin.locked_until = clock.now() + LOCKED_FOR
+    await session.commit()
+
+
+REFUSALS = (
+    InvalidTokenRequest,
+    UnsupportedGrantType,
+    InvalidCredentials,
+    TotpRequired,
+    InvalidScope,
+    RefreshTokenReused,
+)
 
 
 @api.post("", responses=problems(*REFUSALS, TooManyRequests))
@@ -91,6 +143,10 @@ async def issue_tokens(  # noqa: PLR0913 - the form fields of RFC 6749
     password: Annotated[str | None, Form(max_length=256)] = None,
     scope: Annotated[CleanStr | None, Form(max_length=1000)] = None,
     refresh_token: Annotated[CleanStr | None, Form(max_length=512)] = None,
+    totp: Annotated[
+        str | None, Form(max_length=16, description="an admin's one-time password, if they use one")
+    ] = None,
+    settings: SettingsDep,
 ) -> AdminTokens | TokenPair:
     """Log an admin in by email and password, or exchange a refresh token for a new pair."""
     response.headers["Cache-Control"] = "no-store"
@@ -112,8 +168,8 @@ async def issue_tokens(  # noqa: PLR0913 - the form fields of RFC 6749
     of_account = await limit(
         request, "failed:admin", username.lower(), times=FAILURES_OF_ACCOUNT, seconds=FAILURE_WINDOW_S
     )
-    admin = await find_admin(session, username)
-    if not await check_password(admin, password) or admin is None:
+    admin = await _recognise(session, settings, username, password, totp)
+    if admin is None:
         raise InvalidCredentials
     await failure.give_back()
     await of_account.give_back()

@@ -24,7 +24,7 @@ from kit.shapes import In, Instant, Out, Text
 from services.showcase.cards import MemberOut
 from services.showcase.contests import ContestClosed, ContestNotFound, phase_of, totals_hidden
 from services.showcase.models import Contest, Entry, EntryImage, MemberCard, Tally, Upload
-from services.showcase.uploads import ImageOut, image_out
+from services.showcase.uploads import AddressDep, ImageOut, image_out
 
 api = router(prefix="/v1", tags=["entries"])
 
@@ -95,7 +95,7 @@ def with_votes() -> Select[Any]:
     )
 
 
-async def shown(session: AsyncSession, rows: list[Any]) -> list[dict[str, Any]]:
+async def shown(session: AsyncSession, rows: list[Any], address: str) -> list[dict[str, Any]]:
     """Rows of `with_votes` as EntryOut's fields, with their pictures."""
     images: dict[UUID, list[dict[str, Any]]] = {row.id: [] for row in rows}
     found = await session.execute(
@@ -105,7 +105,7 @@ async def shown(session: AsyncSession, rows: list[Any]) -> list[dict[str, Any]]:
         .order_by(col(EntryImage.entry_id), col(EntryImage.position))
     )
     for image in found:
-        images[image.entry_id].append(image_out(image))
+        images[image.entry_id].append(image_out(image, address))
     return [
         {
             "id": row.id,
@@ -124,12 +124,12 @@ async def shown(session: AsyncSession, rows: list[Any]) -> list[dict[str, Any]]:
     ]
 
 
-async def show_one(session: AsyncSession, entry_id: UUID) -> dict[str, Any]:
+async def show_one(session: AsyncSession, entry_id: UUID, address: str) -> dict[str, Any]:
     """One entry as EntryOut's fields, whatever its status; raises EntryNotFound."""
     rows = (await session.execute(with_votes().where(col(Entry.id) == entry_id))).all()
     if not rows:
         raise EntryNotFound
-    return (await shown(session, list(rows)))[0]
+    return (await shown(session, list(rows), address))[0]
 
 
 async def approve(session: AsyncSession, entry: Entry, now: datetime) -> None:
@@ -155,7 +155,9 @@ async def approve(session: AsyncSession, entry: Entry, now: datetime) -> None:
     response_model=EntryOut,
     responses=problems(ContestNotFound, ContestClosed, UploadUnknown, UploadUsed),
 )
-async def submit_entry(contest_id: UUID, body: EntryIn, caller: MemberDep, session: SessionDep) -> Response:
+async def submit_entry(
+    contest_id: UUID, body: EntryIn, caller: MemberDep, session: SessionDep, address: AddressDep
+) -> Response:
     """Put a work into an open contest; in one that moderates first it waits for approval."""
     # Shared lock: whoever settles the contest waits for the works that came in time, and then takes no more.
     contest = await session.get(Contest, contest_id, with_for_update={"read": True})
@@ -180,7 +182,7 @@ async def submit_entry(contest_id: UUID, body: EntryIn, caller: MemberDep, sessi
     await session.flush()
     await session.execute(insert(Tally).values(entry_id=entry.id, votes=0))
     await _hang(session, entry, body.upload_ids)
-    return json_response(await show_one(session, entry.id), 201, PRIVATE)
+    return json_response(await show_one(session, entry.id, address), 201, PRIVATE)
 
 
 async def _require_uploads(session: AsyncSession, member_id: UUID, wanted: list[UUID]) -> None:
@@ -204,17 +206,17 @@ async def _hang(session: AsyncSession, entry: Entry, uploads: list[UUID]) -> Non
 
 
 @api.get("/entries", response_model=Page[EntryOut])
-async def list_own_entries(caller: MemberDep, session: SessionDep, page: PageDep) -> Response:
+async def list_own_entries(caller: MemberDep, session: SessionDep, page: PageDep, address: AddressDep) -> Response:
     """The caller's own works in all contests, whatever their status, the latest first."""
     found = with_votes().where(col(Entry.member_id) == caller.id)
     rows, next_cursor = await keyset(session, found, page, (col(Entry.id).desc(),))
-    return json_response({"items": await shown(session, rows), "next_cursor": next_cursor}, headers=PRIVATE)
+    return json_response({"items": await shown(session, rows, address), "next_cursor": next_cursor}, headers=PRIVATE)
 
 
 @api.get("/entries/{entry_id}", response_model=EntryOut, responses=problems(EntryNotFound))
-async def read_entry(entry_id: UUID, caller: OptionalMemberDep, session: SessionDep) -> Response:
+async def read_entry(entry_id: UUID, caller: OptionalMemberDep, session: SessionDep, address: AddressDep) -> Response:
     """One work: approved ones for everybody, others for their author."""
-    entry = await show_one(session, entry_id)
+    entry = await show_one(session, entry_id, address)
     if entry["status"] != "approved" and not _is_author(entry["member"]["id"], caller):
         raise EntryNotFound
     return json_response(entry, headers=PRIVATE)

@@ -18,6 +18,7 @@ from kit.page import InvalidCursor, Page, PageDep, PageParams, decode_cursor, en
 from services.showcase.contests import ContestNotFound, totals_hidden
 from services.showcase.entries import PRIVATE, EntryOut, shown, with_votes
 from services.showcase.models import Contest, Entry, Tally
+from services.showcase.uploads import AddressDep
 
 api = router(prefix="/v1/contests/{contest_id}/entries", tags=["entries"])
 
@@ -28,6 +29,7 @@ async def list_entries(
     caller: OptionalMemberDep,
     session: SessionDep,
     page: PageDep,
+    address: AddressDep,
     sort: Literal["new", "top", "random"] = "new",
 ) -> Response:
     """The works on show; `random` gives each viewer an order of their own, so that nobody is always last."""
@@ -41,7 +43,7 @@ async def list_entries(
         rows, next_cursor = await keyset(session, _on_show(contest_id), page, (votes.desc(), col(Entry.id).asc()))
     else:
         rows, next_cursor = await keyset(session, _on_show(contest_id), page, (col(Entry.id).desc(),))
-    return json_response({"items": await shown(session, rows), "next_cursor": next_cursor}, headers=PRIVATE)
+    return json_response({"items": await shown(session, rows, address), "next_cursor": next_cursor}, headers=PRIVATE)
 
 
 def _on_show(contest_id: UUID) -> Any:

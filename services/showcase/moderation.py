@@ -17,6 +17,7 @@ from kit.page import Page, PageDep, keyset
 from kit.shapes import StrictIn, Text
 from services.showcase.entries import EntryNotFound, EntryOut, Status, approve, show_one, shown, with_votes
 from services.showcase.models import Contest, Entry
+from services.showcase.uploads import AddressDep
 
 api = router(prefix="/v1/admin/entries", tags=["admin contests"])
 
@@ -51,14 +52,18 @@ class DecisionIn(StrictIn):
 
 @api.get("", dependencies=READER, response_model=Page[EntryOut])
 async def list_entries_to_moderate(
-    session: SessionDep, page: PageDep, contest_id: UUID | None = None, status: Status = "pending"
+    session: SessionDep,
+    page: PageDep,
+    address: AddressDep,
+    contest_id: UUID | None = None,
+    status: Status = "pending",
 ) -> Response:
     """Works by status, the one that has waited longest first."""
     found = with_votes().where(col(Entry.status) == status)
     if contest_id is not None:
         found = found.where(col(Entry.contest_id) == contest_id)
     rows, next_cursor = await keyset(session, found, page, (col(Entry.id).asc(),))
-    return json_response({"items": await shown(session, rows), "next_cursor": next_cursor})
+    return json_response({"items": await shown(session, rows, address), "next_cursor": next_cursor})
 
 
 @api.post(
@@ -67,7 +72,7 @@ async def list_entries_to_moderate(
     response_model=EntryOut,
     responses=problems(EntryNotFound, EntryWithdrawn, ContestSettled),
 )
-async def moderate_entry(entry_id: UUID, body: DecisionIn, session: SessionDep) -> Response:
+async def moderate_entry(entry_id: UUID, body: DecisionIn, session: SessionDep, address: AddressDep) -> Response:
     """Approve or reject a work; deciding the same again changes nothing."""
     entry = await session.get(Entry, entry_id)
     if entry is None:
@@ -86,4 +91,4 @@ async def moderate_entry(entry_id: UUID, body: DecisionIn, session: SessionDep) 
     await session.flush()
     after = {"status": entry.status, "reason": entry.reason}
     await audit.record(session, "entry.moderated", entry_id, before=before, after=after)
-    return json_response(await show_one(session, entry_id))
+    return json_response(await show_one(session, entry_id, address))

@@ -4,10 +4,10 @@ import asyncio
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from typing import Any, Final
+from typing import Annotated, Any, Final
 from uuid import UUID
 
-from fastapi import Request, Response
+from fastapi import Depends, Request, Response
 from sqlalchemy import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 from starlette.datastructures import UploadFile
@@ -132,10 +132,18 @@ async def darkroom(rt: Runtime) -> AsyncIterator[None]:
         await asyncio.to_thread(room.threads.shutdown, cancel_futures=True)
 
 
-def image_out(row: Any) -> dict[str, Any]:
+async def _address(rt: RuntimeDep) -> str:
+    return str(rt.settings.public_url.rstrip("/"))
+
+
+AddressDep = Annotated[str, Depends(_address, scope="function")]
+"""Where the outside reaches pictures; pages of other origins show them too."""
+
+
+def image_out(row: Any, address: str) -> dict[str, Any]:
     """ImageOut's fields, of an Upload or a row with its columns."""
     urls = {
-        size: f"/v1/uploads/files/{file_name(row.content, size, row.suffix)}"
+        size: f"{address}/v1/uploads/files/{file_name(row.content, size, row.suffix)}"
         for size in ("original", "large", "medium", "small")
     }
     return {"url": urls.pop("original"), "width": row.width, "height": row.height, "thumbnails": urls}
@@ -149,7 +157,7 @@ def image_out(row: Any) -> dict[str, Any]:
     openapi_extra=FORM,
     responses=problems(UnsupportedImage, BrokenImage, ImageTooLarge, FileMissing, FileTooLarge, ImagesBusy),
 )
-async def upload(request: Request, caller: MemberDep, rt: RuntimeDep) -> Response:
+async def upload(request: Request, caller: MemberDep, rt: RuntimeDep, address: AddressDep) -> Response:
     """Bring a JPEG, PNG or WebP picture of up to 20 MiB and 50 megapixels.
 
     It is decoded, turned upright and stored anew: without EXIF, place or anything else that was in the file.
@@ -179,7 +187,9 @@ async def upload(request: Request, caller: MemberDep, rt: RuntimeDep) -> Respons
         "created_at": clock.now(),
     }
     await _remember(request, rt, row)
-    return json_response({"id": row["id"]} | image_out(Upload(**row)), 201, {"Cache-Control": "private, no-store"})
+    return json_response(
+        {"id": row["id"]} | image_out(Upload(**row), address), 201, {"Cache-Control": "private, no-store"}
+    )
 
 
 async def _remember(request: Request, rt: Runtime, row: dict[str, Any]) -> None:

@@ -57,7 +57,7 @@ async def test_an_upload_answers_the_picture_and_three_smaller_ones(showcase: An
     assert stored["thumbnails"].keys() == {"large", "medium", "small"}
     sizes = {}
     for name, url in {"original": stored["url"], **stored["thumbnails"]}.items():
-        assert re.fullmatch(r"/v1/uploads/files/[0-9a-f]{64}-[a-z]+\.jpg", url)
+        assert re.fullmatch(r"http://127\.0\.0\.1:8000/v1/uploads/files/[0-9a-f]{64}-[a-z]+\.jpg", url)
         served = await showcase.client.get(url)
         assert served.status_code == 200
         assert served.headers["content-type"] == "image/jpeg"

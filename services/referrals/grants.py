@@ -15,7 +15,7 @@ from kit.shapes import Out, StrictIn
 from services.referrals.admin_campaigns import CampaignNotFound, Editor, LockedCampaign, Reader
 from services.referrals.coupons import revoke, status_at
 from services.referrals.issue import CouponUnknown, Issued, Want, issue
-from services.referrals.models import Campaign, Coupon
+from services.referrals.models import Campaign, Coupon, MemberCard
 
 routes = router(prefix="/v1/admin/coupon-campaigns/{campaign_id}", tags=["admin coupons"])
 
@@ -70,8 +70,15 @@ async def grant(_: Editor, body: GrantsIn, campaign: LockedCampaign, session: Se
     """Give members a coupon each, whoever may claim it; the campaign's total and its limit for each member hold."""
     now = clock.now()
     members = list(dict.fromkeys(body.member_ids))
-    wants = [Want(campaign.id, member_id, now, "grant") for member_id in members]
-    answers = dict(zip(members, await issue(await session.connection(), wants), strict=True))
+    found = await session.scalars(
+        select(col(MemberCard.member_id)).where(
+            col(MemberCard.member_id).in_(members), col(MemberCard.erased_at).is_(None)
+        )
+    )
+    known = set(found)
+    wants = [Want(campaign.id, member_id, now, "grant") for member_id in members if member_id in known]
+    given_or_not = await issue(await session.connection(), wants) if wants else []
+    answers = dict(zip((want.member_id for want in wants), given_or_not, strict=True))
     given = [member_id for member_id, answer in answers.items() if isinstance(answer, Issued)]
     await audit.record(session, "coupons.granted", campaign.id, after={"members": given})
     return GrantsOut(
@@ -84,7 +91,8 @@ async def grant(_: Editor, body: GrantsIn, campaign: LockedCampaign, session: Se
             Refusal(member_id=member_id, code=answer.code)
             for member_id, answer in answers.items()
             if not isinstance(answer, Issued)
-        ],
+        ]
+        + [Refusal(member_id=member_id, code="member_unknown") for member_id in members if member_id not in known],
     )
 
 

@@ -145,6 +145,18 @@ async def test_grants_reach_whom_they_name_and_stop_at_the_total(api: Api) -> No
     assert len(await coupons(api, members[0])) == 1
 
 
+async def test_nobody_gets_no_coupon(api: Api) -> None:
+    made = await campaign(api, total=3)
+    somebody, nobody = await member(api), new_id()
+    path = f"{CAMPAIGNS}/{made['id']}/grants"
+
+    answer = await api.client.post(path, headers=api.admin(), json={"member_ids": [str(nobody), str(somebody)]})
+
+    assert [item["member_id"] for item in answer.json()["granted"]] == [str(somebody)]
+    assert answer.json()["refused"] == [{"member_id": str(nobody), "code": "member_unknown"}]
+    assert (await api.client.get(f"{CAMPAIGNS}/{made['id']}/stats", headers=api.admin())).json()["claimed"] == 1
+
+
 async def test_figures_say_what_became_of_the_coupons(api: Api) -> None:
     made = await campaign(api, total=9, valid_days=5)
     ids = [(await claim(api, made["id"], new_id())).json()["id"] for _ in range(4)]

@@ -2,6 +2,7 @@
 
 import json
 import signal
+from contextlib import closing
 
 import pytest
 
@@ -25,19 +26,19 @@ def test_a_newcomer_buys_a_black_card_and_everything_follows(
     heika: Heika, shape: tuple[str, ...], end: signal.Signals
 ) -> None:
     heika.start(*shape)
-    journey = journey_of(heika)
-    journey.walk()
-    journey.close()
+    with closing(journey_of(heika)) as journey:
+        journey.walk()
     assert heika.end(end) == (-end if end == signal.SIGKILL else 0)
     assert eventually(lambda: not working_in(heika.data), 15), working_in(heika.data)
 
 
+# Eleven starts: longer than other tests may take when the machine has something else to do.
+@pytest.mark.timeout(300)
 def test_a_power_cut_at_any_step_loses_nothing(heika: Heika) -> None:
     heika.start()
-    journey = journey_of(heika)
-    for step in journey.steps():
-        step()
-        heika.end(signal.SIGKILL)
-        heika.start()
-    journey.close()
+    with closing(journey_of(heika)) as journey:
+        for step in journey.steps():
+            step()
+            heika.end(signal.SIGKILL)
+            heika.start()
     assert heika.end(signal.SIGTERM) == 0

@@ -35,6 +35,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     *_routes("members", "auth", limit_class="auth", checks_bearer=False),
     *_routes("members", "me me/sessions me/membership me/check-ins me/points me/phone me/certificates tiers"),
     *_routes("members", "admin/members admin/members.csv admin/certificates admin/audit sandbox/otp sandbox/wechat"),
+    *_routes("members", "admin/members/imports", deadline=60.0, body_limit=UPLOAD),
     Route("/.well-known", "members", checks_bearer=False),
     *_routes("billing", "plans redemptions me/subscription"),
     *_routes("billing", "orders", deadline=40.0),

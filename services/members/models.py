@@ -313,6 +313,27 @@ class TierChange(Model, table=True):
     at: datetime = Field(sa_column=instant())
 
 
+class MemberImport(Model, table=True):
+    """People from a file, waiting to be written or written; `done` is how far the job is."""
+
+    __tablename__ = "member_import"
+    __table_args__ = (
+        Index("member_import_pending_idx", "created_at", "id", postgresql_where=text("status = 'pending'")),
+    )
+
+    id: UUID = Field(default_factory=new_id, primary_key=True)
+    file_name: str
+    status: str = "pending"
+    rows: int
+    done: int = 0
+    created: int = 0
+    updated: int = 0
+    sealed: str | None = None
+    requested_by: UUID
+    created_at: datetime = Field(sa_column=instant())
+    finished_at: datetime | None = Field(default=None, sa_column=instant(nullable=True))
+
+
 class AuditEntry(Model, table=True):
     """One act of an admin: what was before and after it."""
 

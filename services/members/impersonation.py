@@ -19,7 +19,7 @@ from services.members.models import LoginSession, Member
 from services.members.signing import SignerDep
 
 # The token must not lie in the store of answers.
-api = router(prefix="/v1/admin/members/{member_id}/impersonation", tags=["admin: members"], idempotent=False)
+api = router(prefix="/v1/admin/members/{member_id}/impersonation", tags=["admin members"], idempotent=False)
 
 DEVICE = "客服只读查看 / support, read only"
 """What the member's own list of sessions shows; there they can end it."""

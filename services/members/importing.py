@@ -27,12 +27,31 @@ from services.members.vault import Vault, open_vault
 log = structlog.get_logger(__name__)
 
 PORTION = 500
+SEALED_BYTES = 16_000
+"""In one sealed line; a row has half of it at most, and joserfc opens no token of more than 67 kB."""
 # One import at a time: two that name the same phones would wait for each other's rows.
 _LOCK = text("SELECT pg_try_advisory_xact_lock(hashtextextended('members import', 0))")
 
 
 class Raced(Exception):
     """Somebody registered, or was erased, while their row was being written: the whole is begun again."""
+
+
+def seal_rows(vault: Vault, rows: Sequence[dict[str, Any]]) -> str:
+    """The rows as sealed lines, each of so much as a token may hold."""
+    lines: list[str] = []
+    held: list[bytes] = []
+    for row in [*map(orjson.dumps, rows), b""]:
+        if held and (not row or sum(map(len, held)) + len(row) > SEALED_BYTES):
+            lines.append(vault.seal(f"[{b','.join(held).decode()}]"))
+            held = []
+        held.append(row)
+    return "\n".join(lines)
+
+
+def unseal_rows(vault: Vault, sealed: str) -> list[dict[str, Any]]:
+    """What `seal_rows` was given."""
+    return [row for line in sealed.splitlines() for row in orjson.loads(vault.unseal(line))]
 
 
 async def write_imports(rt: Runtime) -> int:
@@ -55,7 +74,7 @@ async def write_imports(rt: Runtime) -> int:
 
 async def _write_all(rt: Runtime, session: AsyncSession, job: MemberImport) -> None:
     vault = open_vault(rt.settings.key)
-    rows: list[dict[str, Any]] = orjson.loads(await asyncio.to_thread(vault.unseal, job.sealed or ""))
+    rows = await asyncio.to_thread(unseal_rows, vault, job.sealed or "")
     done = created = 0
     for start in range(0, len(rows), PORTION):
         portion = rows[start : start + PORTION]

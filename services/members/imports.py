@@ -6,7 +6,6 @@ import io
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-import orjson
 from fastapi import File, Response, UploadFile
 from pydantic import BaseModel, BeforeValidator, Field, ValidationError
 
@@ -17,6 +16,7 @@ from kit.db import SessionDep
 from kit.errors import NotFound, Unprocessable, problems
 from kit.shapes import CleanStr, Instant, Out
 from services.members import audit
+from services.members.importing import seal_rows
 from services.members.models import MemberImport
 from services.members.phones import Phone
 from services.members.settings import SettingsDep
@@ -162,12 +162,12 @@ async def import_members(
     the tier when one is given.
     """
     rows = await asyncio.to_thread(read_rows, await file.read())
-    content = orjson.dumps([row.model_dump() for row in rows]).decode()
+    people = [row.model_dump() for row in rows]
     job = MemberImport(
         file_name=(file.filename or "")[:200],
         rows=len(rows),
         # Many people's phones: sealed while they wait, gone when they are written.
-        sealed=await asyncio.to_thread(open_vault(settings.key).seal, content),
+        sealed=await asyncio.to_thread(seal_rows, open_vault(settings.key), people),
         requested_by=caller.id,
         created_at=clock.now(),
     )

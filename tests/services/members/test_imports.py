@@ -153,3 +153,19 @@ async def test_an_import_that_breaks_off_leaves_nothing_and_begins_again(
     assert sorted(written) == [0, 1]
     assert (await progress(api, import_id))["created"] == 2
     assert [type(event) for event in await api.emitted()] == [MemberRegistered] * 2
+
+
+async def test_a_large_file_is_taken_whole(api: Api) -> None:
+    labels = ";".join(f"{number:02}{'标' * 38}" for number in range(50))
+    people = "".join(
+        f"{'饼' * 30},1380{number:07},{labels if number % 100 == 0 else 'vip'},\n" for number in range(2000)
+    )
+    import_id = (await send(api, HEADER + people)).json()["id"]
+    assert await api.run_due() == 1
+    shown = await progress(api, import_id)
+    assert (shown["status"], shown["done"], shown["created"], shown["updated"]) == ("done", 2000, 2000, 0)
+    [row] = await api.sql("SELECT count(*) AS n, count(DISTINCT id) AS d, max(cardinality(labels)) AS most FROM member")
+    assert (row.n, row.d, row.most) == (2000, 2000, 50)
+    again = (await send(api, HEADER + people)).json()["id"]
+    assert await api.run_due() == 1
+    assert ((await progress(api, again))["created"], (await progress(api, again))["updated"]) == (0, 2000)

@@ -21,6 +21,8 @@ BODIES: Final[dict[str, dict[str, Any]]] = {
     "change_plan": {"name": "黑卡月卡", "amount": 1990, "original_amount": 2990, "active": True},
     "refund_order_as_admin": {"reason": "会员申请退款", "keep_time": False},
     "change_member": {"labels": ["线下沙龙"], "note": "四月沙龙的志愿者"},
+    "decide_certificate": {"decision": "approve", "reason": ""},
+    "impersonate_member": {"reason": "会员来电：看不到已购买的课程"},
     "grant_membership": {"days": 7, "plan_code": "black-card-1m", "reason": "直播中断的补偿"},
     "create_course": {
         "title": "周末烤一炉欧包",
@@ -64,6 +66,8 @@ BODIES: Final[dict[str, dict[str, Any]]] = {
         "audience": "everyone",
     },
     "edit_campaign": {"title": "春日八折（加量）", "total": 800},
+    # Ids come from the list of members; one that nobody has is refused by name.
+    "grant": {"member_ids": ["01990d3f-6c00-7000-8000-00000000beef"]},
     "create_channel": {"code": _SHOP, "name": "线下快闪店"},
     "rename_channel": {"name": "线下快闪店（上海）"},
     "new_rule": {"newcomer_amount": 500, "inviter_amount": 500, "inviter_days": 7, "monthly_cap": 20},
@@ -85,6 +89,12 @@ BODIES: Final[dict[str, dict[str, Any]]] = {
     # A member's way in
     "send_code": {"phone": _PHONE},
     "verify_code": {"phone": _PHONE, "code": "000000", "visitor_id": "device-1"},
+    "log_in_by_wechat": {"js_code": "demo-js-code", "visitor_id": "device-1"},
+    "apply_with_certificate": {
+        "title": "西式面点师（三级）",
+        "issuer": "上海市职业技能鉴定中心",
+        "proof_url": "https://example.com/certificates/1234",
+    },
     "change_profile": {"nickname": "爱吃可颂的小周", "city": "上海", "bio": "周末烤面包"},
     "touch": {"channel": "douyin", "visitor_id": "device-1"},
     "claim_by_code": {"code": "SPRING20"},
@@ -95,6 +105,8 @@ BODIES: Final[dict[str, dict[str, Any]]] = {
     "rate_lesson": {"score": 5, "comment": "讲得清楚"},
     "comment": {"text": "切面真漂亮！"},
     # The sandbox
+    "write_wechat_user": {"openid": "demo-openid", "js_code": "demo-js-code"},
+    "put_faults": {"faults": []},
     "pay_session": {},
     "move_sandbox_clock": {"advance": "P31D"},
 }

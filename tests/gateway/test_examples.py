@@ -67,6 +67,7 @@ def test_every_example_works_as_given(heika: Heika) -> None:
         walk.run("new_rule", 201)
         campaign = walk.run("create_campaign", 201)["id"]
         walk.run("edit_campaign", 200, campaign_id=campaign)
+        assert walk.run("grant", 201, campaign_id=campaign)["refused"][0]["code"] == "member_unknown"
         course = walk.run("create_course", 201)["id"]
         walk.run("change_course", 200, course_id=course)
         written = walk.run("create_lesson", 201, course_id=course)["id"]
@@ -78,6 +79,9 @@ def test_every_example_works_as_given(heika: Heika) -> None:
         walk.run("change_contest", 200, contest_id=contest)
 
         walk.headers = {}
+        walk.run("put_faults", 200)
+        walk.run("write_wechat_user", 201)
+        walk.run("log_in_by_wechat", 200)
         walk.run("read_plan", 200)
         walk.run("touch", 201)
         walk.run("send_code", 202)
@@ -101,12 +105,15 @@ def test_every_example_works_as_given(heika: Heika) -> None:
         entry = client.post(f"/v1/contests/{opened}/entries", headers=member, json=work).json()["id"]
         walk.run("comment", 201, entry_id=entry)
         walk.run("refund_order", 201, order_id=order["id"])
+        certificate = walk.run("apply_with_certificate", 201)["id"]
 
         walk.headers = admin
         walk.run("moderate_entry", 200, entry_id=entry)
         walk.run("change_member", 200, member_id=signed_in["member"]["id"])
         walk.run("grant_membership", 201, member_id=signed_in["member"]["id"])
         walk.run("refund_order_as_admin", 409, order_id=order["id"])
+        walk.run("impersonate_member", 201, member_id=signed_in["member"]["id"])
+        walk.run("decide_certificate", 200, certificate_id=certificate)
         walk.run("retire_channel", 204)
         walk.run("move_sandbox_clock", 200)
 

@@ -8,6 +8,7 @@ from uuid import UUID
 
 import orjson
 import structlog
+from joserfc.errors import JoseError
 from sqlalchemy import insert, select, text, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -74,7 +75,13 @@ async def write_imports(rt: Runtime) -> int:
 
 async def _write_all(rt: Runtime, session: AsyncSession, job: MemberImport) -> None:
     vault = open_vault(rt.settings.key)
-    rows = await asyncio.to_thread(unseal_rows, vault, job.sealed or "")
+    try:
+        rows = await asyncio.to_thread(unseal_rows, vault, job.sealed or "")
+    except (JoseError, ValueError):
+        # Sealed with another key: it never becomes readable, and must not hold up those behind it.
+        log.exception("an import cannot be opened", import_id=str(job.id))
+        job.status, job.sealed, job.finished_at = "failed", None, clock.now()
+        return
     done = created = 0
     for start in range(0, len(rows), PORTION):
         portion = rows[start : start + PORTION]

@@ -73,7 +73,7 @@ class MemberImportOut(Out):
 
     id: UUID
     file_name: str
-    status: Literal["pending", "done"]
+    status: Literal["pending", "done", "failed"]
     rows: int
     done: int
     created: int

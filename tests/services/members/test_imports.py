@@ -169,3 +169,12 @@ async def test_a_large_file_is_taken_whole(api: Api) -> None:
     again = (await send(api, HEADER + people)).json()["id"]
     assert await api.run_due() == 1
     assert ((await progress(api, again))["created"], (await progress(api, again))["updated"]) == (0, 2000)
+
+
+async def test_an_import_that_cannot_be_opened_holds_up_no_other(api: Api) -> None:
+    first = (await send(api, HEADER + "a,13800138000,,\n")).json()["id"]
+    await api.sql("UPDATE member_import SET sealed = 'sealed with a lost key'")
+    second = (await send(api, HEADER + "b,13800138001,,\n")).json()["id"]
+    assert await api.run_due() == 2
+    assert ((await progress(api, first))["status"], (await progress(api, second))["status"]) == ("failed", "done")
+    assert (await members(api)).keys() == {"+8613800138001"}

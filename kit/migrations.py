@@ -33,7 +33,8 @@ def config_of(service: str, connection: Connection | None = None) -> Config:
 
 def metadata_of(service: str) -> sa.MetaData:
     """The tables a service declares."""
-    return import_module(f"services.{service}.models").Model.metadata  # type: ignore[no-any-return]
+    # The app, for a service may keep tables beside its models.
+    return import_module(f"services.{service}.app").service.metadata  # type: ignore[no-any-return]
 
 
 def run_env() -> None:

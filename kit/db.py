@@ -16,7 +16,7 @@ from kit.errors import DatabaseUnavailable
 from kit.pulse import Pulse
 from kit.tables import attach_kit_tables
 
-CONNECT_TIMEOUT_S = 2.0
+CONNECT_TIMEOUT_S = 2.8
 POOL_TIMEOUT_S = 18.0
 """For a crowd, which is served in turn; a database that is away is noticed long before."""
 WRITERS = 2

@@ -40,6 +40,7 @@ def configure_logs(level: str = "info") -> None:
             structlog.processors.JSONRenderer(serializer=lambda fields, **_: dump_json(fields).decode()),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(number),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        # Looked up at each line: whoever exchanges sys.stderr may close the one before.
+        logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),
         cache_logger_on_first_use=False,
     )

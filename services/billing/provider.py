@@ -165,6 +165,14 @@ class Provider:
         )
         return ProviderRefund(made.id, made.status or "pending")
 
+    async def refund_made(self, refund_id: str, payment_id: str) -> ProviderRefund | None:
+        """The refund that an earlier call made after all; None when none did."""
+        refunds = await self._ask(self._client.v1.refunds.list_async({"payment_intent": payment_id, "limit": 100}))
+        for made in refunds.data:
+            if made.to_dict().get("metadata", {}).get("refund_id") == refund_id:
+                return ProviderRefund(made.id, made.status or "pending")
+        return None
+
     async def refund_state(self, provider_ref: str) -> ProviderRefund:
         """How a refund stands now."""
         found = await self._ask(self._client.v1.refunds.retrieve_async(provider_ref))

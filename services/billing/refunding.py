@@ -16,12 +16,14 @@ from kit.due import Due
 from kit.events import emit
 from services.billing import coupons, ledger, payments
 from services.billing.models import Order, Payment, Refund
-from services.billing.provider import PaymentProviderUnavailable, ProviderRefund, ProviderRefusal, provider_of
+from services.billing.provider import PaymentProviderUnavailable, Provider, ProviderRefund, ProviderRefusal, provider_of
 
 log = structlog.get_logger(__name__)
 
 LEASE = timedelta(seconds=15)
 LONGEST_WAIT = timedelta(hours=1)
+KEYS_LAST = timedelta(hours=12)
+"""How long the provider surely knows an idempotency key; Stripe keeps them for a day at least."""
 BATCH = 20
 
 
@@ -45,12 +47,20 @@ async def execute(rt: Runtime, refund_id: UUID) -> None:
             if refund.provider_ref:
                 outcome = await provider.refund_state(refund.provider_ref)
             else:
-                outcome = await provider.refund(str(refund.id), payment_ref, refund.amount)
+                outcome = await _send(provider, refund, payment_ref)
         except ProviderRefusal as refusal:
             log.exception("refund refused", refund=str(refund.id), refusal=refusal.code)
             outcome = ProviderRefund(refund.provider_ref or "", "failed", refusal.code)
         await take_in(session, refund_id, outcome)
         await session.commit()
+
+
+async def _send(provider: Provider, refund: Refund, payment_ref: str) -> ProviderRefund:
+    made = None
+    if clock.now() - refund.created_at > KEYS_LAST:
+        # The provider may have forgotten the key of the first attempt, and would send the money once more.
+        made = await provider.refund_made(str(refund.id), payment_ref)
+    return made or await provider.refund(str(refund.id), payment_ref, refund.amount)
 
 
 async def take_in(session: AsyncSession, refund_id: UUID, outcome: ProviderRefund) -> str:

@@ -168,3 +168,22 @@ async def test_a_refund_needs_a_key_an_owner_and_a_scope(till: Till) -> None:
     refused = await till.client.post(f"/v1/admin{path[3:]}", json={"reason": "x"}, headers=headers)
     assert refused.status_code == 403
     assert (await till.read(member, order["id"]))["refunded_amount"] == 0
+
+
+async def test_a_refund_whose_answer_was_lost_is_found_when_its_key_is_forgotten(till: Till) -> None:
+    member = new_id()
+    order = await till.buy(member)
+    await till.lose_webhooks()
+    # Two calls: the SDK tries once more by itself.
+    await till.break_calls("drop", times=2, match="/v1/refunds")
+    lost = await till.refund(member, order["id"], amount=700)
+    assert (lost.status_code, lost.json()["code"]) == (503, "payment_provider_unavailable")
+    assert await till.api.sql("SELECT status, provider_ref FROM refund") == [("pending", None)]
+    assert await till.api.sql("SELECT amount FROM sandbox_refund") == [(700,)]
+    till.api.clock.advance(timedelta(hours=30))
+    await till.api.run_due()
+    assert await till.api.sql("SELECT amount FROM sandbox_refund") == [(700,)]
+    after = await till.read(member, order["id"])
+    assert (after["status"], after["refunded_amount"]) == ("partially_refunded", 700)
+    assert await till.balanced() == {"provider_receivable": 1290, "deferred_revenue": -1290}
+    assert await till.api.run_due() == 0

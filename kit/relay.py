@@ -35,7 +35,11 @@ _READY = text(
 )
 _HELD_BACK = text("SELECT EXISTS (SELECT 1 FROM outbox WHERE published_at IS NULL)")
 _MARK = text("UPDATE outbox SET published_at = clock_timestamp() WHERE id = ANY(:ids)")
-_AGAIN = text("UPDATE outbox SET published_at = NULL WHERE published_at IS NOT NULL")
+# Telling anew keeps a row for another while, but listeners forget after 30 days what they have handled.
+_AGAIN = text(
+    "UPDATE outbox SET published_at = NULL WHERE published_at IS NOT NULL "
+    "AND written_at > clock_timestamp() - make_interval(days => 20)"
+)
 _EPOCH = text("SELECT epoch FROM relay_state WHERE id = 1")
 _SET_EPOCH = text(
     "INSERT INTO relay_state (id, epoch) VALUES (1, :epoch) ON CONFLICT (id) DO UPDATE SET epoch = excluded.epoch"

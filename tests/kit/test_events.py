@@ -200,6 +200,16 @@ async def test_republish_tells_again_what_is_kept_and_changes_nothing(run: Run) 
         assert (await commands.lag(api.rt))["groups"] == {"probe": 0}
 
 
+async def test_what_listeners_may_have_forgotten_is_not_told_again(run: Run) -> None:
+    async with run(service, background=False) as api:
+        await write(api, "old")
+        await write(api, "new")
+        assert await api.rt.relay.publish() == 2
+        await api.sql("UPDATE outbox SET written_at = written_at - interval '21 days' WHERE body->>'words' = 'old'")
+        assert await commands.republish(api.rt) == 1
+        assert await api.rt.relay.publish() == 1
+
+
 async def _unpublished(api: Api) -> int:
     return int((await commands.lag(api.rt))["unpublished"])
 

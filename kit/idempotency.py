@@ -165,7 +165,7 @@ class IdempotentRoute(StrictRoute):
                 raise IdempotencyKeyInvalid
             caller = await caller_of(request)
             owner = str(caller.id) if caller else f"address {client_address(request)}"
-            parts = (request.app.state.runtime.service, owner, request.method, request.url.path, key)
+            parts = (request.app.state.runtime.service, owner, request.method, request.scope["path"], key)
             scope = sha256(orjson.dumps(parts)).digest()
             if scope in _running:
                 raise IdempotencyInFlight(retry_after=1)
@@ -183,7 +183,7 @@ class IdempotentRoute(StrictRoute):
 async def _once(
     original: Callable[[Request], Coroutine[Any, Any, Response]], request: Request, scope: bytes
 ) -> Response:
-    fingerprint = sha256(request.url.query.encode() + b"\0" + await request.body()).digest()
+    fingerprint = sha256(bytes(request.scope["query_string"]) + b"\0" + await request.body()).digest()
     database = request.app.state.runtime.db
     since = clock.now() - KEEP
     async with database.session() as session:

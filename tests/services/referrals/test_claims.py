@@ -51,7 +51,9 @@ async def test_sixty_four_people_at_once_get_exactly_the_fifty_coupons_there_are
     assert tuple(stored[0]) == (50, 50)
     assert len([event for event in await api.emitted() if isinstance(event, CouponIssued)]) == 50
     asked = {answer.headers["X-Request-Id"] for answer in answers if answer.status_code == 201}
-    assert {row.request_id for row in await api.sql("SELECT request_id FROM outbox WHERE type = 'referrals.coupon.issued'")} == asked
+    assert {
+        row.request_id for row in await api.sql("SELECT request_id FROM outbox WHERE type = 'referrals.coupon.issued'")
+    } == asked
 
 
 @pytest.mark.parametrize("key", [None, "of the request"])

@@ -11,6 +11,7 @@ from starlette.routing import Match
 
 from kit.errors import (
     BadRequest,
+    Collision,
     DatabaseUnavailable,
     Forbidden,
     MethodNotAllowed,
@@ -92,8 +93,13 @@ async def _on_database(request: Request, failure: Exception) -> Response:
     if is_disconnect(failure):
         log.warning("database away", error=type(failure).__name__)
         return _answer(request, DatabaseUnavailable())
+    state = getattr(getattr(failure, "orig", None), "sqlstate", None) or ""
+    # 40001 and 40P01: of transactions that wait for one another PostgreSQL ends one, which may begin again.
+    if state in ("40001", "40P01"):
+        log.warning("a transaction gave way to another", state=state)
+        return _answer(request, Collision(retry_after=1))
     # SQLSTATE class 22 (data exception): a value PostgreSQL cannot hold, such as NUL in a query string.
-    if (getattr(getattr(failure, "orig", None), "sqlstate", None) or "").startswith("22"):
+    if state.startswith("22"):
         log.warning("a value the database cannot hold got past its shape", exc_info=failure)
         return _answer(request, Unprocessable())
     raise failure

@@ -212,6 +212,12 @@ class DatabaseUnavailable(Unavailable):
     zh = "数据库暂时没有应答，没有任何改动。请按 Retry-After 稍后再试。"
 
 
+class Collision(Unavailable):
+    """Somebody changed the same things at the same moment, and this was not done; nothing was changed. Try again in a second."""
+
+    zh = "同一时间有人在修改同样的内容，这次没有完成，也没有任何改动，请过一秒再试。"
+
+
 PROBLEM_SCHEMA: dict[str, Any] = {
     "type": "object",
     "title": "Problem",

@@ -97,6 +97,13 @@ async def crash(request: Request) -> None:
     raise RuntimeError("a secret detail")
 
 
+@routes.post("/collide")
+async def collide(session: SessionDep) -> None:
+    """Wait in a ring with somebody."""
+    await session.execute(text("INSERT INTO note (id, words, weight) VALUES (gen_random_uuid(), 'collided', 0)"))
+    await session.execute(text("DO $$ BEGIN RAISE EXCEPTION 'deadlock detected' USING ERRCODE = '40P01'; END $$"))
+
+
 @routes.get("/mine")
 async def mine(caller: MemberDep) -> dict[str, str]:
     """Who am I."""

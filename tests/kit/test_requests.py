@@ -180,3 +180,12 @@ async def test_a_revoked_session_and_a_frozen_member_are_refused(api: Api) -> No
     await api.rt.redis.zadd(auth.REVOKED_KEY, {f"session:{session_id}": clock.now().timestamp() + 900})
     await auth.revocations.poll(api.rt.redis)
     assert (await api.client.get("/v1/notes/mine", headers=headers)).json()["code"] == "not_authenticated"
+
+
+async def test_a_deadlock_is_503_to_be_tried_again_and_leaves_nothing(api: Api) -> None:
+    for headers in ({}, {"Idempotency-Key": "deadlocked"}, {"Idempotency-Key": "deadlocked"}):
+        answer = await api.client.post("/v1/notes/collide", headers=headers)
+        assert (answer.status_code, answer.json()["code"]) == (503, "collision")
+        assert answer.headers["retry-after"] == "1"
+        assert "idempotency-replayed" not in answer.headers
+    assert await api.sql("SELECT count(*) FROM note") == [(0,)]

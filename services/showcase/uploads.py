@@ -174,6 +174,9 @@ async def upload(request: Request, caller: MemberDep, rt: RuntimeDep, address: A
             raise FileMissing
         if file.size is None or file.size > MAX_BYTES:
             raise FileTooLarge
+        # A keyed request came with a connection; others shall have it while the picture waits and is rendered.
+        if (own := request.scope.get("heika.session")) is not None:
+            await own.commit()
         content, picture = await rt.state["darkroom"].develop(file)
     finally:
         await form.close()

@@ -4,6 +4,7 @@ import asyncio
 import io
 import re
 import struct
+import threading
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -331,3 +332,18 @@ def test_a_stored_file_is_whole_or_not_there(tmp_path: Path) -> None:
 
 def test_uploads_live_in_the_data_folder(tmp_path: Path) -> None:
     assert Settings(data=tmp_path).uploads == tmp_path / "uploads"
+
+
+async def test_a_keyed_upload_holds_no_connection_while_its_picture_waits(showcase: Any, api: Any) -> None:
+    room = api.rt.state["darkroom"]
+    lit = threading.Event()
+    for _ in range(room.threads._max_workers):
+        room.threads.submit(lit.wait)
+    try:
+        upload = asyncio.create_task(showcase.upload(api.member(), **{"Idempotency-Key": "waits"}))
+        while not room.inside:  # noqa: ASYNC110 - the darkroom tells nobody
+            await asyncio.sleep(0.01)
+        assert api.rt.db.engine.pool.checkedout() == 0
+    finally:
+        lit.set()
+    assert (await upload).status_code == 201

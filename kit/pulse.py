@@ -26,6 +26,7 @@ class Pulse:
     def __init__(self, name: str, connect: Callable[[], Awaitable[asyncpg.Connection]]) -> None:
         self.name = name
         self.stopped = False
+        self.beats = 0
         self._connect = connect
         self._engines: list[AsyncEngine] = []
         self._lines: WeakSet[asyncpg.Connection] = WeakSet()
@@ -51,6 +52,7 @@ class Pulse:
                 if alive and self.stopped:
                     log.warning("the database answers again", name=self.name)
                 self.stopped = not alive
+                self.beats += alive
                 if not alive:
                     line = None
                     self._cut()

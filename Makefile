@@ -54,7 +54,7 @@ check: $(READY)
 	$(BIN)/python -m pytest -q -n $(JOBS)
 
 COMPILE := $(BIN)/uv pip compile --quiet --universal --generate-hashes --prerelease=if-necessary-or-explicit \
-	--no-header --no-annotate --no-emit-index-url --no-emit-find-links pyproject.toml
+	--no-header --no-annotate pyproject.toml
 
 # The first lock is everything, the second what the image needs of it; UPGRADE=--upgrade takes newer versions.
 lock: $(READY)

@@ -17,6 +17,9 @@ SLICES = 16
 SLICE_S = 0.1
 """A beat may take so many slices. A busy process makes each slice longer, so that only the database can miss a beat."""
 
+GREETING_SLICES = 24
+"""Those in which a new connection must be greeted; with the pause before them, less than three seconds."""
+
 _TROUBLE = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError)
 
 
@@ -44,8 +47,8 @@ class Pulse:
             while True:
                 await asyncio.sleep(BEAT_S)
                 try:
-                    line = line or await self._connect()
-                    alive = await _beats(line)
+                    line = line or await self._line()
+                    alive = line is not None and await _beats(line)
                 except _TROUBLE:
                     line = None
                     continue
@@ -59,6 +62,22 @@ class Pulse:
         finally:
             if line is not None:
                 line.terminate()
+
+    async def _line(self) -> asyncpg.Connection | None:
+        """A connection to feel the pulse by; None when it was taken and not greeted, as by a database that hangs."""
+        greeting = asyncio.ensure_future(self._connect())
+        try:
+            for _ in range(GREETING_SLICES):
+                done, _ = await asyncio.wait({greeting}, timeout=SLICE_S)
+                if done:
+                    return greeting.result()
+        finally:
+            while not greeting.done():
+                greeting.cancel()
+                await asyncio.wait({greeting}, timeout=SLICE_S)
+        if not greeting.cancelled() and greeting.exception() is None:
+            greeting.result().terminate()
+        return None
 
     def _cut(self) -> None:
         """Let everything that waits for the database fail now, as a lost connection does."""

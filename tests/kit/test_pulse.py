@@ -55,21 +55,33 @@ async def sluice(api: Api, tmp_path: Path) -> AsyncIterator[Sluice]:
 
 
 @pytest.fixture
-async def database(api: Api, sluice: Sluice, tmp_path: Path) -> AsyncIterator[Database]:
-    """The service's database behind the sluice, watched."""
+async def unwatched(api: Api, sluice: Sluice, tmp_path: Path) -> AsyncIterator[Database]:
+    """The service's database behind the sluice."""
     url = api.rt.db.engine.url.update_query_dict({"host": str(tmp_path)})
     database = Database(url.render_as_string(hide_password=False), name="pulse")
+    yield database
+    await database.close()
+
+
+@contextlib.asynccontextmanager
+async def watched(database: Database) -> AsyncIterator[None]:
     watching = asyncio.create_task(database.pulse.watch())
     try:
-        while not database.pulse.beats:  # noqa: ASYNC110 - as in _answering
-            await asyncio.sleep(0.05)
-        yield database
+        yield
     finally:
         # The drivers may swallow a cancellation before Python 3.12: ask until it has been heard.
         while not watching.done():
             watching.cancel()
             await asyncio.wait({watching}, timeout=0.5)
-        await database.close()
+
+
+@pytest.fixture
+async def database(unwatched: Database) -> AsyncIterator[Database]:
+    """The same, watched, and its pulse felt once."""
+    async with watched(unwatched):
+        while not unwatched.pulse.beats:  # noqa: ASYNC110 - as in _answering
+            await asyncio.sleep(0.05)
+        yield unwatched
 
 
 async def _answering(database: Database) -> None:
@@ -119,3 +131,17 @@ async def test_rows_that_wait_for_a_group_commit_are_told_when_the_database_hang
     sluice.open.set()
     await _answering(database)
     assert await group.submit(7) == 3
+
+
+async def test_a_hang_that_began_before_the_first_beat_is_noticed_too(unwatched: Database, sluice: Sluice) -> None:
+    async with unwatched.session() as session:
+        await unwatched.connect(session)
+        sluice.open.clear()
+        started = time.monotonic()
+        async with watched(unwatched):
+            with pytest.raises(Exception) as caught:  # noqa: PT011 - the driver has several words for it
+                await session.execute(text("SELECT 1"))
+            assert is_disconnect(caught.value)
+            assert time.monotonic() - started < 3
+            sluice.open.set()
+            await _answering(unwatched)

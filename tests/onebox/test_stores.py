@@ -148,6 +148,7 @@ def test_the_stores_start_while_another_thread_sets_the_environment(postgres: Po
         for _ in range(2):
             postgres.start()
             valkey.start()
+            assert (postgres.running, valkey.running) == (True, True)
             postgres.stop()
             valkey.stop()
     finally:

@@ -10,7 +10,10 @@ from kit.events import Event
 
 
 class OrderPaid(Event, type="billing.order.paid"):
-    """An order was paid, once; amounts in minor units, `total` is what was really paid."""
+    """An order was paid, once; amounts in minor units, `total` is what was really paid.
+
+    `renews_from` is where the time of a renewal begins, the end of the time before it; null for what a member bought.
+    """
 
     order_id: UUID
     number: str
@@ -29,6 +32,7 @@ class OrderPaid(Event, type="billing.order.paid"):
     paid_at: AwareDatetime
     fingerprint: str | None = None
     address_prefix: str | None = None
+    renews_from: AwareDatetime | None = None
 
 
 class OrderClosed(Event, type="billing.order.closed"):
@@ -50,6 +54,63 @@ class OrderRefunded(Event, type="billing.order.refunded"):
     full: bool
     removes_time: bool
     refunded_at: AwareDatetime
+    kind: Literal["membership", "gift", "course"] = "membership"
+    beneficiary_id: UUID | None = None
+
+
+class OrderDisputed(Event, type="billing.order.disputed"):
+    """A payer's bank asked for the money of an order back: it was opened, or decided; the house wins or loses it.
+
+    `removes_time` is whether what the order bought is lost while the dispute lasts, or for good.
+    """
+
+    order_id: UUID
+    member_id: UUID
+    kind: Literal["membership", "gift", "course"]
+    outcome: Literal["opened", "won", "lost"]
+    amount: int
+    currency: str
+    removes_time: bool
+    beneficiary_id: UUID | None = None
+    disputed_at: AwareDatetime
+
+
+class CodeRedeemed(Event, type="billing.code.redeemed"):
+    """A gift's or a batch's code became membership time of whoever redeemed it; `source_id` is the segment's."""
+
+    source: Literal["gift", "redeem_code"]
+    source_id: UUID
+    member_id: UUID
+    plan_code: str
+    months: int
+    benefits: tuple[str, ...]
+    redeemed_at: AwareDatetime
+
+
+class PlanChanged(Event, type="billing.plan.changed"):
+    """A plan is new or was edited; the whole picture, a listener ignores a revision not above the one it holds."""
+
+    plan_code: str
+    revision: int
+    name: str
+    months: int
+    benefits: tuple[str, ...]
+    active: bool
+
+
+class SubscriptionChanged(Event, type="billing.subscription.changed"):
+    """How a member's auto-renewal stands; the whole picture, a listener ignores a version not above the one it holds.
+
+    While `renewing`, access lasts 7 days past the end of the paid time: `past_due` is those days, or a part of them.
+    """
+
+    subscription_id: UUID
+    member_id: UUID
+    version: int
+    status: Literal["active", "past_due", "canceling", "none"]
+    plan_code: str
+    renewing: bool
+    renews_at: AwareDatetime | None = None
 
 
 class CouponReserved(Event, type="billing.coupon.reserved"):

@@ -1,5 +1,6 @@
 """What courses tells: what was learned."""
 
+from typing import Literal
 from uuid import UUID
 
 from pydantic import AwareDatetime
@@ -16,6 +17,21 @@ class LessonCompleted(Event, type="courses.lesson.completed"):
     course_id: UUID
     category: str | None = None
     completed_at: AwareDatetime
+
+
+class CourseChanged(Event, type="courses.course.changed"):
+    """A course is new, was edited or taken away; the whole picture, a listener ignores a version not above the one it holds.
+
+    `amount` in minor units is there for a paid course.
+    """
+
+    course_id: UUID
+    version: int
+    title: str
+    access: Literal["free", "member", "paid"]
+    amount: int | None = None
+    currency: str = "CNY"
+    published: bool
 
 
 class CoursesAdminActed(AdminActed, type="courses.admin.acted"):

@@ -25,7 +25,6 @@ class AdminOrderOut(OrderOut):
     """An order with whose it is and what holds it together."""
 
     member_id: UUID
-    kind: str
     plan_version: int
     coupon_id: UUID | None
     expires_at: Instant

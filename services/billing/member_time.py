@@ -42,7 +42,7 @@ async def segments_of(session: AsyncSession, member_id: UUID) -> list[SegmentPic
         .order_by(col(Order.paid_at))
     )
     for order in just_paid:
-        if order.id in told or order.paid_at is None:
+        if order.id in told or order.paid_at is None or order.plan_code is None:
             continue
         span = span_of_purchase(segments, order.months, order.paid_at)
         segments.append(

@@ -71,9 +71,24 @@ class Order(Model, table=True):
         CheckConstraint("discount >= 0 AND discount <= subtotal AND total = subtotal - discount", name="total"),
         CheckConstraint("refunded_amount >= 0 AND refunded_amount <= total", name="refunded_amount"),
         CheckConstraint("(paid_at IS NULL) = (status IN ('pending', 'canceled', 'expired'))", name="paid_at"),
-        # One open order per member and plan.
+        CheckConstraint("(plan_code IS NULL) = (plan_version IS NULL)", name="plan_version"),
+        CheckConstraint("(kind = 'course') = (course_id IS NOT NULL)", name="course_id"),
+        CheckConstraint("(plan_code IS NULL) = (course_id IS NOT NULL)", name="one_item"),
+        # One open order per member and plan, or course; a renewal stands beside what a member orders meanwhile.
         Index(
-            "order_one_open", "member_id", "plan_code", "kind", unique=True, postgresql_where=text("status = 'pending'")
+            "order_one_open",
+            "member_id",
+            "plan_code",
+            "kind",
+            unique=True,
+            postgresql_where=text("status = 'pending' AND renews_from IS NULL"),
+        ),
+        Index(
+            "order_one_open_course",
+            "member_id",
+            "course_id",
+            unique=True,
+            postgresql_where=text("status = 'pending'"),
         ),
         Index("order_member", "member_id", "created_at", "id"),
         Index("order_created", "created_at", "id"),
@@ -85,8 +100,9 @@ class Order(Model, table=True):
     member_id: UUID
     kind: Literal["membership", "gift", "course"] = Field(sa_type=String)
     status: OrderStatus = Field(sa_type=String)
-    plan_code: str
-    plan_version: int
+    plan_code: str | None = None
+    plan_version: int | None = None
+    course_id: UUID | None = None
     title: str
     months: int
     benefits: list[str] = Field(sa_column=_words())
@@ -98,6 +114,9 @@ class Order(Model, table=True):
     coupon_id: UUID | None = None
     coupon_ends_at: datetime | None = Field(default=None, sa_column=instant(nullable=True))
     payment_method: PaymentMethod = Field(sa_type=String)
+    auto_renew: bool = False
+    subscription_id: UUID | None = Field(default=None, index=True)
+    renews_from: datetime | None = Field(default=None, sa_column=instant(nullable=True))
     success_url: str | None = None
     cancel_url: str | None = None
     request_key: str | None = None

@@ -1,6 +1,6 @@
 """Orders: a member sees what they bought and how it stands, and gives up what is not paid."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 from uuid import UUID
 
 from fastapi import Depends
@@ -46,7 +46,10 @@ class OrderOut(Out):
     id: UUID
     number: str
     status: OrderStatus
-    plan_code: str
+    kind: Literal["membership", "gift", "course"]
+    plan_code: str | None
+    course_id: UUID | None
+    auto_renew: bool
     subtotal: int
     discount: int
     total: int

@@ -106,6 +106,7 @@ async def _mark_paid(session: AsyncSession, order: Order, at: datetime, fingerpr
             member_id=order.member_id,
             kind=order.kind,
             plan_code=order.plan_code,
+            course_id=order.course_id,
             months=order.months,
             benefits=tuple(order.benefits),
             subtotal=order.subtotal,
@@ -117,6 +118,7 @@ async def _mark_paid(session: AsyncSession, order: Order, at: datetime, fingerpr
             paid_at=at,
             fingerprint=fingerprint,
             address_prefix=order.address_prefix,
+            renews_from=order.renews_from,
         ),
     )
 

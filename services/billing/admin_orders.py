@@ -25,7 +25,7 @@ class AdminOrderOut(OrderOut):
     """An order with whose it is and what holds it together."""
 
     member_id: UUID
-    plan_version: int
+    plan_version: int | None
     coupon_id: UUID | None
     expires_at: Instant
     closed_at: Instant | None

@@ -13,8 +13,8 @@ TELLERS = ("members", "billing", "courses", "referrals", "showcase")
 
 def current() -> dict[str, dict[str, Any]]:
     """The schema of every contract event, by wire type."""
-    for teller in TELLERS:
-        import_module(f"contracts.{teller}")
+    for module in (*TELLERS, "notices"):
+        import_module(f"contracts.{module}")
     return {
         name: event.model_json_schema(mode="serialization")
         for name, event in sorted(EVENTS.items())

@@ -1,4 +1,4 @@
-"""What courses tells: what was learned."""
+"""What courses tells: what was learned, what was asked, and what there is to buy."""
 
 from typing import Literal
 from uuid import UUID
@@ -17,6 +17,24 @@ class LessonCompleted(Event, type="courses.lesson.completed"):
     course_id: UUID
     category: str | None = None
     completed_at: AwareDatetime
+
+
+class QuestionAsked(Event, type="courses.question.asked"):
+    """A member asked a question in a live lesson."""
+
+    question_id: UUID
+    live_lesson_id: UUID
+    member_id: UUID
+    asked_at: AwareDatetime
+
+
+class QuestionUpvoted(Event, type="courses.question.upvoted"):
+    """A member found another's question worth asking; told once for each question and voter. `member_id` asked it."""
+
+    question_id: UUID
+    member_id: UUID
+    voter_id: UUID
+    upvoted_at: AwareDatetime
 
 
 class CourseChanged(Event, type="courses.course.changed"):

@@ -1,4 +1,4 @@
-"""What showcase tells: works that were approved, and places they took."""
+"""What showcase tells: works that were approved, places they took, what was written under them, who helped to judge."""
 
 from uuid import UUID
 
@@ -26,6 +26,32 @@ class EntryPlaced(Event, type="showcase.entry.placed"):
     member_id: UUID
     rank: int
     settled_at: AwareDatetime
+
+
+class CommentPosted(Event, type="showcase.comment.posted"):
+    """A member wrote under a work."""
+
+    comment_id: UUID
+    entry_id: UUID
+    member_id: UUID
+    posted_at: AwareDatetime
+
+
+class EntryFeatured(Event, type="showcase.entry.featured"):
+    """A work was featured by the community's editors; told when it is first published. `member_id` is its author."""
+
+    feature_id: UUID
+    entry_id: UUID
+    member_id: UUID
+    featured_at: AwareDatetime
+
+
+class ReportUpheld(Event, type="showcase.report.upheld"):
+    """An admin found that somebody's report of a work or a comment was right; `member_id` is who reported."""
+
+    report_id: UUID
+    member_id: UUID
+    upheld_at: AwareDatetime
 
 
 class ShowcaseAdminActed(AdminActed, type="showcase.admin.acted"):

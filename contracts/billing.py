@@ -76,8 +76,13 @@ class OrderDisputed(Event, type="billing.order.disputed"):
 
 
 class CodeRedeemed(Event, type="billing.code.redeemed"):
-    """A gift's or a batch's code became membership time of whoever redeemed it; `source_id` is the segment's."""
+    """A gift's or a batch's code became membership time of whoever redeemed it.
 
+    Billing has shown the segment already: members makes it under `segment_id`. `source_id` is the gift's order, or the
+    code of a batch.
+    """
+
+    segment_id: UUID
     source: Literal["gift", "redeem_code"]
     source_id: UUID
     member_id: UUID

@@ -2,5 +2,6 @@
 
 Owns: member, identity, session, signing key, admin, membership segment, check-in, points, audit.
 Emits: MemberRegistered, MemberChanged, MemberErased, MemberMerged, MembershipChanged.
-Listens: OrderPaid, OrderRefunded, RewardGranted, RewardRevoked, LessonCompleted, EntryApproved, EntryPlaced.
+Listens: OrderPaid, OrderRefunded, RewardGranted, RewardRevoked, LessonCompleted, QuestionAsked, QuestionUpvoted, EntryApproved,
+    EntryPlaced, EntryFeatured, CommentPosted, ReportUpheld.
 """

@@ -6,9 +6,16 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 
 from contracts.billing import BillingAdminActed, OrderPaid, OrderRefunded
-from contracts.courses import CoursesAdminActed, LessonCompleted
+from contracts.courses import CoursesAdminActed, LessonCompleted, QuestionAsked, QuestionUpvoted
 from contracts.referrals import ReferralsAdminActed, RewardGranted, RewardRevoked
-from contracts.showcase import EntryApproved, EntryPlaced, ShowcaseAdminActed
+from contracts.showcase import (
+    CommentPosted,
+    EntryApproved,
+    EntryFeatured,
+    EntryPlaced,
+    ReportUpheld,
+    ShowcaseAdminActed,
+)
 from kit.app import Due, Runtime, Service, create_app
 from services.members import (
     audit,
@@ -81,6 +88,7 @@ service = Service(
         directory.api,
         listing.api,
         promotions.api,
+        roles.api,
         grants.api,
         certificates.api,
         impersonation.api,
@@ -95,6 +103,11 @@ service = Service(
         LessonCompleted: [evidence.on_lesson_completed],
         EntryApproved: [evidence.on_entry_approved],
         EntryPlaced: [evidence.on_entry_placed],
+        EntryFeatured: [evidence.on_entry_featured],
+        CommentPosted: [evidence.on_comment_posted],
+        ReportUpheld: [evidence.on_report_upheld],
+        QuestionAsked: [evidence.on_question_asked],
+        QuestionUpvoted: [evidence.on_question_upvoted],
         BillingAdminActed: [audit.on_admin_acted],
         CoursesAdminActed: [audit.on_admin_acted],
         ReferralsAdminActed: [audit.on_admin_acted],

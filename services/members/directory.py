@@ -25,6 +25,7 @@ from services.members.models import Identity, Member
 from services.members.points import balances
 from services.members.profile import ProfileOut, changed, lock_member
 from services.members.promotions import note_tier
+from services.members.roles import APPOINTED, note_roles
 from services.members.settings import SettingsDep
 from services.members.tiers import Role, Tier
 from services.members.vault import Vault, open_vault
@@ -122,14 +123,17 @@ async def change_member(
     require_version(request, member.version)
     wanted = {name: getattr(patch, name) for name in patch.model_fields_set}
     before = {name: getattr(member, name) for name in wanted}
-    # From now on they are the admin's, also when they are the same.
-    member.roles_by_admin = member.roles_by_admin or "roles" in wanted
+    if "roles" in wanted and set(before["roles"]) ^ set(wanted["roles"]) != {APPOINTED}:
+        # From now on they are the admin's, also when they are the same; appointing an organizer says nothing of the rest.
+        member.roles_by_admin = True
     after = {name: value for name, value in wanted.items() if value != before[name]}
     if after:
         for name, value in after.items():
             setattr(member, name, value)
         if "tier" in after:
             note_tier(session, member, before["tier"], "admin")
+        if "roles" in after:
+            note_roles(session, member, before["roles"], "admin")
         member.version += 1
         await session.flush()
         audit.record(

@@ -2,14 +2,14 @@
 
 from datetime import datetime
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid5
 
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
-from contracts.courses import LessonCompleted
-from contracts.showcase import EntryApproved, EntryPlaced
+from contracts.courses import LessonCompleted, QuestionAsked, QuestionUpvoted
+from contracts.showcase import CommentPosted, EntryApproved, EntryFeatured, EntryPlaced, ReportUpheld
 from services.members.models import Evidence, LessonCategory
 from services.members.points import factor, give_points
 from services.members.profile import lock_kept
@@ -30,21 +30,51 @@ async def on_lesson_completed(session: AsyncSession, event: LessonCompleted) -> 
             where=col(LessonCategory.category) != row.excluded.category,
         )
         await session.execute(newer)
-    fact = {"kind": "lesson_finished", "reference": event.lesson_id, "lesson_id": event.lesson_id}
+    fact = _fact("lesson_finished", event.lesson_id, event.lesson_id)
     await _credit(session, event.member_id, fact, event.completed_at, LESSON_POINTS)
 
 
 async def on_entry_approved(session: AsyncSession, event: EntryApproved) -> None:
     """An approved work is worth ten points, and counts in the category of the lesson it follows."""
-    fact = {"kind": "work_approved", "reference": event.entry_id, "lesson_id": event.lesson_id}
+    fact = _fact("work_approved", event.entry_id, event.lesson_id)
     await _credit(session, event.member_id, fact, event.approved_at, WORK_POINTS)
 
 
 async def on_entry_placed(session: AsyncSession, event: EntryPlaced) -> None:
     """A place among the first ten of a contest is evidence, without points."""
     if event.rank <= TOP_PLACES:
-        fact = {"kind": "top_place", "reference": event.entry_id, "lesson_id": None}
-        await _credit(session, event.member_id, fact, event.settled_at)
+        await _credit(session, event.member_id, _fact("top_place", event.entry_id), event.settled_at)
+
+
+async def on_entry_featured(session: AsyncSession, event: EntryFeatured) -> None:
+    """A featured work is evidence, once however often it is featured."""
+    await _credit(session, event.member_id, _fact("work_featured", event.entry_id), event.featured_at)
+
+
+async def on_comment_posted(session: AsyncSession, event: CommentPosted) -> None:
+    """A comment counts among what its author shares."""
+    await _credit(session, event.member_id, _fact("comment_posted", event.comment_id), event.posted_at)
+
+
+async def on_report_upheld(session: AsyncSession, event: ReportUpheld) -> None:
+    """A report that was right counts for who made it."""
+    await _credit(session, event.member_id, _fact("report_upheld", event.report_id), event.upheld_at)
+
+
+async def on_question_asked(session: AsyncSession, event: QuestionAsked) -> None:
+    """A question counts for who asked it."""
+    await _credit(session, event.member_id, _fact("question_asked", event.question_id), event.asked_at)
+
+
+async def on_question_upvoted(session: AsyncSession, event: QuestionUpvoted) -> None:
+    """An upvote counts for who asked, once for each voter, and never one's own; who voted is not kept."""
+    if event.voter_id != event.member_id:
+        fact = _fact("question_upvoted", uuid5(event.question_id, event.voter_id.hex))
+        await _credit(session, event.member_id, fact, event.upvoted_at)
+
+
+def _fact(kind: str, reference: UUID, lesson_id: UUID | None = None) -> dict[str, Any]:
+    return {"kind": kind, "reference": reference, "lesson_id": lesson_id}
 
 
 async def _credit(session: AsyncSession, member_id: UUID, fact: dict[str, Any], at: datetime, points: int = 0) -> None:

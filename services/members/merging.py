@@ -15,6 +15,7 @@ from services.members.ledger import lock_ledger, repack
 from services.members.models import Identity, Member, Segment
 from services.members.profile import changed, forget_person
 from services.members.promotions import RANK, judge, note_tier
+from services.members.roles import note_roles
 from services.members.tokens import end_sessions
 
 # What both did on the same day, or were given for the same thing, stays once: as the one who got more for it.
@@ -38,6 +39,7 @@ INSERT INTO evidence (member_id, kind, reference, lesson_id, at)
 SELECT :kept, kind, reference, lesson_id, at FROM theirs ON CONFLICT DO NOTHING
 """)
 _TIERS: Final = text("UPDATE tier_change SET member_id = :kept WHERE member_id = :merged")
+_ROLES: Final = text("UPDATE role_change SET member_id = :kept WHERE member_id = :merged")
 
 # Who applied with both accounts has one open application afterwards, the kept account's.
 _CERTIFICATES: Final = text("""
@@ -53,14 +55,16 @@ async def merge(session: AsyncSession, kept: Member, merged: Member) -> None:
     theirs = col(Identity.member_id) == merged.id
     await session.execute(update(Identity).where(theirs).values(member_id=kept.id))
     await _merge_time(session, kept.id, merged.id)
-    for statement in (_POINTS, _CHECK_INS, _EVIDENCE, _TIERS, _CERTIFICATES, _CERTIFICATES_LEFT):
+    for statement in (_POINTS, _CHECK_INS, _EVIDENCE, _TIERS, _ROLES, _CERTIFICATES, _CERTIFICATES_LEFT):
         await session.execute(statement, pair)
     await session.execute(STREAKS, {"member": kept.id})
     shown = {name: proof for name, proof in (merged.evidence | kept.evidence).items() if name == "certificate"}
     kept.evidence = kept.evidence | shown
     for name in ("avatar_url", "city", "bio"):
         setattr(kept, name, getattr(kept, name) or getattr(merged, name))
-    kept.roles = list(dict.fromkeys([*kept.roles, *merged.roles]))
+    roles, kept.roles = kept.roles, list(dict.fromkeys([*kept.roles, *merged.roles]))
+    if roles != kept.roles:
+        note_roles(session, kept, roles, "merge")
     kept.labels = list(dict.fromkeys([*kept.labels, *merged.labels]))
     kept.note = "\n".join(note for note in (kept.note, merged.note) if note)
     tier, kept.tier = kept.tier, max(kept.tier, merged.tier, key=RANK.__getitem__)

@@ -275,7 +275,7 @@ class PointEntry(Model, table=True):
 
 
 class Evidence(Model, table=True):
-    """One thing a member did that speaks for their tier: a lesson finished, a work approved, a place among the first."""
+    """One thing that speaks for a member's tier or roles: a lesson finished, a work approved, a question asked."""
 
     __tablename__ = "evidence"
     __table_args__ = (Index("evidence_kind_at_idx", "kind", "at"),)

@@ -29,6 +29,7 @@ from services.members.models import (
     SandboxSms,
     TierChange,
 )
+from services.members.role_models import RoleChange
 from services.members.tiers import Role, Tier
 from services.members.tokens import end_sessions
 
@@ -158,6 +159,7 @@ async def _erase(session: AsyncSession, member: Member) -> None:
         (Certificate, Certificate.member_id),
         (Evidence, Evidence.member_id),
         (TierChange, TierChange.member_id),
+        (RoleChange, RoleChange.member_id),
         (CheckIn, CheckIn.member_id),
         (PointEntry, PointEntry.member_id),
     ):

@@ -56,7 +56,8 @@ class TierChangeOut(Out):
 def proven(counts: dict[str, int], strongest: str | None) -> Tier:
     """The tier that so much evidence proves, by the rules that `GET /v1/tiers` shows."""
     lessons, works = counts.get("lesson_finished", 0), counts.get("work_approved", 0)
-    if lessons >= EXPERT_LESSONS and works >= EXPERT_WORKS and counts.get("top_place", 0):
+    distinguished = counts.get("top_place", 0) or counts.get("work_featured", 0)
+    if lessons >= EXPERT_LESSONS and works >= EXPERT_WORKS and distinguished:
         return "expert"
     if strongest is not None:
         return "enthusiast"

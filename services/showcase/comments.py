@@ -8,11 +8,13 @@ from sqlalchemy import Select, func, insert, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
+from contracts.showcase import CommentPosted
 from kit import clock
 from kit.app import router
 from kit.auth import MemberDep
 from kit.db import SessionDep
 from kit.errors import TooManyRequests, problems
+from kit.events import emit
 from kit.http import json_response
 from kit.ids import new_id
 from kit.limits import limit
@@ -58,6 +60,8 @@ async def comment(
     await _require_on_show(session, entry_id)
     row = {"id": new_id(), "entry_id": entry_id, "member_id": caller.id, "text": body.text, "created_at": clock.now()}
     await session.execute(insert(Comment).values(row))
+    fact = {"comment_id": row["id"], "posted_at": row["created_at"]}
+    await emit(session, CommentPosted(entry_id=entry_id, member_id=caller.id, **fact))
     written = (await session.execute(_with_authors().where(col(Comment.id) == row["id"]))).one()
     return json_response(_shown(written), 201, PRIVATE)
 

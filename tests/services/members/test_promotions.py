@@ -1,6 +1,5 @@
 """Tiers and roles by evidence: what proves which, what an admin changed, and the history of it."""
 
-from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
@@ -10,7 +9,7 @@ from contracts.showcase import EntryPlaced
 from kit import clock
 from kit.ids import new_id
 from tests.harness import Api
-from tests.services.members.steps import PHONE, a_member, sign_in
+from tests.services.members.steps import a_member
 from tests.services.members.test_evidence import approved, finished
 from tests.services.members.test_merging import a_wechat_member, bind
 
@@ -96,26 +95,6 @@ async def test_the_evidence_of_both_accounts_counts_together(api: Api) -> None:
     body = await shown(api, kept_id)
     assert (body["tier"], body["evidence"]) == ("enthusiast", {"lesson_finished": 10, "work_approved": 3})
     assert (await history(api, kept_id))[0] == ("beginner", "enthusiast", "merge")
-
-
-async def test_roles_follow_the_last_twenty_eight_days(api: Api) -> None:
-    sharer, _ = await a_member(api)
-    lurker, _ = await a_member(api, "+8613900139000")
-    named, _ = await a_member(api, "+8613900139001")
-    await api.client.patch(f"/v1/admin/members/{named}", json={"roles": ["organizer"]}, headers=api.admin())
-    await api.run_due()
-    assert (await shown(api, lurker))["roles"] == []
-    api.clock.advance(timedelta(days=29))
-    for phone in (PHONE, "+8613900139000", "+8613900139001"):
-        await sign_in(api, phone)
-    await api.handle(*(approved(sharer) for _ in range(3)))
-    await api.run_due()
-    roles = [(await shown(api, member_id))["roles"] for member_id in (sharer, lurker, named)]
-    assert roles == [["sharer"], ["lurker"], ["organizer"]]
-    assert await api.run_due() == 0
-    api.clock.advance(timedelta(days=28, seconds=1))
-    await api.run_due()
-    assert (await shown(api, sharer))["roles"] == []
 
 
 async def test_an_erased_member_leaves_no_evidence(api: Api) -> None:

@@ -5,7 +5,7 @@ from datetime import timedelta
 from typing import Any
 
 from contracts.members import MemberChanged, MemberErased
-from contracts.showcase import EntryApproved
+from contracts.showcase import CommentPosted, EntryApproved
 from kit import clock
 from kit.ids import new_id
 
@@ -261,10 +261,14 @@ async def test_members_comment_on_works_on_show(showcase: Any, api: Any, author:
     await showcase.registered(author, "小麦")
     entry = await showcase.entry(await showcase.contest())
     url = f"/v1/entries/{entry}/comments"
+    await api.emitted()
     written = await showcase.client.post(url, json={"text": " 好看！ "}, headers=api.member(author))
     assert written.status_code == 201
     assert written.json()["member"] == {"id": str(author), "nickname": "小麦"}
     assert written.json()["text"] == "好看！"
+    [told] = await api.emitted()
+    assert isinstance(told, CommentPosted)
+    assert (str(told.comment_id), told.member_id, str(told.entry_id)) == (written.json()["id"], author, str(entry))
     assert (await showcase.client.get(url)).json() == {"items": [written.json()], "next_cursor": None}
     for text in ("", "好" * 2001, None, 5):
         assert (await showcase.client.post(url, json={"text": text}, headers=api.member())).status_code == 422
@@ -273,3 +277,4 @@ async def test_members_comment_on_works_on_show(showcase: Any, api: Any, author:
     hidden = f"/v1/entries/{new_id()}/comments"
     assert (await showcase.client.post(hidden, json={"text": "好"}, headers=api.member())).status_code == 404
     assert (await showcase.client.get(hidden)).status_code == 404
+    assert [type(event) for event in await api.emitted()] == [CommentPosted]

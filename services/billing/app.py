@@ -2,6 +2,7 @@
 
 from fastapi import FastAPI
 
+from contracts.courses import CourseChanged
 from contracts.members import MemberErased, MembershipChanged
 from contracts.referrals import CouponRevoked
 from kit.app import Service, create_app
@@ -10,6 +11,7 @@ from services.billing import (
     admin_plans,
     checkout,
     coupons,
+    course_sales,
     erasure,
     ledger,
     member_time,
@@ -55,6 +57,7 @@ service = Service(
             MemberErased: [erasure.on_member_erased],
             MembershipChanged: [member_time.on_membership_changed],
             CouponRevoked: [coupons.on_coupon_revoked],
+            CourseChanged: [course_sales.on_course_changed],
         }
     ),
     due=[merging.merging.due, courier.due, webhooks.due, checkout.due, refunding.due],

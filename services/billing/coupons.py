@@ -33,9 +33,9 @@ class CouponForeign(Unprocessable):
 
 
 class CouponWrongPlan(Unprocessable):
-    """This coupon does not apply to this plan; choose another plan or another coupon."""
+    """This coupon does not apply to what you buy: coupons are for plans, some for certain plans only; go on without it."""
 
-    zh = "这张优惠券不适用于该套餐，请换一个套餐或优惠券。"
+    zh = "这张优惠券不适用于所选商品：优惠券用于套餐，有的仅限指定套餐；请换一张或不使用优惠券。"
 
 
 class CouponBelowMinimum(Unprocessable):
@@ -81,8 +81,8 @@ REFUSALS = (
 )
 
 
-def claims_of(settings: Settings, token: str, *, member_id: UUID, plan_code: str, subtotal: int) -> CouponClaims:
-    """What a token gives this member on this plan at this instant; one of `REFUSALS` when it gives nothing."""
+def claims_of(settings: Settings, token: str, *, member_id: UUID, plan_code: str | None, subtotal: int) -> CouponClaims:
+    """What a token gives this member on this plan, or on a course (None), at this instant; one of `REFUSALS` when it gives nothing."""
     try:
         claims = contract.read(token, settings.coupon_keys)
     except contract.CouponInvalid as failure:
@@ -94,7 +94,7 @@ def claims_of(settings: Settings, token: str, *, member_id: UUID, plan_code: str
         raise CouponNotStarted
     if claims.ends_at <= now:
         raise CouponExpired
-    if claims.plan_codes and plan_code not in claims.plan_codes:
+    if plan_code is None or (claims.plan_codes and plan_code not in claims.plan_codes):
         raise CouponWrongPlan
     if subtotal < claims.min_amount:
         raise CouponBelowMinimum(minimum=claims.min_amount)

@@ -8,20 +8,26 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from contracts.merging import Merging
 
-# Of two open orders for one plan the other account's waits until it is paid or closed; one open order a plan is a rule.
+# Of two open orders for one item the other account's waits until it is paid or closed; one open order an item is a rule.
 _ORDERS: Final = text("""
 UPDATE "order" SET member_id = :kept WHERE member_id = :merged AND NOT (status = 'pending' AND EXISTS (
     SELECT FROM "order" mine
-    WHERE mine.member_id = :kept AND mine.plan_code = "order".plan_code AND mine.kind = "order".kind
-    AND mine.status = 'pending'
+    WHERE mine.member_id = :kept AND mine.kind = "order".kind AND mine.status = 'pending'
+    AND (mine.plan_code = "order".plan_code OR mine.course_id = "order".course_id)
 ))
+""")
+# A course that both bought is held through the kept member's order; the other order stays in their list.
+_COURSES: Final = text("""
+WITH theirs AS (DELETE FROM course_holding WHERE member_id = :merged RETURNING *)
+INSERT INTO course_holding (member_id, course_id, order_id, bought_at)
+SELECT :kept, course_id, order_id, bought_at FROM theirs ON CONFLICT DO NOTHING
 """)
 _COUPONS: Final = text("UPDATE coupon_use SET member_id = :kept WHERE member_id = :merged")
 
 
 async def move(session: AsyncSession, kept_id: UUID, merged_id: UUID) -> None:
     """Give the kept member the orders of the merged one; their time comes with `MembershipChanged`."""
-    for statement in (_ORDERS, _COUPONS):
+    for statement in (_ORDERS, _COURSES, _COUPONS):
         await session.execute(statement, {"kept": kept_id, "merged": merged_id})
 
 

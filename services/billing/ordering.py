@@ -1,4 +1,4 @@
-"""Ordering: a member buys a plan; one open order a plan, the coupon held with it, and a checkout to pay it."""
+"""Ordering: a member buys a plan or a course; one open order for it, the coupon held with it, and a checkout to pay it."""
 
 import secrets
 from datetime import timedelta
@@ -23,13 +23,13 @@ from kit.errors import Conflict, Unprocessable, problems
 from kit.http import client_address
 from kit.idempotency import KEY_REQUIRED
 from kit.ids import new_id
-from kit.shapes import CleanStr, StrictIn
-from services.billing import checkout, coupons, payments
+from kit.shapes import CleanStr
+from services.billing import checkout, coupons, items, payments
+from services.billing.items import ItemIn
 from services.billing.models import Order, PaymentMethod
 from services.billing.orders import OrderOut, shown
-from services.billing.plans import PlanNotFound
 from services.billing.provider import PaymentProviderUnavailable, provider_of
-from services.billing.quotes import CouponToken, PlanCode, PlanNotOnSale, Quote, quote
+from services.billing.quotes import CouponToken, Quote, quote
 from services.billing.settings import Settings
 
 router = new_router(prefix="/v1/orders", tags=["orders"])
@@ -65,17 +65,22 @@ class GiftNotOffered(Unprocessable):
     zh = "暂未开放赠送，请为自己购买。"
 
 
-class OrderBusy(Conflict):
-    """Another request for this plan is under way; ask again in a moment."""
+class CourseForOneself(Unprocessable):
+    """A course is bought once and for yourself; order it without gift and auto_renew."""
 
-    zh = "同一套餐的另一个请求正在处理，请稍后重试。"
+    zh = "课程为一次性购买，仅限本人学习，请去掉赠送和自动续费选项。"
+
+
+class OrderBusy(Conflict):
+    """Another request for the same is under way; ask again in a moment."""
+
+    zh = "同一商品的另一个请求正在处理，请稍后重试。"
     action = "retry_after"
 
 
-class OrderIn(StrictIn):
+class OrderIn(ItemIn):
     """What is bought, and how it is paid."""
 
-    plan_code: PlanCode
     coupon_token: CouponToken | None = None
     payment_method: PaymentMethod
     auto_renew: Annotated[bool, Field(strict=True)] = False
@@ -89,23 +94,23 @@ class OrderIn(StrictIn):
     status_code=201,
     openapi_extra=KEY_REQUIRED,
     responses=problems(
-        PlanNotFound,
-        PlanNotOnSale,
+        *items.REFUSALS,
         UrlNotAllowed,
         AutoRenewNeedsCard,
         AutoRenewNotOffered,
         GiftNotOffered,
+        CourseForOneself,
         OrderBusy,
         checkout.PaymentMethodRefused,
         PaymentProviderUnavailable,
         *coupons.REFUSALS,
     )
-    | {200: {"model": OrderOut, "description": "The open order that this member has for this plan already."}},
+    | {200: {"model": OrderOut, "description": "The open order that this member has for this plan or course already."}},
 )
 async def place_order(
     body: OrderIn, caller: MemberDep, session: SessionDep, rt: RuntimeDep, request: Request, response: Response
 ) -> OrderOut:
-    """Order a plan and open its checkout; a second open order of one plan answers 200 with the first."""
+    """Order a plan or a course and open its checkout; a second open order of the same answers 200 with the first."""
     _check_offered(body, rt.settings)
     order, created = await _take_order(session, rt.settings, body, caller.id, request)
     if order.status == "pending" and order.session_id is None:
@@ -116,6 +121,8 @@ async def place_order(
 
 
 def _check_offered(body: OrderIn, settings: Settings) -> None:
+    if body.course_id is not None and (body.gift or body.auto_renew):
+        raise CourseForOneself
     if body.auto_renew:
         raise AutoRenewNotOffered if body.payment_method == "card" else AutoRenewNeedsCard
     if body.gift:
@@ -142,15 +149,18 @@ def is_allowed_url(url: str, settings: Settings) -> bool:
 async def _take_order(
     session: AsyncSession, settings: Settings, body: OrderIn, member_id: UUID, request: Request
 ) -> tuple[Order, bool]:
-    """The open order for this plan: a new one, or the one there is; whether this request's key made it."""
+    """The open order for this item: a new one, or the one there is; whether this request's key made it."""
     key = request.headers.get("idempotency-key")
+    kind = "course" if body.course_id else "membership"
+    same = col(Order.course_id) == body.course_id if body.course_id else col(Order.plan_code) == body.plan_code
     for _ in range(ATTEMPTS):
         held = await session.scalar(
             select(Order).where(
                 col(Order.member_id) == member_id,
-                col(Order.plan_code) == body.plan_code,
-                col(Order.kind) == "membership",
+                same,
+                col(Order.kind) == kind,
                 col(Order.status) == "pending",
+                col(Order.renews_from).is_(None),
             )
         )
         if held is not None and held.expires_at > clock.now():
@@ -158,10 +168,8 @@ async def _take_order(
         if held is not None:
             # Its time is over and no job has come by yet. The session it may have is ended by the next check.
             await payments.close(session, held.id, "expired")
-        priced = await quote(
-            session, settings, member_id=member_id, plan_code=body.plan_code, coupon_token=body.coupon_token
-        )
-        order = await _insert(session, settings, body, member_id, priced, request)
+        priced = await quote(session, settings, member_id=member_id, wanted=body, coupon_token=body.coupon_token)
+        order = await _insert(session, settings, body, member_id, kind, priced, request)
         if order is not None:
             if priced.coupon is not None:
                 await coupons.reserve(session, priced.coupon.id, order)
@@ -172,27 +180,34 @@ async def _take_order(
 
 
 async def _insert(
-    session: AsyncSession, settings: Settings, body: OrderIn, member_id: UUID, priced: Quote, request: Request
+    session: AsyncSession,
+    settings: Settings,
+    body: OrderIn,
+    member_id: UUID,
+    kind: str,
+    priced: Quote,
+    request: Request,
 ) -> Order | None:
-    """A new order; None when the member has an open one for this plan, or the number is taken."""
+    """A new order; None when the member has an open one for this item, or the number is taken."""
     now = clock.now()
     expires_at = now + timedelta(minutes=settings.order_minutes)
     row = {
         "id": new_id(),
         "number": _new_number(),
         "member_id": member_id,
-        "kind": "membership",
+        "kind": kind,
         "status": "pending",
-        "plan_code": priced.plan.code,
-        "plan_version": priced.plan.version,
-        "title": priced.plan.name,
-        "months": priced.plan.months,
-        "benefits": priced.plan.benefits,
+        "plan_code": priced.item.plan_code,
+        "plan_version": priced.item.plan_version,
+        "course_id": priced.item.course_id,
+        "title": priced.item.title,
+        "months": priced.item.months,
+        "benefits": list(priced.item.benefits),
         "subtotal": priced.subtotal,
         "discount": priced.discount,
         "total": priced.total,
         "refunded_amount": 0,
-        "currency": priced.plan.currency,
+        "currency": priced.item.currency,
         "coupon_id": priced.coupon.id if priced.coupon else None,
         "coupon_ends_at": priced.coupon.ends_at if priced.coupon else None,
         "payment_method": body.payment_method,

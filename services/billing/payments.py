@@ -14,7 +14,7 @@ from contracts.billing import OrderClosed, OrderPaid
 from kit import clock
 from kit.events import emit
 from kit.ids import new_id
-from services.billing import coupons, ledger
+from services.billing import coupons, course_sales, ledger
 from services.billing.models import Order, Payment, Refund
 
 log = structlog.get_logger(__name__)
@@ -22,6 +22,7 @@ log = structlog.get_logger(__name__)
 SURPLUS_REASONS = {
     "second_payment": "this order was paid before",
     "coupon_gone": "the payment came after the order had closed, and its coupon could not be had again",
+    "course_bought_before": "another order paid for this course before",
 }
 
 
@@ -58,15 +59,25 @@ async def settle(session: AsyncSession, order_id: UUID, arrival: Arrival) -> str
     if (arrival.amount, arrival.currency) != (order.total, order.currency):
         await _park(session, order, arrival)
         return "parked"
-    if order.status in ("canceled", "expired"):
-        refused = None if await coupons.reserve_again(session, order, clock.now()) else "coupon_gone"
-    else:
-        refused = None if order.status == "pending" else "second_payment"
-    if refused:
+    if refused := await _refused(session, order):
         await _send_back(session, order, arrival, refused)
+        if order.status == "pending":
+            await close(session, order.id, "canceled")
         return "surplus"
     await _apply(session, order, arrival)
     return "applied"
+
+
+async def _refused(session: AsyncSession, order: Order) -> str | None:
+    """Why this order takes no payment any more; None when it does, and then it has its course and its coupon."""
+    if order.status not in ("pending", "canceled", "expired"):
+        return "second_payment"
+    if not await course_sales.take(session, order):
+        return "course_bought_before"
+    if order.status != "pending" and not await coupons.reserve_again(session, order, clock.now()):
+        await course_sales.give_up(session, order)
+        return "coupon_gone"
+    return None
 
 
 async def settle_free(session: AsyncSession, order: Order) -> None:

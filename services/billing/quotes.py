@@ -1,11 +1,10 @@
-"""Quotes: what a plan costs this member with this coupon, and until when they would then be in."""
+"""Quotes: what a plan or course costs this member with this coupon, and until when they would then be in."""
 
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated
 from uuid import UUID
 
 from pydantic import Field
-from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from contracts.coupon import CouponClaims, discount_of
@@ -14,30 +13,23 @@ from kit.app import RuntimeDep
 from kit.app import router as new_router
 from kit.auth import MemberDep
 from kit.db import SessionDep
-from kit.errors import Conflict, problems
-from kit.shapes import CleanStr, Instant, Out, StrictIn
-from services.billing import coupons
+from kit.errors import problems
+from kit.shapes import CleanStr, Instant, Out
+from services.billing import coupons, items
+from services.billing.items import Item, ItemIn, item_of
 from services.billing.member_time import segments_of, span_of_purchase
-from services.billing.plans import PlanNotFound, priced_plan
 from services.billing.settings import Settings
 
 router = new_router(prefix="/v1/orders", tags=["orders"])
 
-PlanCode = Annotated[CleanStr, Field(min_length=1, max_length=64)]
 CouponToken = Annotated[CleanStr, Field(min_length=1, max_length=9000)]
-
-
-class PlanNotOnSale(Conflict):
-    """This plan is not sold any more; choose another one."""
-
-    zh = "这个套餐已下架，请选择其他套餐。"
 
 
 @dataclass(frozen=True)
 class Quote:
     """A price, all in fen."""
 
-    plan: Row[Any]
+    item: Item
     coupon: CouponClaims | None
     subtotal: int
     discount: int
@@ -48,10 +40,9 @@ class Quote:
         return self.subtotal - self.discount
 
 
-class QuoteIn(StrictIn):
+class QuoteIn(ItemIn):
     """What would be bought."""
 
-    plan_code: PlanCode
     coupon_token: CouponToken | None = None
 
 
@@ -71,49 +62,45 @@ class SpanOut(Out):
 
 
 class QuoteOut(Out):
-    """A quote; `membership_after` is the time that is bought."""
+    """A quote; `membership_after` is the time that is bought, null for a course."""
 
     subtotal: int
     discount: int
     total: int
     currency: str
     coupon: QuotedCoupon | None
-    membership_after: SpanOut
+    membership_after: SpanOut | None
 
 
 async def quote(
-    session: AsyncSession, settings: Settings, *, member_id: UUID, plan_code: str, coupon_token: str | None
+    session: AsyncSession, settings: Settings, *, member_id: UUID, wanted: ItemIn, coupon_token: str | None
 ) -> Quote:
     """The price at this instant; refused like the order itself would be, save that no coupon is held for it."""
-    plan = await priced_plan(session, plan_code)
-    if not plan.active:
-        raise PlanNotOnSale
+    item = await item_of(session, wanted, member_id)
     if coupon_token is None:
-        return Quote(plan, None, plan.amount, 0)
-    claims = coupons.claims_of(settings, coupon_token, member_id=member_id, plan_code=plan_code, subtotal=plan.amount)
-    return Quote(plan, claims, plan.amount, discount_of(claims, plan.amount))
-
-
-@router.post("/preview", responses=problems(PlanNotFound, PlanNotOnSale, *coupons.REFUSALS))
-async def preview_order(body: QuoteIn, caller: MemberDep, session: SessionDep, rt: RuntimeDep) -> QuoteOut:
-    """What an order would cost and bring; nothing is held."""
-    priced = await quote(
-        session,
-        rt.settings,
-        member_id=caller.id,
-        plan_code=body.plan_code,
-        coupon_token=body.coupon_token,
+        return Quote(item, None, item.amount, 0)
+    claims = coupons.claims_of(
+        settings, coupon_token, member_id=member_id, plan_code=item.plan_code, subtotal=item.amount
     )
+    return Quote(item, claims, item.amount, discount_of(claims, item.amount))
+
+
+@router.post("/preview", responses=problems(*items.REFUSALS, *coupons.REFUSALS))
+async def preview_order(body: QuoteIn, caller: MemberDep, session: SessionDep, rt: RuntimeDep) -> QuoteOut:
+    """What an order would cost and bring; nothing is held. Coupons are for plans, not for courses."""
+    priced = await quote(session, rt.settings, member_id=caller.id, wanted=body, coupon_token=body.coupon_token)
     if priced.coupon:
         await coupons.check_free(session, priced.coupon.id)
-    span = span_of_purchase(await segments_of(session, caller.id), priced.plan.months, clock.now())
+    span = None
+    if priced.item.months:
+        span = span_of_purchase(await segments_of(session, caller.id), priced.item.months, clock.now())
     return QuoteOut(
         subtotal=priced.subtotal,
         discount=priced.discount,
         total=priced.total,
-        currency=priced.plan.currency,
+        currency=priced.item.currency,
         coupon=QuotedCoupon(id=priced.coupon.id, title=priced.coupon.title, discount=priced.discount)
         if priced.coupon
         else None,
-        membership_after=SpanOut(starts_at=span.starts_at, ends_at=span.ends_at),
+        membership_after=SpanOut(starts_at=span.starts_at, ends_at=span.ends_at) if span else None,
     )

@@ -14,7 +14,7 @@ from kit import clock
 from kit.app import Runtime
 from kit.due import Due
 from kit.events import emit
-from services.billing import coupons, ledger, payments
+from services.billing import coupons, course_sales, ledger, payments
 from services.billing.models import Order, Payment, Refund
 from services.billing.provider import PaymentProviderUnavailable, Provider, ProviderRefund, ProviderRefusal, provider_of
 
@@ -111,6 +111,8 @@ async def _book(session: AsyncSession, order: Order, refund: Refund) -> None:
     await session.flush()
     if full:
         await coupons.release(session, order)
+        if refund.removes_time:
+            await course_sales.give_up(session, order)
     await emit(
         session,
         OrderRefunded(
@@ -122,6 +124,7 @@ async def _book(session: AsyncSession, order: Order, refund: Refund) -> None:
             full=full,
             removes_time=refund.removes_time,
             refunded_at=now,
+            kind=order.kind,
         ),
     )
 

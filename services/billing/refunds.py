@@ -1,5 +1,6 @@
 """Refunds: a member takes the money back in time, an admin later; the membership time goes with it."""
 
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Annotated
 from uuid import UUID
@@ -10,6 +11,7 @@ from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
+from contracts.members import SegmentPicture
 from kit import audit, clock
 from kit.app import RuntimeDep
 from kit.app import router as new_router
@@ -109,6 +111,8 @@ async def _left(session: AsyncSession, order: Order) -> int:
 async def _preview(session: AsyncSession, settings: Settings, order: Order, *, by_admin: bool) -> RefundPreviewOut:
     now = clock.now()
     segments = await segments_of(session, order.member_id)
+    if order.kind == "course":
+        return await _preview_of_course(session, settings, order, segments, by_admin=by_admin)
     own = next((segment for segment in segments if segment.source_id == order.id), None)
     starts_at, ends_at = (
         (own.starts_at, own.ends_at)
@@ -126,6 +130,20 @@ async def _preview(session: AsyncSession, settings: Settings, order: Order, *, b
     return RefundPreviewOut(
         refundable=refundable,
         days_used=days_used,
+        membership_after=SpanOut(starts_at=after.starts_at, ends_at=after.ends_at) if after else None,
+    )
+
+
+async def _preview_of_course(
+    session: AsyncSession, settings: Settings, order: Order, segments: Sequence[SegmentPicture], *, by_admin: bool
+) -> RefundPreviewOut:
+    """A course has no days that could be used up: after the window an admin gives back all of it, or what they name."""
+    now = clock.now()
+    refundable = await _left(session, order) if by_admin or _in_window(order, settings) else 0
+    after = span_without(segments, order.id, now)
+    return RefundPreviewOut(
+        refundable=refundable,
+        days_used=-((order.paid_at - now) // DAY) if order.paid_at else 0,
         membership_after=SpanOut(starts_at=after.starts_at, ends_at=after.ends_at) if after else None,
     )
 

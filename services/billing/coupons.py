@@ -11,6 +11,7 @@ from sqlmodel import col
 from contracts import coupon as contract
 from contracts.billing import CouponRedeemed, CouponReleased, CouponReserved
 from contracts.coupon import CouponClaims
+from contracts.merging import kept_of
 from contracts.referrals import CouponRevoked
 from kit import clock
 from kit.errors import Conflict, Unprocessable
@@ -81,13 +82,16 @@ REFUSALS = (
 )
 
 
-def claims_of(settings: Settings, token: str, *, member_id: UUID, plan_code: str | None, subtotal: int) -> CouponClaims:
+async def claims_of(
+    session: AsyncSession, settings: Settings, token: str, *, member_id: UUID, plan_code: str | None, subtotal: int
+) -> CouponClaims:
     """What a token gives this member on this plan, or on a course (None), at this instant; one of `REFUSALS` when it gives nothing."""
     try:
         claims = contract.read(token, settings.coupon_keys)
     except contract.CouponInvalid as failure:
         raise CouponInvalid from failure
-    if claims.member_id != member_id:
+    # An app may still hold the token that names the account which became part of this one.
+    if claims.member_id != member_id and await kept_of(session, claims.member_id) != member_id:
         raise CouponForeign
     now = clock.now()
     if claims.starts_at > now:

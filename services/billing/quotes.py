@@ -79,8 +79,8 @@ async def quote(
     item = await item_of(session, wanted, member_id)
     if coupon_token is None:
         return Quote(item, None, item.amount, 0)
-    claims = coupons.claims_of(
-        settings, coupon_token, member_id=member_id, plan_code=item.plan_code, subtotal=item.amount
+    claims = await coupons.claims_of(
+        session, settings, coupon_token, member_id=member_id, plan_code=item.plan_code, subtotal=item.amount
     )
     return Quote(item, claims, item.amount, discount_of(claims, item.amount))
 

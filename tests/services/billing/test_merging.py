@@ -38,3 +38,18 @@ async def test_of_two_open_orders_for_a_plan_the_other_follows_once_it_is_paid(t
     till.api.clock.advance(timedelta(minutes=1))
     await till.api.run_due()
     assert (await till.read(kept, theirs["id"]))["status"] == "paid"
+
+
+async def test_a_coupon_token_from_before_the_merge_is_the_kept_member_s(till: Till) -> None:
+    kept, merged, other = new_id(), new_id(), new_id()
+    coupon = till.coupon(merged)
+    refused = await till.order(kept, coupon_token=coupon)
+    assert (refused.status_code, refused.json()["code"]) == (422, "coupon_foreign")
+    middle = new_id()
+    await till.api.handle(MemberMerged(kept_id=middle, merged_id=merged), MemberMerged(kept_id=kept, merged_id=middle))
+    refused = await till.order(other, coupon_token=coupon)
+    assert (refused.status_code, refused.json()["code"]) == (422, "coupon_foreign")
+    order = await till.order(kept, coupon_token=coupon)
+    assert (order.status_code, order.json()["discount"]) == (201, 500)
+    owners = await till.api.sql("SELECT member_id FROM coupon_use")
+    assert [row.member_id for row in owners] == [kept]

@@ -32,8 +32,10 @@ if used >= times then
   local oldest = redis.call('ZRANGE', KEYS[1], 0, 0, 'WITHSCORES')
   return {0, tostring(tonumber(oldest[2]) + span - now)}
 end
-redis.call('ZADD', KEYS[1], now, ARGV[4])
-redis.call('PEXPIRE', KEYS[1], math.ceil(span * 1000))
+if ARGV[4] ~= '' then
+  redis.call('ZADD', KEYS[1], now, ARGV[4])
+  redis.call('PEXPIRE', KEYS[1], math.ceil(span * 1000))
+end
 return {times - used, '0'}
 """
 
@@ -50,7 +52,9 @@ class Take:
     member: str
 
     async def give_back(self) -> None:
-        """Undo this use."""
+        """Undo this use; a look was none."""
+        if not self.member:
+            return
         log_of_key = _local.get(self.key)
         if log_of_key:
             log_of_key.pop()
@@ -61,15 +65,18 @@ class Take:
                 log.warning("limit not given back")
 
 
-async def limit(request: Request, name: str, key: str, *, times: int, seconds: float) -> Take:
-    """Use one of `times` in any `seconds` for this key (a phone, code, account); TooManyRequests when none is left."""
+async def limit(request: Request, name: str, key: str, *, times: int, seconds: float, only_look: bool = False) -> Take:
+    """Use one of `times` in any `seconds` for this key (a phone, code, account); TooManyRequests when none is left.
+
+    `only_look` uses none: for a limit on failures that is looked at before the try and used after one that failed.
+    """
     runtime: Any = request.app.state.runtime
     if runtime.settings.limits == "off":
         return Take(None, "", "")
-    return await take(runtime.redis, f"heika:limit:{name}:{key}", times=times, seconds=seconds)
+    return await take(runtime.redis, f"heika:limit:{name}:{key}", times=times, seconds=seconds, only_look=only_look)
 
 
-async def limit_address(request: Request, name: str, *, times: int, seconds: float) -> Take:
+async def limit_address(request: Request, name: str, *, times: int, seconds: float, only_look: bool = False) -> Take:
     """`limit` for the caller's address; a hundred times wider in the relaxed set."""
     runtime: Any = request.app.state.runtime
     mode = runtime.settings.limits
@@ -77,17 +84,17 @@ async def limit_address(request: Request, name: str, *, times: int, seconds: flo
         return Take(None, "", "")
     wide = times * RELAXED_FACTOR if mode == "relaxed" else times
     key = f"heika:limit:{name}:address:{client_address(request)}"
-    return await take(runtime.redis, key, times=wide, seconds=seconds)
+    return await take(runtime.redis, key, times=wide, seconds=seconds, only_look=only_look)
 
 
-async def take(redis: Redis, key: str, *, times: int, seconds: float) -> Take:
+async def take(redis: Redis, key: str, *, times: int, seconds: float, only_look: bool = False) -> Take:
     """Use one of `times` in any `seconds` of the product's clock; TooManyRequests with Retry-After when none is left."""
     global _redis_away_until  # noqa: PLW0603 - one answer a process, whichever limit asked
-    now, member = clock.now().timestamp(), str(new_id())
+    now, member = clock.now().timestamp(), "" if only_look else str(new_id())
     moment = time.monotonic()
     if _redis_away_until is not None:
         if moment < _redis_away_until:
-            _take_local(key, now, times, seconds)
+            _take_local(key, now, times, seconds, only_look=only_look)
             return Take(None, key, member)
         _redis_away_until = moment + RETRY_S
     try:
@@ -95,7 +102,7 @@ async def take(redis: Redis, key: str, *, times: int, seconds: float) -> Take:
     except (RedisError, OSError) as failure:
         log.warning("limits are local: Redis is away", error=type(failure).__name__)
         _redis_away_until = time.monotonic() + RETRY_S
-        _take_local(key, now, times, seconds)
+        _take_local(key, now, times, seconds, only_look=only_look)
         return Take(None, key, member)
     _redis_away_until = None
     if int(left) == 0:
@@ -103,7 +110,7 @@ async def take(redis: Redis, key: str, *, times: int, seconds: float) -> Take:
     return Take(redis, key, member)
 
 
-def _take_local(key: str, now: float, times: int, seconds: float) -> None:
+def _take_local(key: str, now: float, times: int, seconds: float, *, only_look: bool) -> None:
     if len(_local) > LOCAL_KEYS:
         _local.clear()
     uses = _local.setdefault(key, deque())
@@ -111,4 +118,5 @@ def _take_local(key: str, now: float, times: int, seconds: float) -> None:
         uses.popleft()
     if len(uses) >= times:
         raise TooManyRequests(retry_after=max(1.0, uses[0] + seconds - now))
-    uses.append(now)
+    if not only_look:
+        uses.append(now)

@@ -53,6 +53,18 @@ async def test_a_use_given_back_may_be_used_again(api: Api) -> None:
     assert not await taken(api, "k", 1)
 
 
+async def test_looking_uses_nothing_and_sees_when_nothing_is_left(api: Api) -> None:
+    for _ in range(5):
+        look = await take(api.rt.redis, "k", times=1, seconds=10, only_look=True)
+    assert await taken(api, "k", 1)
+    await look.give_back()
+    with pytest.raises(TooManyRequests):
+        await take(api.rt.redis, "k", times=1, seconds=10, only_look=True)
+    assert not await taken(api, "k", 1)
+    api.clock.advance(timedelta(seconds=10))
+    await take(api.rt.redis, "k", times=1, seconds=10, only_look=True)
+
+
 async def test_without_redis_the_process_counts_by_itself(api: Api, stores: Stores) -> None:
     stores.valkey.stop()
     try:

@@ -1,5 +1,6 @@
-"""What referrals tells: coupons given, coupons taken back, and time earned."""
+"""What referrals tells: coupons given, coupons taken back, time earned, and what partners are owed and were paid."""
 
+from typing import Literal
 from uuid import UUID
 
 from pydantic import AwareDatetime
@@ -42,6 +43,53 @@ class RewardRevoked(Event, type="referrals.reward.revoked"):
     reward_id: UUID
     member_id: UUID
     revoked_at: AwareDatetime
+
+
+class CommissionAccrued(Event, type="referrals.commission.accrued"):
+    """A partner earned a commission; it is owed from `due_at` on, unless it is voided before."""
+
+    commission_id: UUID
+    partner_id: UUID
+    kind: Literal["trial", "sale"]
+    order_id: UUID | None = None
+    amount: int
+    currency: str
+    accrued_at: AwareDatetime
+    due_at: AwareDatetime
+
+
+class CommissionVoided(Event, type="referrals.commission.voided"):
+    """A commission that was not paid yet is not owed after all; `amount` is what it was accrued with."""
+
+    commission_id: UUID
+    partner_id: UUID
+    order_id: UUID | None = None
+    amount: int
+    currency: str
+    voided_at: AwareDatetime
+
+
+class CommissionReversed(Event, type="referrals.commission.reversed"):
+    """A commission that was paid is taken back: `commission_id` is the new negative row's, `amount` is positive."""
+
+    commission_id: UUID
+    reverses_id: UUID
+    partner_id: UUID
+    order_id: UUID | None = None
+    amount: int
+    currency: str
+    reversed_at: AwareDatetime
+
+
+class PayoutPaid(Event, type="referrals.payout.paid"):
+    """A partner was paid; `payout_id` is this partner's own part of the run, `amount` what left the house for it."""
+
+    payout_id: UUID
+    run_id: UUID
+    partner_id: UUID
+    amount: int
+    currency: str
+    paid_at: AwareDatetime
 
 
 class ReferralsAdminActed(AdminActed, type="referrals.admin.acted"):

@@ -28,7 +28,7 @@ from services.billing import (
 )
 from services.billing.models import Model
 from services.billing.provider import payment_provider
-from services.billing.sandbox import cashier, courier, faults
+from services.billing.sandbox import cashier, courier, faults, payers
 from services.billing.sandbox.courier import running_courier
 from services.billing.seed import seed
 from services.billing.settings import Settings
@@ -51,7 +51,7 @@ service = Service(
         admin_orders.router,
         ledger.router,
     ],
-    sandbox_routers=[cashier.router, faults.router],
+    sandbox_routers=[cashier.router, faults.router, payers.router],
     handlers=merging.merging.handlers(
         {
             MemberErased: [erasure.on_member_erased],

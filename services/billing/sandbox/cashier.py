@@ -28,11 +28,13 @@ METHODS = {"card": "银行卡 Card", "alipay": "支付宝 Alipay", "wechat_pay":
 STATES = {
     "open": "待支付 Waiting for payment",
     "paid": "已支付 Paid",
+    "saved": "银行卡已保存 Card saved",
     "processing": "等待到账 Waiting for the money",
     "failed": "未到账 Not paid",
     "expired": "已过期 Expired",
 }
 SYMBOLS = {"cny": "¥", "usd": "$", "eur": "€"}
+LATER = '    <button id="later" type="button">稍后到账（10 分钟）· Pay later (10 minutes)</button>'
 MAX_DELAY = timedelta(days=30)
 
 
@@ -123,6 +125,8 @@ def money(amount: int, currency: str) -> str:
 def _state(visit: SandboxSession) -> str:
     if visit.payment_status == "paid":
         return "paid"
+    if visit.mode == "setup" and visit.status == "complete":
+        return "saved"
     if visit.status == "complete":
         return "processing" if visit.settles_at else "failed"
     return str(session_json(visit)["status"])
@@ -130,16 +134,8 @@ def _state(visit: SandboxSession) -> str:
 
 def _render(visit: SandboxSession, nonce: str) -> str:
     state = _state(visit)
-    items = "".join(
-        f"<li><span>{escape(item['name'])} × {item['quantity']}</span>"
-        f"<span>{money(item['amount'], visit.currency)}</span></li>"
-        for item in visit.line_items
-    )
     words = {
         "nonce": nonce,
-        "title": escape("、".join(item["name"] for item in visit.line_items)),
-        "amount": escape(money(visit.amount_total, visit.currency)),
-        "items": items,
         "method": escape(" / ".join(METHODS[method] for method in visit.payment_method_types)),
         "expires": f"{visit.expires_at.astimezone(clock.ZONE):%Y-%m-%d %H:%M} ({escape(str(clock.ZONE))})",
         "expires_iso": instant(visit.expires_at),
@@ -149,4 +145,29 @@ def _render(visit: SandboxSession, nonce: str) -> str:
         "success_url": escape(visit.success_url or ""),
         "cancel_url": escape(visit.cancel_url or ""),
     }
+    words |= _card_to_keep() if visit.mode == "setup" else _bill(visit)
     return re.sub(r"\{\{(\w+)\}\}", lambda word: words[word[1]], PAGE)
+
+
+def _card_to_keep() -> dict[str, str]:
+    return {
+        "title": "保存银行卡，用于自动续费 Save a card for renewals",
+        "bill": "",
+        "pay": "保存银行卡 · Save card",
+        "later": "",
+    }
+
+
+def _bill(visit: SandboxSession) -> dict[str, str]:
+    amount = escape(money(visit.amount_total, visit.currency))
+    items = "".join(
+        f"<li><span>{escape(item['name'])} × {item['quantity']}</span>"
+        f"<span>{money(item['amount'], visit.currency)}</span></li>"
+        for item in visit.line_items
+    )
+    return {
+        "title": escape("、".join(item["name"] for item in visit.line_items)),
+        "bill": f'  <p class="amount">{amount}</p>\n  <ul aria-label="商品 Items">{items}</ul>',
+        "pay": f"支付 {amount} · Pay",
+        "later": LATER,
+    }

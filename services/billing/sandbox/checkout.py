@@ -17,6 +17,7 @@ from services.billing.sandbox.call import Call, operation
 from services.billing.sandbox.models import SandboxSession
 from services.billing.sandbox.objects import find, page
 from services.billing.sandbox.payments import end
+from services.billing.sandbox.setups import begin
 from services.billing.sandbox.shapes import Json, line_items_json, session_json
 from services.billing.sandbox.wire import Refusal, epoch, new_key
 
@@ -31,29 +32,39 @@ SECRET_BYTES = 16
 async def create(call: Call) -> Json:
     """Open a session for what is sold in it."""
     wanted = call.values
-    if wanted.get("mode") != "payment":
-        raise Refusal("The sandbox provider takes mode 'payment' only.", "parameter_not_in_sandbox", "mode")
+    mode = wanted.get("mode")
+    if mode not in ("payment", "setup"):
+        raise Refusal(
+            "The sandbox provider takes modes 'payment' and 'setup' only.", "parameter_not_in_sandbox", "mode"
+        )
     if wanted.get("ui_mode", "hosted_page") != "hosted_page":
         raise Refusal("The sandbox provider has a hosted page only.", "parameter_not_in_sandbox", "ui_mode")
     if len(wanted.get("client_reference_id", "")) > MAX_REFERENCE:
         message = f"Invalid string: client_reference_id must be at most {MAX_REFERENCE} characters"
         raise Refusal(message, "parameter_invalid", "client_reference_id")
     if "customer" in wanted:
+        if "customer_creation" in wanted:
+            message = "You may only specify one of these parameters: customer, customer_creation."
+            raise Refusal(message, None, "customer_creation")
         await find(call.session, "cus", wanted["customer"], "customer")
+    _check_setup(wanted)
     now = clock.now()
-    currency, items = _items(wanted.get("line_items", []))
+    currency, items = _items(wanted.get("line_items", [])) if mode == "payment" else (wanted.get("currency", ""), [])
     key = new_key("cs_test", SECRET_BYTES)
     visit = SandboxSession(
         id=key,
+        mode=mode,
         currency=currency,
         amount_total=sum(item["amount"] for item in items),
         line_items=items,
         payment_method_types=_methods(wanted),
         payment_method_options=wanted.get("payment_method_options", {}),
         payment_intent_data=wanted.get("payment_intent_data", {}),
+        setup_intent_data=wanted.get("setup_intent_data", {}),
         labels=wanted.get("metadata", {}),
         client_reference_id=wanted.get("client_reference_id"),
         customer_id=wanted.get("customer"),
+        customer_creation=wanted.get("customer_creation", None if "customer" in wanted else "if_required"),
         customer_email=wanted.get("customer_email"),
         locale=wanted.get("locale"),
         success_url=_address(wanted, "success_url", key),
@@ -62,12 +73,34 @@ async def create(call: Call) -> Json:
         created_at=now,
         expires_at=_expiry(wanted.get("expires_at"), now),
     )
-    if not 1 <= visit.amount_total <= MAX_AMOUNT:
+    if mode == "setup":
+        visit.customer_creation = None
+        await begin(call.session, visit)
+    elif not 1 <= visit.amount_total <= MAX_AMOUNT:
         code = "amount_too_large" if visit.amount_total > MAX_AMOUNT else "amount_too_small"
         raise Refusal(f"The total must be between 1 and {MAX_AMOUNT}.", code, "line_items")
     call.session.add(visit)
     await call.session.flush()
     return session_json(visit)
+
+
+def _check_setup(wanted: Json) -> None:
+    """Refuse what only the other mode knows, and keeping a means of payment that cannot be charged again."""
+    mode = wanted["mode"]
+    foreign = {
+        "payment": ("setup_intent_data", "currency"),
+        "setup": ("line_items", "payment_intent_data", "customer_creation"),
+    }
+    for name in foreign[mode]:
+        if name in wanted:
+            raise Refusal(f"You can not pass `{name}` in `{mode}` mode.", None, name)
+    if mode == "payment" and "setup_future_usage" not in wanted.get("payment_intent_data", {}):
+        return
+    for method in _methods(wanted):
+        if method != "card":
+            raise Refusal(
+                f"The payment method `{method}` cannot be kept for later.", None, "allowed_payment_method_types"
+            )
 
 
 def _items(wanted: list[Json]) -> tuple[str, list[Json]]:
@@ -182,7 +215,8 @@ _CREATE = """
     mode ui_mode success_url cancel_url client_reference_id customer customer_email locale expires_at
     allowed_payment_method_types payment_method_options payment_method_options.card payment_method_options.alipay
     payment_method_options.wechat_pay payment_method_options.wechat_pay.client payment_method_options.wechat_pay.app_id
-    payment_intent_data payment_intent_data.description metadata
+    payment_intent_data payment_intent_data.description payment_intent_data.setup_future_usage metadata
+    setup_intent_data setup_intent_data.description setup_intent_data.metadata currency customer_creation
     payment_intent_data.metadata line_items line_items.quantity line_items.price_data line_items.price_data.currency
     line_items.price_data.unit_amount line_items.price_data.product_data line_items.price_data.product_data.name
     line_items.price_data.product_data.description

@@ -48,12 +48,18 @@ async def hold(session: AsyncSession, key: str, method: str, path: str, params: 
 
 
 async def once(
-    session: AsyncSession, key: str, method: str, path: str, params: Json, run: Callable[[], Awaitable[Json]]
+    session: AsyncSession,
+    key: str,
+    method: str,
+    path: str,
+    params: Json,
+    run: Callable[[], Awaitable[tuple[int, Json]]],
 ) -> tuple[int, bytes]:
-    """Run a held key's request and store its answer, a refusal too; the effect of a refused one is undone."""
+    """Run a held key's request and store its answer, a refusal too; the effect of one that is raised is undone."""
     try:
         async with session.begin_nested():
-            status, body = 200, dump_json(await run())
+            status, answer = await run()
+            body = dump_json(answer)
     except Refusal as refusal:
         status, body = refusal.status, dump_json(refusal.body())
     row = {

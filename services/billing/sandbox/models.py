@@ -48,6 +48,7 @@ class SandboxSession(Model, table=True):
     )
 
     id: str = Field(primary_key=True)
+    mode: str = "payment"
     status: str = "open"
     payment_status: str = "unpaid"
     currency: str
@@ -56,15 +57,18 @@ class SandboxSession(Model, table=True):
     payment_method_types: list[str] = Field(sa_column=_json())
     payment_method_options: dict[str, Any] = Field(default_factory=dict, sa_column=_json())
     payment_intent_data: dict[str, Any] = Field(default_factory=dict, sa_column=_json())
+    setup_intent_data: dict[str, Any] = Field(default_factory=dict, sa_column=_json())
     labels: dict[str, str] = Field(default_factory=dict, sa_column=_json("metadata"))
     client_reference_id: str | None = None
     customer_id: str | None = None
+    customer_creation: str | None = None
     customer_email: str | None = None
     locale: str | None = None
     success_url: str | None = None
     cancel_url: str | None = None
     url: str
     intent_id: str | None = Field(default=None, index=True)
+    setup_id: str | None = None
     created_at: datetime = Field(sa_column=instant())
     expires_at: datetime = Field(sa_column=instant())
     settles_at: datetime | None = Field(default=None, sa_column=instant(nullable=True))
@@ -82,12 +86,42 @@ class SandboxIntent(Model, table=True):
     amount: int = Field(sa_column=_money())
     amount_received: int = Field(default=0, sa_column=_money())
     payment_method_types: list[str] = Field(sa_column=_json())
-    customer_id: str | None = None
+    customer_id: str | None = Field(default=None, index=True)
+    method_id: str | None = None
+    setup_future_usage: str | None = None
     description: str | None = None
     labels: dict[str, str] = Field(default_factory=dict, sa_column=_json("metadata"))
     latest_charge_id: str | None = None
     last_payment_error: dict[str, Any] | None = Field(default=None, sa_column=_json(nullable=True))
     canceled_at: datetime | None = Field(default=None, sa_column=instant(nullable=True))
+    cancellation_reason: str | None = None
+    created_at: datetime = Field(sa_column=instant())
+
+
+class SandboxMethod(Model, table=True):
+    """A means of payment; one with a customer is kept, to be charged again."""
+
+    __tablename__ = "sandbox_method"
+
+    id: str = Field(primary_key=True)
+    kind: str
+    fingerprint: str
+    customer_id: str | None = Field(default=None, index=True)
+    created_at: datetime = Field(sa_column=instant())
+
+
+class SandboxSetup(Model, table=True):
+    """A card being kept for later, without a payment."""
+
+    __tablename__ = "sandbox_setup"
+
+    id: str = Field(primary_key=True)
+    status: str = "requires_payment_method"
+    customer_id: str | None = Field(default=None, index=True)
+    method_id: str | None = None
+    description: str | None = None
+    labels: dict[str, str] = Field(default_factory=dict, sa_column=_json("metadata"))
+    last_setup_error: dict[str, Any] | None = Field(default=None, sa_column=_json(nullable=True))
     created_at: datetime = Field(sa_column=instant())
 
 
@@ -104,6 +138,7 @@ class SandboxCharge(Model, table=True):
     amount: int = Field(sa_column=_money())
     amount_refunded: int = Field(default=0, sa_column=_money())
     method: str
+    method_id: str | None = None
     fingerprint: str
     failure_code: str | None = None
     customer_id: str | None = None
@@ -172,12 +207,13 @@ class SandboxIdempotency(Model, table=True):
 
 
 class SandboxPayer(Model, table=True):
-    """The means of payment of one person; the fingerprint stays theirs."""
+    """The means of payment of one person, the fingerprint stays theirs; and what their bank will say to charges."""
 
     __tablename__ = "sandbox_payer"
 
     id: str = Field(primary_key=True)
     fingerprint: str
+    next_charges: list[str] = Field(default_factory=list, sa_column=_json())
 
 
 class SandboxFault(Model, table=True):

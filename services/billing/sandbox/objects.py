@@ -14,8 +14,10 @@ from services.billing.sandbox.models import (
     SandboxCustomer,
     SandboxEvent,
     SandboxIntent,
+    SandboxMethod,
     SandboxRefund,
     SandboxSession,
+    SandboxSetup,
 )
 from services.billing.sandbox.shapes import (
     Json,
@@ -25,8 +27,10 @@ from services.billing.sandbox.shapes import (
     intent_json,
     line_items_json,
     list_json,
+    method_json,
     refund_json,
     session_json,
+    setup_json,
 )
 from services.billing.sandbox.wire import ID, Refusal, missing
 
@@ -46,9 +50,16 @@ class Kind:
 
 KINDS = {
     "cs": Kind(
-        SandboxSession, session_json, "checkout.session", frozenset({"payment_intent", "customer", "line_items"})
+        SandboxSession,
+        session_json,
+        "checkout.session",
+        frozenset({"payment_intent", "setup_intent", "customer", "line_items"}),
     ),
-    "pi": Kind(SandboxIntent, intent_json, "payment_intent", frozenset({"latest_charge", "customer"})),
+    "pi": Kind(
+        SandboxIntent, intent_json, "payment_intent", frozenset({"latest_charge", "customer", "payment_method"})
+    ),
+    "seti": Kind(SandboxSetup, setup_json, "setupintent", frozenset({"customer", "payment_method"})),
+    "pm": Kind(SandboxMethod, method_json, "PaymentMethod", frozenset({"customer"})),
     "ch": Kind(SandboxCharge, charge_json, "charge", frozenset({"payment_intent", "customer"})),
     "re": Kind(SandboxRefund, refund_json, "refund", frozenset({"charge", "payment_intent"})),
     "evt": Kind(SandboxEvent, event_json, "event"),

@@ -1,17 +1,25 @@
 """Money moves here: a session is paid once, fails, settles later, or expires; each with its events, in one transaction."""
 
 import secrets
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import select, update
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import case, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import col
 
 from kit import clock
 from kit.errors import Conflict, NotFound
+from services.billing.sandbox import methods, setups
 from services.billing.sandbox.events import tell
-from services.billing.sandbox.models import SandboxCharge, SandboxIntent, SandboxPayer, SandboxSession
+from services.billing.sandbox.models import (
+    SandboxCharge,
+    SandboxCustomer,
+    SandboxIntent,
+    SandboxMethod,
+    SandboxSession,
+)
+from services.billing.sandbox.payers import payer_id, payer_of
 from services.billing.sandbox.shapes import DECLINES, Json, intent_json, session_json
 from services.billing.sandbox.wire import new_key
 
@@ -54,7 +62,12 @@ async def pay(
             raise SessionNotFound
         if not (duplicate and visit.payment_status == "paid"):
             raise SessionClosed
+    elif visit.mode == "setup":
+        await setups.complete(session, visit, fingerprint, copies)
+        return visit
     else:
+        if visit.customer_creation == "always" and visit.customer_id is None:
+            visit.customer_id = await _new_customer(session, visit)
         intent = await _intent_of(session, visit)
         visit.intent_id = intent.id
         await _attempt(session, visit, intent, "pending" if settles_in else "succeeded", fingerprint)
@@ -81,8 +94,10 @@ async def _close(session: AsyncSession, key: str, settles_in: timedelta | None) 
         .where(SandboxSession.id == key, SandboxSession.status == "open", SandboxSession.expires_at > now)  # type: ignore[arg-type]
         .values(
             status="complete",
-            payment_status="unpaid" if settles_in else "paid",
-            settles_at=now + settles_in if settles_in else None,
+            payment_status=case(
+                (col(SandboxSession.mode) == "setup", "no_payment_required"), else_="unpaid" if settles_in else "paid"
+            ),
+            settles_at=case((col(SandboxSession.mode) == "payment", now + settles_in)) if settles_in else None,
         )
         .returning(SandboxSession)
         .execution_options(populate_existing=True)
@@ -98,6 +113,9 @@ async def fail(session: AsyncSession, key: str) -> SandboxSession:
     unsettled = visit.settles_at is not None
     if not unsettled and (visit.status != "open" or visit.expires_at <= clock.now()):
         raise SessionClosed
+    if visit.mode == "setup":
+        await setups.fail(session, visit)
+        return visit
     intent = await _intent_of(session, visit)
     visit.intent_id = intent.id
     visit.settles_at = None
@@ -114,9 +132,11 @@ async def end(session: AsyncSession, visit: SandboxSession) -> None:
     visit.status = "expired"
     if visit.intent_id is not None:
         intent = await session.get_one(SandboxIntent, visit.intent_id)
-        intent.status, intent.canceled_at = "canceled", clock.now()
+        intent.status, intent.canceled_at, intent.cancellation_reason = "canceled", clock.now(), "automatic"
         await session.flush()
         await tell(session, "payment_intent.canceled", visit.id, intent_json(intent))
+    if visit.setup_id is not None:
+        await setups.cancel(session, visit)
     await session.flush()
     await tell(session, "checkout.session.expired", visit.id, session_json(visit))
 
@@ -162,6 +182,7 @@ def _new_intent(visit: SandboxSession) -> SandboxIntent:
         amount=visit.amount_total,
         payment_method_types=visit.payment_method_types,
         customer_id=visit.customer_id,
+        setup_future_usage=visit.payment_intent_data.get("setup_future_usage"),
         description=visit.payment_intent_data.get("description"),
         labels=visit.payment_intent_data.get("metadata", {}),
         created_at=clock.now(),
@@ -177,63 +198,79 @@ async def _intent_of(session: AsyncSession, visit: SandboxSession) -> SandboxInt
     return intent
 
 
+async def _new_customer(session: AsyncSession, visit: SandboxSession) -> str:
+    customer = SandboxCustomer(id=new_key("cus"), email=visit.customer_email, created_at=clock.now())
+    session.add(customer)
+    await session.flush()
+    return customer.id
+
+
 async def _attempt(
     session: AsyncSession, visit: SandboxSession, intent: SandboxIntent, status: str, fingerprint: str | None
 ) -> None:
     """Charge the payer: `succeeded`, `pending` or `failed`; the intent follows."""
-    now = clock.now()
     method = visit.payment_method_types[0]
     previous = await session.get(SandboxCharge, intent.latest_charge_id) if intent.latest_charge_id else None
     if previous is not None and previous.status == "pending":
         charge = previous
         charge.status = status
     else:
-        charge = SandboxCharge(
-            id=new_key("ch"),
-            intent_id=intent.id,
-            status=status,
-            currency=intent.currency,
-            amount=intent.amount,
-            method=method,
-            fingerprint=fingerprint or await _fingerprint(session, visit),
-            customer_id=intent.customer_id,
-            description=intent.description,
-            labels=intent.labels,
-            receipt_number=_receipt_number(now),
-            receipt_url=visit.url,
-            created_at=now,
-        )
-        session.add(charge)
-    intent.latest_charge_id = charge.id
+        intent.customer_id = visit.customer_id
+        fingerprint = fingerprint or (await payer_of(session, payer_id(visit))).fingerprint
+        kept_for = intent.customer_id if intent.setup_future_usage and status != "failed" else None
+        means = await methods.make(session, method, fingerprint, kept_for)
+        charge = charged(session, intent, means, status, receipt_url=visit.url)
+    code = None
     if status == "failed":
-        charge.failure_code = "card_declined" if method == "card" else "payment_declined"
-        intent.status = "requires_payment_method"
-        intent.last_payment_error = _error(charge)
+        code = "card_declined" if method == "card" else "payment_declined"
+    follow(intent, charge, code)
+
+
+def charged(
+    session: AsyncSession, intent: SandboxIntent, means: SandboxMethod, status: str, receipt_url: str | None = None
+) -> SandboxCharge:
+    """One more attempt at a payment."""
+    now = clock.now()
+    charge = SandboxCharge(
+        id=new_key("ch"),
+        intent_id=intent.id,
+        status=status,
+        currency=intent.currency,
+        amount=intent.amount,
+        method=means.kind,
+        method_id=means.id,
+        fingerprint=means.fingerprint,
+        customer_id=intent.customer_id,
+        description=intent.description,
+        labels=intent.labels,
+        receipt_number=f"{now:%Y%m%d}-{secrets.randbelow(10**8):08}",
+        receipt_url=receipt_url,
+        created_at=now,
+    )
+    session.add(charge)
+    return charge
+
+
+def follow(intent: SandboxIntent, charge: SandboxCharge, failure: str | None) -> None:
+    """Let a payment stand as its latest attempt does; `failure` is the code of one that failed."""
+    intent.latest_charge_id = charge.id
+    if failure is not None:
+        charge.failure_code = failure
+        intent.status, intent.method_id, intent.last_payment_error = "requires_payment_method", None, _error(charge)
     else:
-        intent.status = "succeeded" if status == "succeeded" else "processing"
-        intent.amount_received = intent.amount if status == "succeeded" else 0
-        intent.last_payment_error = None
-
-
-def _receipt_number(now: datetime) -> str:
-    return f"{now:%Y%m%d}-{secrets.randbelow(10**8):08}"
+        intent.status = "succeeded" if charge.status == "succeeded" else "processing"
+        intent.amount_received = intent.amount if charge.status == "succeeded" else 0
+        intent.method_id, intent.last_payment_error = charge.method_id, None
 
 
 def _error(charge: SandboxCharge) -> Json:
     code = charge.failure_code or ""
+    decline = "generic_decline" if code == "card_declined" else code
     return {
         "type": "card_error" if charge.method == "card" else "invalid_request_error",
         "code": code,
-        "decline_code": "generic_decline" if charge.method == "card" else None,
+        "decline_code": decline if charge.method == "card" else None,
         "message": DECLINES[code],
         "charge": charge.id,
         "payment_method_type": charge.method,
     }
-
-
-async def _fingerprint(session: AsyncSession, visit: SandboxSession) -> str:
-    """The payer's own, made at their first payment; who names no member is a stranger each time."""
-    payer = visit.labels.get("member_id") or visit.customer_id or visit.id
-    added = insert(SandboxPayer).values(id=payer, fingerprint=secrets.token_hex(8)).on_conflict_do_nothing()
-    await session.execute(added)
-    return (await session.get_one(SandboxPayer, payer)).fingerprint

@@ -20,21 +20,28 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from kit.db import Database
 from kit.errors import is_disconnect
 from kit.text import dump_json
-from services.billing.sandbox import checkout, records, refunds
+from services.billing.sandbox import checkout, intents, methods, records, refunds, setups
 from services.billing.sandbox.call import Call, Operation
 from services.billing.sandbox.faults import Fault, take
 from services.billing.sandbox.idempotency import hold, once
 from services.billing.sandbox.objects import expand
 from services.billing.sandbox.parameters import check
 from services.billing.sandbox.shapes import API_VERSION, Json
-from services.billing.sandbox.wire import ID, Refusal, missing, new_key, parse_form
+from services.billing.sandbox.wire import ID, Declined, Refusal, missing, new_key, parse_form
 
 if TYPE_CHECKING:
     from kit.app import Runtime
 
 log = structlog.get_logger(__name__)
 
-OPERATIONS: list[Operation] = [*checkout.OPERATIONS, *refunds.OPERATIONS, *records.OPERATIONS]
+OPERATIONS: list[Operation] = [
+    *checkout.OPERATIONS,
+    *intents.OPERATIONS,
+    *methods.OPERATIONS,
+    *setups.OPERATIONS,
+    *refunds.OPERATIONS,
+    *records.OPERATIONS,
+]
 MAX_BODY = 1 << 20
 KEEP_ALIVE_S = 75
 """Longer than any client keeps an idle connection, so that no request meets a closing one."""
@@ -147,7 +154,8 @@ async def _run(rt: "Runtime", operation: Operation, request: Request, fault: Fau
         call = Call(session, rt.settings, values, request.path_params.get("key", ""), path)
         if operation.method == "GET" or "idempotency-key" not in request.headers:
             await _late(fault)
-            return _json(200, dump_json(await _perform(operation, call)))
+            status, answer = await _perform(operation, call)
+            return _json(status, dump_json(answer))
         stored = await hold(session, key, operation.method, path, raw)
         await _late(fault)
         headers = {"Idempotency-Key": key if key.isascii() else ""}
@@ -158,8 +166,12 @@ async def _run(rt: "Runtime", operation: Operation, request: Request, fault: Fau
         return _json(status, body, headers)
 
 
-async def _perform(operation: Operation, call: Call) -> Json:
-    return await expand(call.session, await operation.run(call), call.values.get("expand", []))
+async def _perform(operation: Operation, call: Call) -> tuple[int, Json]:
+    try:
+        return 200, await expand(call.session, await operation.run(call), call.values.get("expand", []))
+    except Declined as declined:
+        # Answered, not raised: what was written of the failed charge stays.
+        return declined.status, declined.body()
 
 
 async def _late(fault: Fault | None) -> None:

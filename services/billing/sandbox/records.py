@@ -1,4 +1,4 @@
-"""What the provider shows of payments, charges, events and customers."""
+"""What the provider shows of charges, events and customers."""
 
 from typing import Any
 
@@ -10,28 +10,14 @@ from stripe.params import (
     CustomerRetrieveParams,
     EventListParams,
     EventRetrieveParams,
-    PaymentIntentListParams,
-    PaymentIntentRetrieveParams,
 )
 
 from kit import clock
 from services.billing.sandbox.call import Call, operation
-from services.billing.sandbox.models import SandboxCharge, SandboxCustomer, SandboxEvent, SandboxIntent
+from services.billing.sandbox.models import SandboxCharge, SandboxCustomer, SandboxEvent
 from services.billing.sandbox.objects import find, page
-from services.billing.sandbox.shapes import Json, charge_json, customer_json, event_json, intent_json
+from services.billing.sandbox.shapes import Json, charge_json, customer_json, event_json
 from services.billing.sandbox.wire import new_key
-
-
-async def retrieve_intent(call: Call) -> Json:
-    """One payment."""
-    return intent_json(await find(call.session, "pi", call.key, "intent"))
-
-
-async def list_intents(call: Call) -> Json:
-    """Payments, newest first."""
-    row: Any = SandboxIntent
-    conditions = [row.customer_id == call.values["customer"]] if "customer" in call.values else []
-    return await page(call.session, "pi", call.path, call.values, *conditions)
 
 
 async def retrieve_charge(call: Call) -> Json:
@@ -42,7 +28,11 @@ async def retrieve_charge(call: Call) -> Json:
 async def list_charges(call: Call) -> Json:
     """Attempts, newest first."""
     row: Any = SandboxCharge
-    conditions = [row.intent_id == call.values["payment_intent"]] if "payment_intent" in call.values else []
+    conditions = []
+    if "payment_intent" in call.values:
+        conditions.append(row.intent_id == call.values["payment_intent"])
+    if "customer" in call.values:
+        conditions.append(row.customer_id == call.values["customer"])
     return await page(call.session, "ch", call.path, call.values, *conditions)
 
 
@@ -87,9 +77,7 @@ _PAGE = "limit starting_after ending_before created created.*"
 _CUSTOMER = "email name phone description metadata"
 
 OPERATIONS = [
-    operation("GET", "/v1/payment_intents", PaymentIntentListParams, f"{_PAGE} customer", list_intents),
-    operation("GET", "/v1/payment_intents/{key}", PaymentIntentRetrieveParams, "", retrieve_intent),
-    operation("GET", "/v1/charges", ChargeListParams, f"{_PAGE} payment_intent", list_charges),
+    operation("GET", "/v1/charges", ChargeListParams, f"{_PAGE} payment_intent customer", list_charges),
     operation("GET", "/v1/charges/{key}", ChargeRetrieveParams, "", retrieve_charge),
     operation("GET", "/v1/events", EventListParams, f"{_PAGE} type types", list_events),
     operation("GET", "/v1/events/{key}", EventRetrieveParams, "", retrieve_event),

@@ -12,14 +12,20 @@ from services.billing.sandbox.models import (
     SandboxCustomer,
     SandboxEvent,
     SandboxIntent,
+    SandboxMethod,
     SandboxRefund,
     SandboxSession,
+    SandboxSetup,
 )
 from services.billing.sandbox.wire import epoch
 
 Json = dict[str, Any]
 API_VERSION: str = stripe.api_version
-DECLINES = {"card_declined": "Your card was declined.", "payment_declined": "The wallet declined the payment."}
+DECLINES = {
+    "card_declined": "Your card was declined.",
+    "authentication_required": "Your card was declined. This transaction requires authentication.",
+    "payment_declined": "The wallet declined the payment.",
+}
 
 
 @cache
@@ -32,35 +38,37 @@ def _nulls(shape: type[stripe.StripeObject]) -> Json:
 def session_json(row: SandboxSession) -> Json:
     """A Checkout Session; one past its time is expired, whether or not the clean-up has come by."""
     status = "expired" if row.status == "open" and row.expires_at <= clock.now() else row.status
+    sells = row.mode == "payment"
     return _nulls(stripe.checkout.Session) | {
         "id": row.id,
         "object": "checkout.session",
-        "amount_subtotal": row.amount_total,
-        "amount_total": row.amount_total,
+        "amount_subtotal": row.amount_total if sells else None,
+        "amount_total": row.amount_total if sells else None,
         "automatic_tax": {"enabled": False, "liability": None, "provider": None, "status": None},
         "cancel_url": row.cancel_url,
         "client_reference_id": row.client_reference_id,
         "created": epoch(row.created_at),
-        "currency": row.currency,
+        "currency": row.currency or None,
         "custom_fields": [],
         "custom_text": {"after_submit": None, "submit": None},
         "customer": row.customer_id,
-        "customer_creation": "if_required",
+        "customer_creation": row.customer_creation,
         "customer_email": row.customer_email,
         "expires_at": epoch(row.expires_at),
         "livemode": False,
         "locale": row.locale,
         "metadata": row.labels,
-        "mode": "payment",
+        "mode": row.mode,
         "payment_intent": row.intent_id,
         "payment_method_collection": "if_required",
         "payment_method_options": row.payment_method_options,
         "payment_method_types": row.payment_method_types,
         "payment_status": row.payment_status,
+        "setup_intent": row.setup_id,
         "shipping_options": [],
         "status": status,
         "success_url": row.success_url,
-        "total_details": {"amount_discount": 0, "amount_shipping": 0, "amount_tax": 0},
+        "total_details": {"amount_discount": 0, "amount_shipping": 0, "amount_tax": 0} if sells else None,
         "ui_mode": "hosted_page",
         "url": row.url if status == "open" else None,
     }
@@ -95,7 +103,7 @@ def intent_json(row: SandboxIntent) -> Json:
         "amount_capturable": 0,
         "amount_received": row.amount_received,
         "canceled_at": epoch(row.canceled_at) if row.canceled_at else None,
-        "cancellation_reason": "automatic" if row.canceled_at else None,
+        "cancellation_reason": row.cancellation_reason,
         "capture_method": "automatic",
         "confirmation_method": "automatic",
         "created": epoch(row.created_at),
@@ -106,9 +114,46 @@ def intent_json(row: SandboxIntent) -> Json:
         "latest_charge": row.latest_charge_id,
         "livemode": False,
         "metadata": row.labels,
+        "payment_method": row.method_id,
         "payment_method_options": {},
         "payment_method_types": row.payment_method_types,
+        "setup_future_usage": row.setup_future_usage,
         "status": row.status,
+    }
+
+
+def setup_json(row: SandboxSetup) -> Json:
+    """A SetupIntent."""
+    return _nulls(stripe.SetupIntent) | {
+        "id": row.id,
+        "object": "setup_intent",
+        "created": epoch(row.created_at),
+        "customer": row.customer_id,
+        "description": row.description,
+        "last_setup_error": row.last_setup_error,
+        "livemode": False,
+        "metadata": row.labels,
+        "payment_method": row.method_id,
+        "payment_method_types": ["card"],
+        "status": row.status,
+        "usage": "off_session",
+    }
+
+
+def method_json(row: SandboxMethod) -> Json:
+    """A PaymentMethod; of a card what may be shown of it."""
+    details = _card(row) | {"display_brand": "visa"} if row.kind == "card" else {}
+    return {
+        "id": row.id,
+        "object": "payment_method",
+        "allow_redisplay": "unspecified",
+        "billing_details": {"address": None, "email": None, "name": None, "phone": None, "tax_id": None},
+        "created": epoch(row.created_at),
+        "customer": row.customer_id,
+        "livemode": False,
+        "metadata": {},
+        "type": row.kind,
+        row.kind: details,
     }
 
 
@@ -135,6 +180,7 @@ def charge_json(row: SandboxCharge) -> Json:
         "metadata": row.labels,
         "paid": succeeded,
         "payment_intent": row.intent_id,
+        "payment_method": row.method_id,
         "payment_method_details": _means(row),
         "receipt_number": row.receipt_number,
         "receipt_url": row.receipt_url,
@@ -147,8 +193,12 @@ def _means(row: SandboxCharge) -> Json:
     if row.method != "card":
         wallet = {"fingerprint": row.fingerprint, "transaction_id": row.id.removeprefix("ch_")}
         return {"type": row.method, row.method: wallet}
-    card = {"brand": "visa", "country": "CN", "exp_month": 12, "exp_year": row.created_at.year + 3, "funding": "credit"}
-    return {"type": "card", "card": card | {"fingerprint": row.fingerprint, "last4": "4242", "network": "visa"}}
+    return {"type": "card", "card": _card(row) | {"network": "visa"}}
+
+
+def _card(row: SandboxCharge | SandboxMethod) -> Json:
+    known = {"brand": "visa", "country": "CN", "funding": "credit", "last4": "4242"}
+    return known | {"exp_month": 12, "exp_year": row.created_at.year + 3, "fingerprint": row.fingerprint}
 
 
 def refund_json(row: SandboxRefund) -> Json:

@@ -26,14 +26,22 @@ class Refusal(Exception):
         *,
         status: int = 400,
         kind: str = "invalid_request_error",
+        **more: Any,
     ) -> None:
         super().__init__(message)
         self.status = status
-        self.error = {"type": kind, "code": code, "message": message, "param": param}
+        self.error = {"type": kind, "code": code, "message": message, "param": param} | more
 
     def body(self) -> dict[str, Any]:
         """The JSON body."""
         return {"error": {name: value for name, value in self.error.items() if value is not None}}
+
+
+class Declined(Refusal):
+    """The bank's no to a charge (402 card_error): unlike other refusals it leaves its trace, the payment that failed."""
+
+    def __init__(self, message: str, code: str, **more: Any) -> None:
+        super().__init__(message, code, status=402, kind="card_error", **more)
 
 
 def missing(noun: str, key: str, param: str = "id") -> Refusal:

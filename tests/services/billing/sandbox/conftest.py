@@ -13,7 +13,7 @@ from starlette.routing import Mount, Route
 
 from kit.app import Service
 from services.billing.registry import Model
-from services.billing.sandbox import cashier, courier, faults
+from services.billing.sandbox import cashier, courier, faults, payers
 from services.billing.sandbox.provider import provider_app, serving
 from services.billing.settings import Settings
 from tests.harness import Api, Run
@@ -27,7 +27,7 @@ service = Service(
     settings=Settings,
     metadata=Model.metadata,
     routers=[],
-    sandbox_routers=[cashier.router, faults.router],
+    sandbox_routers=[cashier.router, faults.router, payers.router],
     due=[courier.due],
 )
 
@@ -99,6 +99,30 @@ class Sandbox:
         answer = await self.press(session.id)
         assert answer.status_code == 200, answer.text
         return await self.v1.payment_intents.retrieve_async(answer.json()["payment_intent"])
+
+    async def keep_card(self, member_id: str, **how: Any) -> tuple[str, str]:
+        """A customer and their card, kept by a payment at the cashier."""
+        customer = await self.v1.customers.create_async({"metadata": {"member_id": member_id}})
+        kept = {"metadata": {"order_id": "order-1"}, "setup_future_usage": "off_session"}
+        opened = await self.open(customer=customer.id, metadata={"member_id": member_id}, payment_intent_data=kept)
+        answer = await self.press(opened.id, **how)
+        assert answer.status_code == 200, answer.text
+        intent = await self.v1.payment_intents.retrieve_async(answer.json()["payment_intent"])
+        return customer.id, str(intent.payment_method)
+
+    async def charge(self, customer: str, card: str, /, *, key: str | None = None, **changes: Any) -> stripe.PaymentIntent:
+        """Charge a kept card while its owner is away."""
+        params: Any = {
+            "amount": 1990,
+            "currency": "cny",
+            "customer": customer,
+            "payment_method": card,
+            "confirm": True,
+            "off_session": True,
+            "metadata": {"order_id": "order-2", "member_id": "m"},
+        }
+        options: Any = {"idempotency_key": key} if key else {}
+        return await self.v1.payment_intents.create_async(params | changes, options)
 
     async def raw(self, method: str, path: str, content: bytes | str = b"", **headers: str) -> httpx.Response:
         """A request as no SDK would send it."""

@@ -37,7 +37,7 @@ class CourseNotOnSale(Conflict):
 
 
 class CourseAlreadyBought(Conflict):
-    """You have bought this course already; open it among your courses."""
+    """You have bought this course already; open it and go on with its lessons."""
 
     zh = "你已经购买过这门课程，直接打开就能学习。"
 

@@ -1,6 +1,6 @@
 """Courses: what is taught, who may watch it, and what was learned.
 
 Owns: course, lesson, progress, completion, rating, access, purchase, live lesson, enrolment.
-Emits: LessonCompleted.
-Listens: MembershipChanged, MemberErased, MemberMerged, OrderPaid, OrderRefunded.
+Emits: LessonCompleted, CourseChanged.
+Listens: MembershipChanged, MemberErased, MemberMerged, OrderPaid, OrderRefunded, OrderDisputed.
 """

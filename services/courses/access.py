@@ -8,7 +8,7 @@ from sqlalchemy.dialects.postgresql import Range, insert
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
-from contracts.billing import OrderPaid, OrderRefunded
+from contracts.billing import OrderDisputed, OrderPaid, OrderRefunded
 from contracts.members import MembershipChanged, SegmentPicture
 from kit import clock
 from kit.errors import Forbidden
@@ -46,15 +46,21 @@ async def require_access(
         if until is None:
             raise MembershipRequired
         return until
+    if not await has_bought(session, member_id, course_id):
+        raise PurchaseRequired
+    return None
+
+
+async def has_bought(session: AsyncSession, member_id: UUID | None, course_id: UUID) -> bool:
+    """Whether a paid course is open to this member."""
     bought = select(col(Purchase.order_id)).where(
         col(Purchase.member_id) == member_id,
         col(Purchase.course_id) == course_id,
         col(Purchase.paid_at).is_not(None),
         col(Purchase.refunded_at).is_(None),
+        col(Purchase.suspended).is_(False),
     )
-    if (await session.execute(bought.limit(1))).first() is None:
-        raise PurchaseRequired
-    return None
+    return (await session.execute(bought.limit(1))).first() is not None
 
 
 async def on_membership_changed(session: AsyncSession, event: MembershipChanged) -> None:
@@ -87,7 +93,7 @@ async def on_order_paid(session: AsyncSession, event: OrderPaid) -> None:
     if event.course_id is None:
         return
     bought = {"member_id": event.member_id, "course_id": event.course_id, "paid_at": event.paid_at}
-    statement = insert(Purchase).values(order_id=event.order_id, **bought)
+    statement = insert(Purchase).values(order_id=event.order_id, suspended=False, **bought)
     await session.execute(statement.on_conflict_do_update(index_elements=["order_id"], set_=bought))
 
 
@@ -96,5 +102,19 @@ async def on_order_refunded(session: AsyncSession, event: OrderRefunded) -> None
     if not (event.full and event.removes_time):
         return
     refund = {"refunded_at": event.refunded_at}
-    statement = insert(Purchase).values(order_id=event.order_id, **refund)
+    statement = insert(Purchase).values(order_id=event.order_id, suspended=False, **refund)
     await session.execute(statement.on_conflict_do_update(index_elements=["order_id"], set_=refund))
+
+
+async def on_order_disputed(session: AsyncSession, event: OrderDisputed) -> None:
+    """Close a course while its payment is disputed and once it is lost; won, it opens again. The last word counts."""
+    if event.kind != "course":
+        return
+    told = {"suspended": event.removes_time and event.outcome != "won", "dispute_told_at": event.at}
+    statement = insert(Purchase).values(order_id=event.order_id, **told)
+    held = col(Purchase.dispute_told_at)
+    await session.execute(
+        statement.on_conflict_do_update(
+            index_elements=["order_id"], set_=told, where=held.is_(None) | (held < event.at)
+        )
+    )

@@ -15,6 +15,7 @@ from kit.errors import StaleVersion, Unprocessable, problems
 from kit.http import require_version, version_tag
 from kit.page import Page, PageDep, keyset
 from kit.shapes import StrictIn, Text
+from services.courses.announcements import announce
 from services.courses.categories import Category
 from services.courses.courses import CourseNotFound, CourseOut, course_rows, courses_out, finds
 from services.courses.models import Course, CourseAccess, Level
@@ -126,6 +127,7 @@ async def create_course(body: CourseIn, session: SessionDep, response: Response)
     course = Course(**body.model_dump(), created_at=now, updated_at=now)
     session.add(course)
     await session.flush()
+    await announce(session, course)
     await audit.record(session, "course.created", course.id, after=course.model_dump())
     response.headers["Location"] = f"/v1/admin/courses/{course.id}"
     return await _answer(session, course.id, response)
@@ -156,6 +158,7 @@ async def change_course(
     course.sqlmodel_update(changes)
     touch(course)
     await session.flush()
+    await announce(session, course)
     await audit.record(session, "course.changed", course.id, before=before, after=course.model_dump())
     return await _answer(session, course.id, response)
 
@@ -173,3 +176,5 @@ async def delete_course(course: HeldCourse, session: SessionDep, request: Reques
     await audit.record(session, "course.deleted", course.id, before=course.model_dump())
     course.deleted_at = clock.now()
     touch(course)
+    await session.flush()
+    await announce(session, course)

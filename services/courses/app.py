@@ -2,7 +2,7 @@
 
 from fastapi import FastAPI
 
-from contracts.billing import OrderPaid, OrderRefunded
+from contracts.billing import OrderDisputed, OrderPaid, OrderRefunded
 from contracts.members import MemberErased, MembershipChanged
 from kit.app import Service, create_app
 from services.courses import (
@@ -51,12 +51,13 @@ service = Service(
             MemberErased: [erasure.on_member_erased],
             OrderPaid: [access.on_order_paid],
             OrderRefunded: [access.on_order_refunded],
+            OrderDisputed: [access.on_order_disputed],
         }
     ),
     due=[merging.merging.due, admin_live.end_unattended],
     start=[media.media_ready, enrolments.seats_ready],
     seed=demo.seed,
-    listeners=frozenset({"members", "referrals"}),
+    listeners=frozenset({"members", "billing", "referrals"}),
 )
 
 

@@ -12,6 +12,7 @@ from sqlmodel import col
 from kit import clock
 from kit.shapes import Out
 from services.courses.admin_courses import Description, Title, touch
+from services.courses.announcements import announce
 from services.courses.categories import NAMES, Category
 from services.courses.models import Course, CourseAccess, Lesson, Level
 
@@ -117,6 +118,7 @@ async def import_rows(session: AsyncSession, rows: Sequence[Row], *, dry_run: bo
         await session.flush()
         session.add_all(new_lessons)
         await session.flush()
+        await announce(session, *new_courses.values(), *changed_courses)
     return ImportOut(
         courses=len(courses) + len(new_courses),
         lessons=len(rows),

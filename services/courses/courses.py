@@ -10,11 +10,13 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from kit.app import router as new_router
+from kit.auth import OptionalMemberDep
 from kit.db import SessionDep
 from kit.errors import NotFound, problems
-from kit.http import cacheable
+from kit.http import cacheable, json_response
 from kit.page import Page, PageDep, keyset
 from kit.shapes import Instant, Out, Text
+from services.courses.access import has_bought
 from services.courses.categories import Category
 from services.courses.models import Course, CourseAccess, Lesson, Level
 
@@ -67,6 +69,12 @@ class CourseOut(Out):
     lessons: list[LessonItem]
     created_at: Instant
     version: int
+
+
+class CourseDetail(CourseOut):
+    """One course; `bought` is whether a paid one is open to the caller, null for other courses and callers."""
+
+    bought: bool | None
 
 
 def tally(total: int, count: int, negative: int) -> dict[str, Any]:
@@ -166,10 +174,16 @@ async def list_courses(  # noqa: PLR0913, PLR0917 - filters, by name
     return cacheable(request, {"items": await courses_out(session, rows), "next_cursor": next_cursor}, max_age_s=10)
 
 
-@router.get("/{course_id}", response_model=CourseOut, responses=problems(CourseNotFound))
-async def read_course(course_id: UUID, request: Request, session: SessionDep) -> Response:
-    """One course with its lessons in order."""
+@router.get("/{course_id}", response_model=CourseDetail, responses=problems(CourseNotFound))
+async def read_course(course_id: UUID, caller: OptionalMemberDep, request: Request, session: SessionDep) -> Response:
+    """One course with its lessons in order; a paid one says whether the caller has `bought` it."""
     rows = (await session.execute(course_rows().where(col(Course.id) == course_id, col(Course.published)))).all()
     if not rows:
         raise CourseNotFound
-    return cacheable(request, (await courses_out(session, rows))[0], max_age_s=10)
+    [course] = await courses_out(session, rows)
+    if caller is None or course["access"] != "paid":
+        answer = cacheable(request, course | {"bought": None}, max_age_s=10)
+        answer.headers["Vary"] = "Accept-Language, Authorization"
+        return answer
+    bought = await has_bought(session, caller.id, course_id)
+    return json_response(course | {"bought": bought}, headers={"Cache-Control": "private, no-store"})

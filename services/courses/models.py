@@ -98,7 +98,10 @@ class Access(Model, table=True):
 
 
 class Purchase(Model, table=True):
-    """A course that an order bought; the refund may be heard of before the payment."""
+    """A course that an order bought; refunds and disputes may be heard of before the payment.
+
+    `suspended` is what the last told dispute does to it.
+    """
 
     __tablename__ = "purchase"
     __table_args__ = (Index("purchase_member", "member_id", "course_id"),)
@@ -108,6 +111,8 @@ class Purchase(Model, table=True):
     course_id: UUID | None = None
     paid_at: datetime | None = Field(default=None, sa_column=instant(nullable=True))
     refunded_at: datetime | None = Field(default=None, sa_column=instant(nullable=True))
+    suspended: bool = False
+    dispute_told_at: datetime | None = Field(default=None, sa_column=instant(nullable=True))
 
 
 class Progress(Model, table=True):

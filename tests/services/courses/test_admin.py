@@ -2,9 +2,11 @@
 
 import asyncio
 from typing import Any
+from uuid import UUID
 
 import httpx
 
+from contracts.courses import CourseChanged
 from kit.ids import new_id
 from tests.harness import Api
 from tests.services.courses.world import COURSE, add_course, add_lesson
@@ -29,7 +31,12 @@ async def test_a_course_is_written_read_changed_and_taken_down(api: Api) -> None
     assert (await api.client.get(address, headers=admin)).status_code == 404
     assert (await api.client.delete(address, headers=admin)).status_code == 404
     assert (await api.client.get(f"/v1/courses/{course['id']}")).status_code == 404
-    assert await api.emitted() == []
+    told = await api.emitted()
+    assert [(type(event), event.course_id, event.version, event.title, event.published) for event in told] == [  # type: ignore[attr-defined]
+        (CourseChanged, UUID(course["id"]), 1, "戚风蛋糕", False),
+        (CourseChanged, UUID(course["id"]), 2, "新名", True),
+        (CourseChanged, UUID(course["id"]), 3, "新名", False),
+    ]
 
 
 async def test_a_stale_version_is_refused_and_changes_nothing(api: Api) -> None:

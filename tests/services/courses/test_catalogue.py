@@ -3,6 +3,7 @@
 import csv
 from itertools import combinations
 
+from contracts.courses import CourseChanged
 from services.courses.demo import CATALOGUE, seed
 from services.courses.imports import read_rows
 from tests.harness import Api
@@ -63,6 +64,9 @@ async def test_the_sandbox_starts_with_it(seeded: Api) -> None:
 
 async def test_a_second_start_adds_nothing(seeded: Api) -> None:
     before = await seeded.sql("SELECT (SELECT count(*) FROM course), (SELECT count(*) FROM lesson)")
+    told = await seeded.emitted()
+    assert {type(event) for event in told} == {CourseChanged}
+    assert len({event.course_id for event in told}) == len(told) == 39  # type: ignore[attr-defined]
     await seed(seeded.rt)
     assert await seeded.sql("SELECT (SELECT count(*) FROM course), (SELECT count(*) FROM lesson)") == before
     assert tuple(before[0]) == (39, 267)

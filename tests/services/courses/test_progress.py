@@ -20,6 +20,8 @@ from tests.services.courses.world import add_course
 @pytest.fixture
 async def lesson(api: Api) -> dict[str, Any]:
     course = await add_course(api, 100)
+    # What was told of the course itself is not these tests' question.
+    await api.emitted()
     return {**course["lessons"][0], "course_id": course["id"]}
 
 

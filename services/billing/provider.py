@@ -1,51 +1,32 @@
 """The payment provider: Stripe's API, or the sandbox's server that speaks it; only the address differs."""
 
-import asyncio
-import time
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import httpx
 import stripe
 import structlog
 
 from kit import clock
 from kit.app import Runtime
-from kit.errors import Unavailable
+from services.billing.line import RETRIES, Line, PaymentProviderUnavailable, ProviderRefusal
 from services.billing.models import Order
 from services.billing.settings import Settings
 
 if TYPE_CHECKING:
     from stripe.params.checkout import SessionCreateParams
 
+__all__ = ["PaymentProviderUnavailable", "Provider", "ProviderRefusal", "provider_of"]
+
 log = structlog.get_logger(__name__)
 Answer = TypeVar("Answer")
 
 API_VERSION = "2026-10-28.endive"
-DEADLINE_S = 8.0
-AT_ONCE = 16
-"""Calls under way at once; the others wait their turn, so that a crowd does not run into the time limit of each call."""
-TURN_S = 20.0
 SANDBOX_KEY = "sk_test_heika_sandbox"
 SESSION_LIFE = timedelta(minutes=75)
 """Stripe refuses less than 30 minutes from the call, and the call may be repeated until the order expires."""
-
-
-class PaymentProviderUnavailable(Unavailable):
-    """The payment provider does not answer at the moment; nothing is lost. Try again after Retry-After."""
-
-    zh = "支付渠道暂时没有应答，订单没有变化。请按 Retry-After 稍后再试。"
-
-
-class ProviderRefusal(Exception):
-    """The provider understood and said no; `code` is its word for it."""
-
-    def __init__(self, code: str | None) -> None:
-        super().__init__(code)
-        self.code = code or "refused"
 
 
 @dataclass(frozen=True)
@@ -75,20 +56,18 @@ class Provider:
 
     def __init__(self, settings: Settings, *, api_base: str, key: str) -> None:
         self._settings = settings
-        self._turns = asyncio.Semaphore(AT_ONCE)
-        self._failed_at = 0.0
-        self._http = stripe.HTTPXClient(timeout=httpx.Timeout(3.0, connect=1.5))
+        self._line = Line()
         self._client = stripe.StripeClient(
             key,
             stripe_version=API_VERSION,
             base_addresses={"api": api_base} if api_base else None,
-            max_network_retries=1,
-            http_client=self._http,
+            max_network_retries=RETRIES,
+            http_client=self._line.http,
         )
 
     async def close(self) -> None:
         """Close the connections."""
-        await self._http.close_async()  # type: ignore[no-untyped-call]  # the SDK forgot
+        await self._line.http.close_async()  # type: ignore[no-untyped-call]  # the SDK forgot
 
     async def open_session(self, order: Order) -> ProviderSession:
         """The order's checkout session; asking again for the same order answers the same session."""
@@ -178,29 +157,12 @@ class Provider:
         found = await self._ask(self._client.v1.refunds.retrieve_async(provider_ref))
         return ProviderRefund(found.id, found.status or "pending")
 
+    def room(self, most: int) -> int:
+        """How many calls periodic work should make now, `most` at the most; none while the provider is left alone."""
+        return self._line.circuit.room(most)
+
     async def _ask(self, call: Coroutine[Any, Any, Answer]) -> Answer:
-        asked_at = time.monotonic()
-        try:
-            async with asyncio.timeout(TURN_S):
-                await self._turns.acquire()
-        except TimeoutError as failure:
-            call.close()
-            raise PaymentProviderUnavailable(retry_after=3) from failure
-        try:
-            if self._failed_at > asked_at:
-                # Those whose turn it was got no answer: whoever waited behind them is not kept any longer.
-                call.close()
-                raise PaymentProviderUnavailable(retry_after=3)
-            async with asyncio.timeout(DEADLINE_S):
-                return await call
-        except stripe.InvalidRequestError as refusal:
-            raise ProviderRefusal(refusal.code) from refusal
-        except (stripe.StripeError, TimeoutError) as failure:
-            self._failed_at = time.monotonic()
-            log.warning("payment provider away", error=type(failure).__name__, detail=str(failure)[:300])
-            raise PaymentProviderUnavailable(retry_after=3) from failure
-        finally:
-            self._turns.release()
+        return await self._line.ask(call)
 
 
 def _session(session: stripe.checkout.Session) -> ProviderSession:

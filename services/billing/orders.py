@@ -98,7 +98,7 @@ async def list_orders(
 @router.get("/{order_id}", responses=problems(OrderNotFound, PaymentProviderUnavailable))
 async def read_order(order: OwnOrder, session: SessionDep, rt: RuntimeDep, *, refresh: bool = False) -> OrderOut:
     """One order; `refresh=true` asks the payment provider now."""
-    if refresh and order.status == "pending":
+    if refresh and (order.status == "pending" or order.session_open):
         await checkout.check_now(session, provider_of(rt), order)
     return shown(order)
 

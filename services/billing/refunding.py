@@ -15,15 +15,14 @@ from kit.app import Runtime
 from kit.due import Due
 from kit.events import emit
 from services.billing import coupons, course_sales, ledger, payments
+from services.billing.chasing import next_chase
 from services.billing.models import Order, Payment, Refund
 from services.billing.provider import PaymentProviderUnavailable, Provider, ProviderRefund, ProviderRefusal, provider_of
 
 log = structlog.get_logger(__name__)
 
-LEASE = timedelta(seconds=15)
-LONGEST_WAIT = timedelta(hours=1)
-KEYS_LAST = timedelta(hours=12)
-"""How long the provider surely knows an idempotency key; Stripe keeps them for a day at least."""
+LEASE = timedelta(minutes=1)
+"""How long an attempt may take; a call and its repetitions have far less."""
 BATCH = 20
 
 
@@ -33,15 +32,13 @@ async def execute(rt: Runtime, refund_id: UUID) -> None:
     PaymentProviderUnavailable leaves the refund pending, for the next attempt.
     """
     async with rt.db.session() as session:
-        found = (
-            await session.execute(
-                select(Refund, col(Payment.provider_ref)).join(Payment).where(col(Refund.id) == refund_id)
-            )
-        ).one()
-        await session.commit()
-        refund, payment_ref = found
-        if refund.status != "pending":
+        # Counted before it is made: whoever tries after this one knows that there may be a refund already.
+        attempt = update(Refund).where(col(Refund.id) == refund_id, col(Refund.status) == "pending")
+        refund = await session.scalar(attempt.values(attempts=col(Refund.attempts) + 1).returning(Refund))
+        if refund is None:
             return
+        payment_ref = (await session.get_one(Payment, refund.payment_id)).provider_ref
+        await session.commit()
         provider = provider_of(rt)
         try:
             if refund.provider_ref:
@@ -57,8 +54,9 @@ async def execute(rt: Runtime, refund_id: UUID) -> None:
 
 async def _send(provider: Provider, refund: Refund, payment_ref: str) -> ProviderRefund:
     made = None
-    if clock.now() - refund.created_at > KEYS_LAST:
-        # The provider may have forgotten the key of the first attempt, and would send the money once more.
+    if refund.attempts > 1:
+        # An attempt before this one may have made it: the provider may have forgotten the key since, and would send the
+        # money once more; or it keeps repeating under that key the failure that it answered first.
         made = await provider.refund_made(str(refund.id), payment_ref)
     return made or await provider.refund(str(refund.id), payment_ref, refund.amount)
 
@@ -79,8 +77,7 @@ async def take_in(session: AsyncSession, refund_id: UUID, outcome: ProviderRefun
         refund.status, refund.error, refund.settled_at = "failed", outcome.failure or outcome.status, clock.now()
         return "failed"
     if outcome.status != "succeeded":
-        refund.attempts += 1
-        refund.next_attempt_at = clock.now() + min(LEASE * 2 ** min(refund.attempts, 20), LONGEST_WAIT)
+        refund.next_attempt_at = next_chase(refund.created_at, clock.now())
         return "pending"
     refund.status, refund.settled_at = "succeeded", clock.now()
     await session.flush()
@@ -155,12 +152,15 @@ async def on_provider_refund(rt: Runtime, session: AsyncSession, subject: dict[s
 async def chase(rt: Runtime) -> int:
     """Go on with refunds whose outcome is not known yet."""
     now = clock.now()
+    room = provider_of(rt).room(BATCH)
+    if not room:
+        return 0
     async with rt.db.session() as session, session.begin():
         due_refunds = (
             select(col(Refund.id))
             .where(col(Refund.status) == "pending", col(Refund.next_attempt_at) <= now)
             .order_by(col(Refund.next_attempt_at))
-            .limit(BATCH)
+            .limit(room)
             .with_for_update(skip_locked=True)
         )
         claim = update(Refund).where(col(Refund.id).in_(due_refunds)).values(next_attempt_at=now + LEASE)
@@ -170,7 +170,18 @@ async def chase(rt: Runtime) -> int:
             await execute(rt, refund_id)
         except PaymentProviderUnavailable:
             log.warning("refund waits for the provider", refund=str(refund_id))
+            await _put_off(rt, refund_id)
     return len(claimed)
+
+
+async def _put_off(rt: Runtime, refund_id: UUID) -> None:
+    if not provider_of(rt).room(1):
+        # The provider is away for everybody: the lease is long enough, and the circuit keeps it from being asked.
+        return
+    now = clock.now()
+    async with rt.db.session() as session, session.begin():
+        refund = await session.get_one(Refund, refund_id, with_for_update=True)
+        refund.next_attempt_at = next_chase(refund.created_at, now)
 
 
 due = Due("chase refunds", chase)

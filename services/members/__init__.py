@@ -2,6 +2,7 @@
 
 Owns: member, identity, session, signing key, admin, membership segment, check-in, points, audit.
 Emits: MemberRegistered, MemberChanged, MemberErased, MemberMerged, MembershipChanged.
-Listens: OrderPaid, OrderRefunded, RewardGranted, RewardRevoked, LessonCompleted, QuestionAsked, QuestionUpvoted, EntryApproved,
-    EntryPlaced, EntryFeatured, CommentPosted, ReportUpheld.
+Listens: OrderPaid, OrderRefunded, OrderDisputed, CodeRedeemed, PlanChanged, SubscriptionChanged, RewardGranted,
+    RewardRevoked, LessonCompleted, QuestionAsked, QuestionUpvoted, EntryApproved, EntryPlaced, EntryFeatured, CommentPosted,
+    ReportUpheld.
 """

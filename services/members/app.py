@@ -5,7 +5,15 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 
-from contracts.billing import BillingAdminActed, OrderPaid, OrderRefunded
+from contracts.billing import (
+    BillingAdminActed,
+    CodeRedeemed,
+    OrderDisputed,
+    OrderPaid,
+    OrderRefunded,
+    PlanChanged,
+    SubscriptionChanged,
+)
 from contracts.courses import CoursesAdminActed, LessonCompleted, QuestionAsked, QuestionUpvoted
 from contracts.referrals import ReferralsAdminActed, RewardGranted, RewardRevoked
 from contracts.showcase import (
@@ -19,6 +27,7 @@ from contracts.showcase import (
 from kit.app import Due, Runtime, Service, create_app
 from services.members import (
     audit,
+    benefits,
     certificates,
     check_ins,
     directory,
@@ -28,7 +37,6 @@ from services.members import (
     impersonation,
     importing,
     imports,
-    ledger,
     listing,
     make_ups,
     membership,
@@ -38,10 +46,12 @@ from services.members import (
     points,
     profile,
     promotions,
+    renewals,
     roles,
     sessions,
     sign_in,
     signing,
+    sources,
     tiers,
     tokens,
     totp,
@@ -96,10 +106,14 @@ service = Service(
     ],
     sandbox_routers=[otp.sandbox_api, wechat.sandbox_api],
     handlers={
-        OrderPaid: [ledger.on_order_paid],
-        OrderRefunded: [ledger.on_order_refunded],
-        RewardGranted: [ledger.on_reward_granted],
-        RewardRevoked: [ledger.on_reward_revoked],
+        OrderPaid: [sources.on_order_paid],
+        OrderRefunded: [sources.on_order_refunded],
+        OrderDisputed: [sources.on_order_disputed],
+        CodeRedeemed: [sources.on_code_redeemed],
+        PlanChanged: [benefits.on_plan_changed],
+        SubscriptionChanged: [renewals.on_subscription_changed],
+        RewardGranted: [sources.on_reward_granted],
+        RewardRevoked: [sources.on_reward_revoked],
         LessonCompleted: [evidence.on_lesson_completed],
         EntryApproved: [evidence.on_entry_approved],
         EntryPlaced: [evidence.on_entry_placed],

@@ -12,11 +12,24 @@ from kit.app import Runtime
 from kit.shapes import Instant, Out
 from services.members.certificates import CertificateOut
 from services.members.check_ins import CheckInOut
+from services.members.ledger_models import Renewal, Segment
 from services.members.members import MemberNotFound
 from services.members.membership import MembershipOut, SegmentOut, memberships, segment_out
-from services.members.models import Certificate, CheckIn, Identity, LoginSession, Member, PointEntry, Segment
+from services.members.models import (
+    Certificate,
+    CheckIn,
+    Evidence,
+    Identity,
+    LoginSession,
+    Member,
+    PointEntry,
+    TierChange,
+)
 from services.members.points import PointOut
 from services.members.profile import ProfileOut, profile_of
+from services.members.promotions import TierChangeOut
+from services.members.role_models import RoleChange
+from services.members.roles import RoleChangeOut
 from services.members.sign_in import phone_of
 from services.members.vault import open_vault
 
@@ -38,6 +51,22 @@ class IdentityOut(Out):
     created_at: Instant
 
 
+class DeedOut(Out):
+    """One thing that speaks for the member's tier or roles; `reference` is the lesson, work, comment or question."""
+
+    kind: str
+    reference: UUID
+    lesson_id: UUID | None
+    at: Instant
+
+
+class RenewalOut(Out):
+    """How an auto-renewal stands."""
+
+    status: str
+    renewing: bool
+
+
 class ExportOut(Out):
     """Everything held about a member here."""
 
@@ -46,8 +75,13 @@ class ExportOut(Out):
     phone: str | None
     identities: list[IdentityOut]
     evidence: dict[str, Any]
+    deeds: list[DeedOut]
+    tier_changes: list[TierChangeOut]
+    role_changes: list[RoleChangeOut]
+    note: str
     membership: MembershipOut
     segments: list[SegmentOut]
+    renewals: list[RenewalOut]
     check_ins: list[CheckInOut]
     points: list[PointOut]
     certificates: list[CertificateOut]
@@ -65,10 +99,14 @@ async def export_member(rt: Runtime, session: AsyncSession, member_id: UUID) -> 
         return (await session.execute(select(table).where(col(owner) == member_id).order_by(col(order)))).scalars()
 
     segments = await all_of(Segment, Segment.member_id, Segment.added_at)
+    renewals = await all_of(Renewal, Renewal.member_id, Renewal.subscription_id)
     days = await all_of(CheckIn, CheckIn.member_id, CheckIn.day)
     points = await all_of(PointEntry, PointEntry.member_id, PointEntry.at)
     logins = await all_of(LoginSession, LoginSession.subject_id, LoginSession.created_at)
     certificates = await all_of(Certificate, Certificate.member_id, Certificate.created_at)
+    deeds = await all_of(Evidence, Evidence.member_id, Evidence.at)
+    tiers = await all_of(TierChange, TierChange.member_id, TierChange.at)
+    roles = await all_of(RoleChange, RoleChange.member_id, RoleChange.at)
     identities = await all_of(Identity, Identity.member_id, Identity.created_at)
     document = ExportOut(
         exported_at=now,
@@ -76,8 +114,13 @@ async def export_member(rt: Runtime, session: AsyncSession, member_id: UUID) -> 
         phone=await phone_of(session, open_vault(rt.settings.key), member_id),
         identities=[IdentityOut.model_validate(row) for row in identities],
         evidence=member.evidence,
+        deeds=[DeedOut.model_validate(row) for row in deeds],
+        tier_changes=[TierChangeOut.model_validate(row) for row in tiers],
+        role_changes=[RoleChangeOut.model_validate(row) for row in roles],
+        note=member.note,
         membership=(await memberships(session, member_id))[member_id],
         segments=[segment_out(row, now) for row in segments],
+        renewals=[RenewalOut.model_validate(row) for row in renewals],
         check_ins=[CheckInOut.model_validate(row) for row in days],
         points=[PointOut.model_validate(row) for row in points],
         certificates=[CertificateOut.model_validate(row) for row in certificates],

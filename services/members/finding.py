@@ -5,14 +5,16 @@ from typing import Annotated, Any
 from uuid import UUID
 
 from fastapi import Query
-from sqlalchemy import ColumnElement, Select, false, not_, or_, select
+from sqlalchemy import ColumnElement, Select, not_, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from kit import clock
 from kit.shapes import CleanStr
+from services.members.ledger import GRACE
+from services.members.ledger_models import MembershipVersion, Segment
 from services.members.membership import Status
-from services.members.models import Identity, Member, Segment
+from services.members.models import Identity, Member
 from services.members.phones import read_phone
 from services.members.tiers import Role, Tier
 from services.members.vault import Vault
@@ -79,7 +81,10 @@ def _with_membership(status: Status) -> ColumnElement[bool]:
     active = col(Member.id).in_(
         select(col(Segment.member_id)).where(col(Segment.starts_at) <= now, col(Segment.ends_at) > now)
     )
-    if status == "grace":
-        # Grace belongs to auto-renewal; until that is sold nobody is in it.
-        return false()
-    return {"active": active, "expired": started & not_(active), "none": not_(started)}[status]
+    # Grace follows the last paid instant, so whoever is in it is not active.
+    grace_until = col(MembershipVersion.grace_until)
+    grace = col(Member.id).in_(
+        select(col(MembershipVersion.member_id)).where(grace_until > now, grace_until <= now + GRACE)
+    )
+    expired = started & not_(active) & not_(grace)
+    return {"active": active, "grace": grace, "expired": expired, "none": not_(started)}[status]

@@ -14,10 +14,12 @@ from kit.errors import NotFound, Unprocessable, problems
 from kit.ids import new_id
 from kit.shapes import LAST_YEAR, CleanStr, StrictIn
 from services.members import audit
-from services.members.ledger import BLACK_CARD, add_segment, benefits_of, find_segment, lock_ledger, revoke_segment
+from services.members.benefits import BLACK_CARD, benefits_of
+from services.members.ledger import add_segment, find_segment, lock_ledger, revoke_segment
+from services.members.ledger_models import Segment
 from services.members.members import MemberNotFound
 from services.members.membership import SegmentOut, segment_out
-from services.members.models import Member, Segment
+from services.members.models import Member
 
 api = router(prefix="/v1/admin/members/{member_id}/membership-grants", tags=["admin members"])
 

@@ -17,7 +17,8 @@ from kit.auth import MemberDep
 from kit.db import SessionDep
 from kit.page import Page, PageDep, keyset
 from kit.shapes import Instant, Out
-from services.members.models import Segment
+from services.members.ledger import GRACE
+from services.members.ledger_models import MembershipVersion, Segment
 
 api = router(prefix="/v1/me/membership", tags=["membership"])
 
@@ -61,7 +62,14 @@ class Stretch(NamedTuple):
     benefits: list[str]
 
 
-def judge(stretches: Sequence[Stretch], now: datetime) -> MembershipOut:
+class Renewing(NamedTuple):
+    """What a member's subscription adds to their segments."""
+
+    renewing: bool = False
+    grace_until: datetime | None = None
+
+
+def judge(stretches: Sequence[Stretch], now: datetime, renewal: Renewing) -> MembershipOut:
     """The membership at `now`; `stretches` in the order of their starts, none overlapping."""
     run: list[Stretch] = []
     for stretch in stretches:
@@ -72,19 +80,29 @@ def judge(stretches: Sequence[Stretch], now: datetime) -> MembershipOut:
         run.append(stretch)
     if not run or run[0].starts_at > now:
         return MembershipOut(
-            status="none", plan_code=None, starts_at=None, ends_at=None, days_left=0, benefits=[], auto_renew=False
+            status="none",
+            plan_code=None,
+            starts_at=None,
+            ends_at=None,
+            days_left=0,
+            benefits=[],
+            auto_renew=renewal.renewing,
         )
     current = next((stretch for stretch in run if stretch.starts_at <= now < stretch.ends_at), None)
     ends_at = run[-1].ends_at
+    status: Status = "active" if current else "expired"
+    if current is None and renewal.grace_until == ends_at + GRACE and now < renewal.grace_until:
+        # What was paid for last stays open while its renewal is being charged.
+        status, current = "grace", run[-1]
     return MembershipOut(
-        status="active" if current else "expired",
+        status=status,
         plan_code=(current or run[-1]).plan_code,
         starts_at=run[0].starts_at,
         ends_at=ends_at,
         # A day that has begun counts: somebody with an hour left has one day left, not none.
         days_left=max(0, -((now - ends_at) // timedelta(days=1))),
         benefits=current.benefits if current else [],
-        auto_renew=False,
+        auto_renew=renewal.renewing,
     )
 
 
@@ -96,7 +114,10 @@ _STRETCHES = (
         col(Segment.starts_at),
         col(Segment.ends_at),
         col(Segment.benefits),
+        col(MembershipVersion.renewing),
+        col(MembershipVersion.grace_until),
     )
+    .outerjoin(MembershipVersion, col(MembershipVersion.member_id) == col(Segment.member_id))
     .where(
         col(Segment.member_id) == any_(bindparam("member_ids", type_=ARRAY(Uuid))), col(Segment.starts_at).is_not(None)
     )
@@ -108,16 +129,18 @@ async def memberships(session: AsyncSession, *member_ids: UUID) -> dict[UUID, Me
     """The membership of each of these members now."""
     connection = await session.connection()
     stretches: dict[UUID, list[Stretch]] = {member_id: [] for member_id in member_ids}
-    for member_id, *stretch in await connection.execute(_STRETCHES, {"member_ids": member_ids}):
+    renewals: dict[UUID, Renewing] = {}
+    for member_id, *stretch, renewing, grace_until in await connection.execute(_STRETCHES, {"member_ids": member_ids}):
         stretches[member_id].append(Stretch._make(stretch))
+        renewals[member_id] = Renewing(bool(renewing), grace_until)
     now = clock.now()
-    return {member_id: judge(found, now) for member_id, found in stretches.items()}
+    return {member_id: judge(found, now, renewals.get(member_id, Renewing())) for member_id, found in stretches.items()}
 
 
 def segment_out(segment: Segment, now: datetime) -> SegmentOut:
     """A segment as the world sees it at `now`."""
     state: State = "active"
-    if segment.revoked_at is not None:
+    if segment.out_since is not None:
         state = "revoked"
     elif segment.starts_at is None or segment.starts_at > now:
         state = "queued"

@@ -12,7 +12,8 @@ from kit import clock
 from kit.events import emit
 from services.members.check_ins import STREAKS
 from services.members.ledger import lock_ledger, repack
-from services.members.models import Identity, Member, Segment
+from services.members.ledger_models import Renewal, Segment
+from services.members.models import Identity, Member
 from services.members.profile import changed, forget_person
 from services.members.promotions import RANK, judge, note_tier
 from services.members.roles import note_roles
@@ -84,10 +85,16 @@ async def merge(session: AsyncSession, kept: Member, merged: Member) -> None:
 
 
 async def _merge_time(session: AsyncSession, kept_id: UUID, merged_id: UUID) -> None:
-    """Put both ledgers on one line: what ran side by side now runs one after the other, no paid day is lost."""
+    """Put both ledgers on one line: what ran side by side now runs one after the other, no paid day is lost.
+
+    Renewals come along; billing ends one of two.
+    """
     # Always in the same order: two merges that touch the same ledgers never wait for each other in a ring.
     ledgers = [await lock_ledger(session, member_id) for member_id in sorted((kept_id, merged_id))]
     theirs = update(Segment).where(col(Segment.member_id) == merged_id).values(member_id=kept_id)
-    if (await session.execute(theirs.returning(col(Segment.id)))).all():
+    segments = (await session.execute(theirs.returning(col(Segment.id)))).all()
+    charged = update(Renewal).where(col(Renewal.member_id) == merged_id).values(member_id=kept_id)
+    renewals = (await session.execute(charged.returning(col(Renewal.subscription_id)))).all()
+    if segments or renewals:
         for ledger in ledgers:
             await repack(session, ledger)

@@ -4,7 +4,7 @@ from datetime import date, datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import BigInteger, CheckConstraint, Column, Index, LargeBinary, String, UniqueConstraint, text
+from sqlalchemy import BigInteger, Column, Index, LargeBinary, String, UniqueConstraint, text
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlmodel import Field, SQLModel
 
@@ -187,62 +187,6 @@ class Admin(Model, table=True):
     failures: int = Field(default=0, sa_column_kwargs={"server_default": text("0")})
     locked_until: datetime | None = Field(default=None, sa_column=instant(nullable=True))
     created_at: datetime = Field(sa_column=instant())
-
-
-class Segment(Model, table=True):
-    """One piece of membership time; its span is a cache rewritten whenever the member's ledger changes."""
-
-    __tablename__ = "segment"
-    __table_args__ = (
-        UniqueConstraint("source", "source_id"),
-        CheckConstraint("(months > 0 AND days = 0) OR (months = 0 AND days > 0)", name="months_or_days"),
-        CheckConstraint("starts_at IS NULL OR starts_at <= ends_at", name="span"),
-        Index("segment_member_id_ends_at_idx", "member_id", "ends_at"),
-        Index("segment_ends_at_idx", "ends_at", "starts_at", "member_id"),
-    )
-
-    id: UUID = Field(default_factory=new_id, primary_key=True)
-    member_id: UUID
-    source: str
-    source_id: UUID
-    plan_code: str
-    months: int = 0
-    days: int = 0
-    benefits: list[str] = Field(default_factory=list, sa_column=_words())
-    added_at: datetime = Field(sa_column=instant())
-    not_before: datetime | None = Field(default=None, sa_column=instant(nullable=True))
-    revoked_at: datetime | None = Field(default=None, sa_column=instant(nullable=True))
-    starts_at: datetime | None = Field(default=None, sa_column=instant(nullable=True))
-    ends_at: datetime | None = Field(default=None, sa_column=instant(nullable=True))
-
-
-class MembershipVersion(Model, table=True):
-    """How often a member's ledger changed; its row is the lock under which it changes."""
-
-    __tablename__ = "membership_version"
-
-    member_id: UUID = Field(primary_key=True)
-    version: int = 0
-
-
-class EarlyRevocation(Model, table=True):
-    """A refund heard before the payment it undoes."""
-
-    __tablename__ = "early_revocation"
-
-    source: str = Field(primary_key=True)
-    source_id: UUID = Field(primary_key=True)
-    revoked_at: datetime = Field(sa_column=instant())
-
-
-class PlanBenefits(Model, table=True):
-    """The benefits of a plan as the latest paid order showed them."""
-
-    __tablename__ = "plan_benefits"
-
-    plan_code: str = Field(primary_key=True)
-    benefits: list[str] = Field(default_factory=list, sa_column=_words())
-    seen_at: datetime = Field(sa_column=instant())
 
 
 class CheckIn(Model, table=True):

@@ -3,7 +3,7 @@
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import func, select
+from sqlalchemy import and_, func, or_, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
@@ -14,7 +14,9 @@ from kit.db import SessionDep
 from kit.ids import new_id
 from kit.page import PageDep, keyset
 from kit.shapes import Instant, Out
-from services.members.models import PointEntry, Segment
+from services.members.ledger import GRACE
+from services.members.ledger_models import MembershipVersion, Segment
+from services.members.models import PointEntry
 
 api = router(prefix="/v1/me/points", tags=["members"])
 
@@ -47,13 +49,15 @@ async def balances(session: AsyncSession, *member_ids: UUID) -> dict[UUID, int]:
 
 
 async def factor(session: AsyncSession, member_id: UUID, at: datetime) -> int:
-    """2 for whoever holds `double_points` at this instant, 1 for anybody else."""
+    """2 for whoever holds `double_points` at this instant, be it in grace, 1 for anybody else."""
+    grace_until = col(MembershipVersion.grace_until)
     statement = select(
         select(col(Segment.id))
+        .outerjoin(MembershipVersion, col(MembershipVersion.member_id) == col(Segment.member_id))
         .where(
             col(Segment.member_id) == member_id,
             col(Segment.starts_at) <= at,
-            col(Segment.ends_at) > at,
+            or_(col(Segment.ends_at) > at, and_(grace_until > at, grace_until == col(Segment.ends_at) + GRACE)),
             col(Segment.benefits).contains(["double_points"]),
         )
         .exists()

@@ -11,7 +11,7 @@ from contracts.members import MembershipChanged
 from contracts.referrals import RewardGranted, RewardRevoked
 from kit import clock
 from kit.ids import new_id
-from services.members.ledger import BLACK_CARD_BENEFITS
+from services.members.benefits import BLACK_CARD_BENEFITS
 from tests.harness import Api
 from tests.services.members.steps import a_member
 

@@ -58,6 +58,7 @@ service = Service(
     start=[media.media_ready, enrolments.seats_ready],
     seed=demo.seed,
     listeners=frozenset({"members", "billing", "referrals"}),
+    personal=erasure.PERSONAL,
 )
 
 

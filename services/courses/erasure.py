@@ -8,12 +8,17 @@ from contracts.members import MemberErased
 from services.courses.enrolments import give_back
 from services.courses.models import Enrolment, LiveLesson
 
+ERASED_NAME = "已注销用户"
+PERSONAL = {"live_lesson": "instructor_id = :member_id"}
+"""Whose the rows are that name their member otherwise, for the export."""
+
 # The score stays in the course's tally, so its row stays too, as nobody's.
 _FORGET = (
     text("DELETE FROM progress WHERE member_id = :id"),
     text("DELETE FROM completion WHERE member_id = :id"),
     text("UPDATE rating SET member_id = gen_random_uuid(), comment = NULL WHERE member_id = :id"),
     text("UPDATE purchase SET member_id = NULL WHERE member_id = :id"),
+    text("UPDATE live_lesson SET instructor = :nobody, instructor_id = NULL WHERE instructor_id = :id"),
     text(
         "UPDATE access SET version = 9223372036854775807, member_lessons = '{}', live_priority = '{}' "
         "WHERE member_id = :id"
@@ -24,7 +29,7 @@ _FORGET = (
 async def on_member_erased(session: AsyncSession, event: MemberErased) -> None:
     """Forget the member; scores stay without a name, and a picture of their time that comes late opens nothing."""
     for statement in _FORGET:
-        await session.execute(statement, {"id": event.member_id})
+        await session.execute(statement, {"id": event.member_id, "nobody": ERASED_NAME})
     seats = select(col(Enrolment.lesson_id)).where(col(Enrolment.member_id) == event.member_id)
     lessons = select(LiveLesson).where(col(LiveLesson.id).in_(seats)).order_by(col(LiveLesson.id)).with_for_update()
     for lesson in (await session.execute(lessons)).scalars().all():

@@ -9,6 +9,7 @@ from services.showcase import (
     cards,
     comments,
     contests,
+    discarding,
     entries,
     gallery,
     leaderboard,
@@ -45,10 +46,10 @@ service = Service(
         {
             MemberRegistered: [cards.on_member_registered],
             MemberChanged: [cards.on_member_changed],
-            MemberErased: [cards.on_member_erased],
+            MemberErased: [cards.on_member_erased, discarding.on_member_erased],
         }
     ),
-    due=[merging.merging.due],
+    due=[merging.merging.due, discarding.due],
     start=[uploads.darkroom, leaderboard_events.boards_of],
     seed=seed,
     listeners=frozenset({"members"}),

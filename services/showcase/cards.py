@@ -61,7 +61,7 @@ async def on_member_changed(session: AsyncSession, event: MemberChanged) -> None
 
 
 async def on_member_erased(session: AsyncSession, event: MemberErased) -> None:
-    """Forget the nickname for good, the stories and the comments; works and votes stand without a name."""
+    """Forget the nickname for good, the stories and the comments; votes and published results stand without a name."""
     for statement in _FORGET:
         await session.execute(statement, {"id": event.member_id})
     await _name(session, event.member_id, "", datetime.max.replace(tzinfo=UTC))

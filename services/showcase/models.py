@@ -62,7 +62,7 @@ class Upload(Model, table=True):
 
     id: UUID = Field(default_factory=new_id, primary_key=True)
     member_id: UUID = Field(index=True)
-    content: str
+    content: str = Field(index=True)
     suffix: str
     width: int
     height: int

@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections.abc import Iterable
 from hashlib import sha256
 from pathlib import Path
 from typing import Final
@@ -9,6 +10,7 @@ from typing import Final
 from kit.ids import new_id
 
 NAME: Final = re.compile(r"[0-9a-f]{64}-(?:original|large|medium|small)\.(?:jpg|webp)")
+SIZES: Final = ("original", "large", "medium", "small")
 MEDIA_TYPES: Final = {".jpg": "image/jpeg", ".webp": "image/webp"}
 
 
@@ -52,6 +54,13 @@ class Folder:
             partial.replace(path)
         finally:
             partial.unlink(missing_ok=True)
+
+    def delete(self, names: Iterable[str]) -> None:
+        """Delete the files of these names; those that are gone are gone; blocking."""
+        for name in names:
+            if NAME.fullmatch(name) is None:
+                raise ValueError(f"not the name of a picture: {name}")
+            self._place(name).unlink(missing_ok=True)
 
     def _place(self, name: str) -> Path:
         return self.root / name[:2] / name[2:4] / name

@@ -23,9 +23,10 @@ from kit.http import json_response
 from kit.ids import new_id
 from kit.limits import limit
 from kit.shapes import Out
+from services.showcase.discarding import lock_content
 from services.showcase.images import BrokenImage, ImageTooLarge, Picture, UnsupportedImage, render
 from services.showcase.models import Upload
-from services.showcase.storage import MEDIA_TYPES, Folder, content_name, file_name
+from services.showcase.storage import MEDIA_TYPES, SIZES, Folder, content_name, file_name
 
 api = router(prefix="/v1/uploads", tags=["uploads"])
 
@@ -116,9 +117,13 @@ class Darkroom:
         file.file.seek(0)
         picture = render(file.file.read())
         content = content_name(picture.sizes["original"])
+        self.keep(content, picture)
+        return content, picture
+
+    def keep(self, content: str, picture: Picture) -> None:
+        """Store a picture's files, as far as they are not there; blocking."""
         for size, encoded in picture.sizes.items():
             self.folder.save(file_name(content, size, picture.suffix), encoded)
-        return content, picture
 
 
 @asynccontextmanager
@@ -142,10 +147,7 @@ AddressDep = Annotated[str, Depends(_address, scope="function")]
 
 def image_out(row: Any, address: str) -> dict[str, Any]:
     """ImageOut's fields, of an Upload or a row with its columns."""
-    urls = {
-        size: f"{address}/v1/uploads/files/{file_name(row.content, size, row.suffix)}"
-        for size in ("original", "large", "medium", "small")
-    }
+    urls = {size: f"{address}/v1/uploads/files/{file_name(row.content, size, row.suffix)}" for size in SIZES}
     return {"url": urls.pop("original"), "width": row.width, "height": row.height, "thumbnails": urls}
 
 
@@ -189,22 +191,29 @@ async def upload(request: Request, caller: MemberDep, rt: RuntimeDep, address: A
         "height": picture.height,
         "created_at": clock.now(),
     }
-    await _remember(request, rt, row)
+    await _remember(request, rt, row, picture)
     return json_response(
         {"id": row["id"]} | image_out(Upload(**row), address), 201, {"Cache-Control": "private, no-store"}
     )
 
 
-async def _remember(request: Request, rt: Runtime, row: dict[str, Any]) -> None:
+async def _remember(request: Request, rt: Runtime, row: dict[str, Any], picture: Picture) -> None:
     # Not SessionDep: a slow upload would hold a connection to the database for as long as its bytes take.
     own: AsyncSession | None = request.scope.get("heika.session")
     if own is not None:
-        await own.execute(insert(Upload).values(row))
+        await _write(own, rt, row, picture)
         return
     async with rt.db.session() as session:
         await rt.db.connect(session)
-        await session.execute(insert(Upload).values(row))
+        await _write(session, rt, row, picture)
         await session.commit()
+
+
+async def _write(session: AsyncSession, rt: Runtime, row: dict[str, Any], picture: Picture) -> None:
+    # The same picture may have been another's who left just now, and its files deleted since they were seen.
+    await lock_content(session, row["content"])
+    await asyncio.to_thread(rt.state["darkroom"].keep, row["content"], picture)
+    await session.execute(insert(Upload).values(row))
 
 
 @api.get(

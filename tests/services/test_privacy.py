@@ -92,6 +92,21 @@ async def test_courses_forgets_what_was_learned(run: Run) -> None:
         assert await export(api, member_id) == {}
 
 
+async def test_courses_forgets_who_taught(run: Run) -> None:
+    async with run(courses) as api:
+        member_id, now = new_id(), clock.now()
+        body = {"title": "可颂", "starts_at": now + timedelta(days=1), "ends_at": now + timedelta(days=1, hours=1)}
+        body = {name: str(value) for name, value in body.items()} | {"access": [{"kind": "free"}]}
+        taught = body | {"instructor": "王老师", "instructor_id": str(member_id)}
+        answer = await api.client.post("/v1/admin/live-lessons", json=taught, headers=api.admin())
+        assert answer.status_code == 201, answer.text
+        assert [row["instructor"] for row in (await export(api, member_id))["live_lesson"]] == ["王老师"]
+        await erase(api, member_id)
+        assert await export(api, member_id) == {}
+        [[instructor, instructor_id]] = await api.sql("SELECT instructor, instructor_id FROM live_lesson")
+        assert (instructor, instructor_id) == ("已注销用户", None)
+
+
 async def test_referrals_forgets_phone_devices_and_touches_but_no_other_member_s(run: Run) -> None:
     async with run(referrals, seed=True, coupon_keys=KEYS, limits_mode="relaxed") as api:
         mine, other = new_id(), new_id()

@@ -238,7 +238,8 @@ async def test_a_member_sees_all_their_own_works(showcase: Any, api: Any, author
 
 
 async def test_nicknames_follow_events_in_any_order_and_end_with_erasure(showcase: Any, api: Any, author: Any) -> None:
-    entry = await showcase.entry(await showcase.contest(), api.member(author))
+    contest = await showcase.contest(ends_at=clock.now() + timedelta(seconds=10))
+    entry = await showcase.entry(contest, api.member(author))
 
     async def nickname() -> str:
         return str((await showcase.client.get(f"/v1/entries/{entry}")).json()["member"]["nickname"])
@@ -252,6 +253,9 @@ async def test_nicknames_follow_events_in_any_order_and_end_with_erasure(showcas
     assert await nickname() == "小麦二号"
     (card,) = await api.sql("SELECT registered_at FROM member_card WHERE member_id = :id", id=author)
     assert card.registered_at == now
+    api.clock.advance(timedelta(minutes=1))
+    settled = await showcase.client.post(f"/v1/admin/contests/{contest}/settle", headers=api.admin())
+    assert settled.status_code == 200
     await api.handle(MemberErased(member_id=author))
     await api.handle(MemberChanged(member_id=author, nickname="又来了", tier="beginner"))
     assert await nickname() == ""

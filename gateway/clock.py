@@ -26,6 +26,10 @@ from kit.text import instant
 
 MAX_ROUNDS: Final = 200
 SETTLE_S: Final = 60.0
+"""How long one stop of the clock may take; a walk of many stops takes as long as it gets on."""
+EXACT_STOPS: Final = 1000
+COARSE_STOPS: Final = 1000
+"""After so many exact stops a move makes at most so many more, each as far on as that needs."""
 LATEST: Final = datetime(2100, 1, 1, tzinfo=UTC)
 """A month's plan bought at the latest instant must still end before the calendar does."""
 
@@ -115,8 +119,7 @@ class SandboxClock:
     async def move(self, move: Move) -> datetime:
         """Move every service's clock and settle what has become due; the instant reached."""
         async with self._moving:
-            real = datetime.now(UTC)
-            present = real + await self.offset()
+            present = datetime.now(UTC) + await self.offset()
             try:
                 target = move.target(present).astimezone(UTC)
             except (OverflowError, ValueError) as failure:
@@ -125,24 +128,51 @@ class SandboxClock:
                 raise _too_far()
             if target < present:
                 raise ClockBackward
-            offset = target - real
-            # This process' own clock judges tokens.
-            clock.set_offset(offset)
-            wanted = {"offset_s": offset.total_seconds()}
-            await asyncio.gather(*(_told(one, "POST", "/internal/clock", wanted) for one in self._upstreams))
-            await self._settle()
-            return datetime.now(UTC) + offset
+            await self._walk(present, target)
+            return datetime.now(UTC) + clock.offset()
 
-    async def _settle(self) -> None:
-        """Rounds over all services, until a whole round finds nothing: one service's work is another's event."""
+    async def _walk(self, present: datetime, target: datetime) -> None:
+        """Stop wherever a service has something to do on the way, as if the time between had passed."""
+        stops = 0
+        pause = timedelta(seconds=1)
+        next_at = await self._settle()
+        while present < target:
+            stop = target if next_at is None else min(next_at, target)
+            if stop <= present:
+                # Said to be due, and yet nothing was done at it: pass by, further each time.
+                stop = min(present + pause, target)
+                pause *= 2
+            else:
+                pause = timedelta(seconds=1)
+            if stops >= EXACT_STOPS:
+                stop = min(max(stop, present + (target - present) / (EXACT_STOPS + COARSE_STOPS - stops)), target)
+            stops += 1
+            await self._set(stop)
+            next_at = await self._settle()
+            present = stop
+
+    async def _set(self, instant: datetime) -> None:
+        offset = instant - datetime.now(UTC)
+        # This process' own clock judges tokens.
+        clock.set_offset(max(offset, clock.offset()))
+        wanted = {"offset_s": clock.offset().total_seconds()}
+        await asyncio.gather(*(_told(one, "POST", "/internal/clock", wanted) for one in self._upstreams))
+
+    async def _settle(self) -> datetime | None:
+        """Rounds over all services, until a whole round finds nothing: one service's work is another's event.
+
+        The earliest instant at which there will be something to do again; None when nobody knows of any.
+        """
         deadline = asyncio.get_running_loop().time() + SETTLE_S
         for _ in range(MAX_ROUNDS):
             left = deadline - asyncio.get_running_loop().time()
             if left <= 0:
                 break
             calls = (_told(one, "POST", "/internal/settle", seconds=left) for one in self._upstreams)
-            if not sum(told["done"] for told in await asyncio.gather(*calls)):
-                return
+            told = await asyncio.gather(*calls)
+            if not sum(each["done"] for each in told):
+                instants = [datetime.fromisoformat(each["next_at"]) for each in told if each.get("next_at")]
+                return min(instants, default=None)
         raise UpstreamUnavailable
 
 

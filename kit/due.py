@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 import structlog
@@ -20,11 +21,16 @@ MAX_ROUNDS = 1000
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """A job: `run` does what is due now and says how many rows; a second run at the same instant must do nothing."""
+    """A job: `run` does what is due now and says how many rows; a second run at the same instant must do nothing.
+
+    `next_at` tells the earliest instant after now at which there will be something to do, as far as is known, or None:
+    the sandbox's clock stops there on its way. A job whose exact moment matters to nobody needs none.
+    """
 
     name: str
     run: Callable[["Runtime"], Awaitable[int]]
     every_s: float = 1.0
+    next_at: Callable[["Runtime"], Awaitable[datetime | None]] | None = None
 
 
 async def run_due(runtime: "Runtime", jobs: tuple[Due, ...]) -> int:
@@ -33,10 +39,7 @@ async def run_due(runtime: "Runtime", jobs: tuple[Due, ...]) -> int:
     for _ in range(MAX_ROUNDS):
         done = 0
         for job in jobs:
-            rows = await job.run(runtime)
-            if rows:
-                DUE_ROWS.labels(runtime.service, job.name).inc(rows)
-            done += rows
+            done += await _run(runtime, job)
         total += done
         if done == 0:
             return total
@@ -44,13 +47,27 @@ async def run_due(runtime: "Runtime", jobs: tuple[Due, ...]) -> int:
     return total
 
 
+async def next_due(runtime: "Runtime", jobs: tuple[Due, ...]) -> datetime | None:
+    """The earliest instant after now at which one of these jobs will have something to do; None for none known."""
+    told = [await job.next_at(runtime) for job in jobs if job.next_at is not None]
+    return min((instant for instant in told if instant is not None), default=None)
+
+
+async def _run(runtime: "Runtime", job: Due) -> int:
+    # One run at a time in a process: who moves the clock must wait for what the background is doing by the old one.
+    turn: asyncio.Lock = runtime.state.setdefault(f"turn of {job.name}", asyncio.Lock())
+    async with turn:
+        rows = await job.run(runtime)
+    if rows:
+        DUE_ROWS.labels(runtime.service, job.name).inc(rows)
+    return rows
+
+
 async def keep_running(runtime: "Runtime", job: Due) -> None:
     """Run one job for as long as the process lives; a failure is logged and tried again."""
     while True:
         try:
-            rows = await job.run(runtime)
-            if rows:
-                DUE_ROWS.labels(runtime.service, job.name).inc(rows)
+            await _run(runtime, job)
         except Exception as failure:
             if is_disconnect(failure):
                 log.warning("periodic work waits: database away", service=runtime.service, job=job.name)

@@ -9,8 +9,8 @@ from pydantic import Field
 from sqlalchemy import text
 
 from kit import clock
-from kit.due import run_due
-from kit.shapes import Out, StrictIn
+from kit.due import next_due, run_due
+from kit.shapes import Instant, Out, StrictIn
 
 if TYPE_CHECKING:
     from kit.app import Runtime
@@ -39,9 +39,10 @@ class ClockOut(Out):
 
 
 class SettleOut(Out):
-    """How much was done; 0 when all is quiet."""
+    """How much was done; 0 when all is quiet, and then `next_at` is when there will be something to do again."""
 
     done: int
+    next_at: Instant | None = None
 
 
 async def restore_clock(runtime: "Runtime") -> None:
@@ -81,4 +82,5 @@ async def settle(request: Request) -> SettleOut:
     # The lag is Redis' knowledge, there is no event to wait for.
     while await runtime.consumer.lag() and asyncio.get_running_loop().time() < deadline:  # noqa: ASYNC110
         await asyncio.sleep(0.005)
-    return SettleOut(done=done + runtime.consumer.handled - before)
+    done += runtime.consumer.handled - before
+    return SettleOut(done=done, next_at=None if done else await next_due(runtime, runtime.due))

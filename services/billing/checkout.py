@@ -8,7 +8,7 @@ from uuid import UUID
 from weakref import WeakValueDictionary
 
 import structlog
-from sqlalchemy import ColumnElement, case, select, update
+from sqlalchemy import ColumnElement, case, func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
@@ -130,8 +130,8 @@ async def take_in(session: AsyncSession, provider: Provider, order_id: UUID, fou
             await session.commit()
             return
         await session.commit()
-        fingerprint = await provider.fingerprint(ref)
-        await payments.settle(session, order_id, Arrival(ref, found.amount, found.currency, fingerprint))
+        means = await provider.means(ref)
+        await payments.settle(session, order_id, Arrival(ref, found.amount, found.currency, means))
     elif found.status == "expired":
         await payments.close(session, order_id, "expired")
         await session.execute(
@@ -249,4 +249,13 @@ async def _schedule(session: AsyncSession, order_id: UUID) -> None:
         order.next_check_at = None
 
 
-due = Due("check open orders", chase)
+async def next_expiry(rt: Runtime) -> datetime | None:
+    """When the next open order expires."""
+    now = clock.now()
+    # Open orders are among those to be checked, which an index knows.
+    waiting = col(Order.next_check_at).is_not(None), col(Order.status) == "pending", col(Order.expires_at) > now
+    async with rt.db.session() as session:
+        return await session.scalar(select(func.min(col(Order.expires_at))).where(*waiting))
+
+
+due = Due("check open orders", chase, next_at=next_expiry)

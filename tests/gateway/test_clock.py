@@ -15,18 +15,34 @@ from tests.gateway.conftest import Front, Start
 
 
 class Clocked:
-    """A service's internal endpoints: `work` is what its next rounds of settling will have done."""
+    """A service's internal endpoints.
+
+    `work` is what its next rounds of settling will have done, `due` the instants at which it has something to do, and
+    `done_at` those at which it did it; a `stuck` one is never done with the first of them.
+    """
 
     def __init__(self, work: list[int]) -> None:
         self.offset = 0.0
         self.work = work
         self.rounds = 0
+        self.due: list[datetime] = []
+        self.done_at: list[datetime] = []
+        self.stuck = False
+
+    def settled(self) -> dict[str, object]:
+        """What a round of settling answers."""
+        now = datetime.now(UTC) + timedelta(seconds=self.offset)
+        ripe = [] if self.stuck else [instant for instant in self.due if instant <= now]
+        self.due = [instant for instant in self.due if instant not in ripe]
+        self.done_at += [now] * len(ripe)
+        done = len(ripe) + (self.work.pop(0) if self.work else 0)
+        return {"done": done, "next_at": None if done or not self.due else self.due[0].isoformat()}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         answer: dict[str, object] = {"offset_s": self.offset}
         if scope["path"] == "/internal/settle":
             self.rounds += 1
-            answer = {"done": self.work.pop(0) if self.work else 0}
+            answer = self.settled()
         elif scope["method"] == "POST":
             self.offset = orjson.loads((await receive())["body"])["offset_s"]
             answer = {"offset_s": self.offset}
@@ -78,7 +94,55 @@ async def test_settling_goes_on_until_a_whole_round_is_quiet(start_here: Start, 
     services["members"].work = [0, 5, 0]
     async with start_here(upstreams=services) as front:
         assert (await move(front, advance="PT1H"))[0] == 200
-    assert {service.rounds for service in services.values()} == {4}
+    assert {service.rounds for service in services.values()} == {5}
+
+
+async def test_a_move_stops_at_each_instant_at_which_a_service_has_something_to_do(
+    start_here: Start, services: dict[str, Clocked]
+) -> None:
+    start = datetime.now(UTC)
+    monthly = [start + timedelta(days=30 * month) for month in range(1, 13)]
+    services["billing"].due = list(monthly)
+    services["courses"].due = [start + timedelta(days=45), start + timedelta(days=400)]
+    async with start_here(upstreams=services) as front:
+        status, _ = await move(front, advance="P365D")
+        assert status == 200
+        late = [done - due for done, due in zip(services["billing"].done_at, monthly, strict=True)]
+        assert all(timedelta(0) <= each < timedelta(seconds=5) for each in late), late
+        [lesson] = services["courses"].done_at
+        assert timedelta(0) <= lesson - start - timedelta(days=45) < timedelta(seconds=5)
+        assert len({service.offset for service in services.values()}) == 1
+        assert services["courses"].due == [start + timedelta(days=400)]
+
+
+async def test_what_is_due_and_never_done_does_not_hold_up_time(
+    start_here: Start, services: dict[str, Clocked]
+) -> None:
+    services["billing"].stuck = True
+    services["billing"].due = [datetime.now(UTC) + timedelta(days=1)]
+    async with start_here(upstreams=services) as front:
+        status, answer = await move(front, advance="P365D")
+    assert status == 200
+    reached = datetime.fromisoformat(str(answer["now"])) - datetime.now(UTC)
+    assert timedelta(days=365) <= reached + timedelta(seconds=5) < timedelta(days=366)
+    assert services["billing"].rounds < 40
+
+
+async def test_of_very_many_instants_a_move_takes_several_at_once(
+    start_here: Start, services: dict[str, Clocked], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gateway_clock, "EXACT_STOPS", 10)
+    monkeypatch.setattr(gateway_clock, "COARSE_STOPS", 20)
+    start = datetime.now(UTC)
+    services["billing"].due = [start + timedelta(hours=hour) for hour in range(1, 1000)]
+    async with start_here(upstreams=services) as front:
+        assert (await move(front, advance="P42D"))[0] == 200
+    done_at = services["billing"].done_at
+    assert len(done_at) == 999
+    exact = [done - start for done in done_at[:10]]
+    assert all(abs(each - timedelta(hours=hour + 1)) < timedelta(seconds=5) for hour, each in enumerate(exact))
+    assert len(set(done_at)) <= 30
+    assert services["billing"].rounds <= 62
 
 
 async def test_work_without_end_is_given_up(

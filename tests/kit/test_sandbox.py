@@ -1,10 +1,14 @@
 """The sandbox's clock: forward only, remembered by the database, and what is due is done before the answer."""
 
-from datetime import timedelta
+import asyncio
+from dataclasses import replace
+from datetime import datetime, timedelta
 
 from kit import clock
-from kit.app import create_app
+from kit.app import Runtime, create_app
+from kit.due import Due, keep_running
 from kit.settings import ServiceSettings
+from kit.text import instant
 from tests.harness import Run
 from tests.kit.conftest import service
 
@@ -29,7 +33,55 @@ async def test_settling_tells_and_handles_all_there_is_and_then_nothing(run: Run
             pass
         heard = await api.sql("SELECT words FROM note WHERE words LIKE 'heard %'")
         assert len(heard) == 5
-        assert (await api.client.post("/internal/settle")).json() == {"done": 0}
+        assert (await api.client.post("/internal/settle")).json() == {"done": 0, "next_at": None}
+
+
+async def test_a_quiet_service_says_when_it_will_have_something_to_do(run: Run) -> None:
+    soon = clock.now() + timedelta(days=3)
+    ripe = [2]
+
+    async def work(_: Runtime) -> int:
+        return ripe.pop() if ripe else 0
+
+    async def when(_: Runtime) -> datetime:
+        return soon
+
+    async def later(_: Runtime) -> datetime:
+        return soon + timedelta(days=1)
+
+    async def never(_: Runtime) -> None:
+        return None
+
+    due = [Due("a", work, next_at=never), Due("b", work, next_at=later), Due("c", work, next_at=when), Due("d", work)]
+    async with run(replace(service, due=due)) as api:
+        assert (await api.client.post("/internal/settle")).json() == {"done": 2, "next_at": None}
+        assert (await api.client.post("/internal/settle")).json() == {"done": 0, "next_at": instant(soon)}
+
+
+async def test_settling_waits_for_what_the_background_is_doing(run: Run) -> None:
+    begun, over = asyncio.Event(), asyncio.Event()
+    done: list[str] = []
+
+    async def work(_: Runtime) -> int:
+        if begun.is_set():
+            done.append("settled")
+            return 0
+        begun.set()
+        await over.wait()
+        done.append("background")
+        return 1
+
+    async with run(replace(service, due=[Due("slow", work)])) as api:
+        [slow, *_] = api.rt.due
+        background = asyncio.create_task(keep_running(api.rt, slow))
+        await begun.wait()
+        settling = asyncio.create_task(api.client.post("/internal/settle"))
+        await asyncio.sleep(0.05)
+        assert done == []
+        over.set()
+        assert (await settling).json()["done"] == 0
+        background.cancel()
+    assert done[:2] == ["background", "settled"]
 
 
 async def test_production_has_no_such_door(run: Run) -> None:

@@ -3,10 +3,13 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 import structlog
+from sqlalchemy import text
 
+from kit import clock
 from kit.due import Due
 from kit.errors import is_disconnect
 from services.billing.sandbox.deliveries import deliver, webhook_client
@@ -22,6 +25,11 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
+# What failed to be delivered waits without being waited for: a webhook that is away would stop the clock every hour.
+_NEXT = text(
+    "SELECT least((SELECT min(settles_at) FROM sandbox_session WHERE settles_at > :now), (SELECT min(due_at) "
+    "FROM sandbox_delivery WHERE delivered_at IS NULL AND attempts = 0 AND due_at > :now))"
+)
 PAUSE_S = 1.0
 GRACE_S = 2.0
 
@@ -83,4 +91,13 @@ async def _work(rt: "Runtime", client: "httpx.AsyncClient", *, wait: bool) -> in
             return done
 
 
-due = Due("run the sandbox provider", drain)
+async def next_at(rt: "Runtime") -> datetime | None:
+    """When money paid "later" arrives, or an event held back leaves."""
+    if not rt.settings.simulated:
+        return None
+    async with rt.db.session() as session:
+        found: datetime | None = (await session.execute(_NEXT, {"now": clock.now()})).scalar_one()
+    return found
+
+
+due = Due("run the sandbox provider", drain, next_at=next_at)

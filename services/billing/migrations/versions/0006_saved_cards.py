@@ -1,5 +1,7 @@
 """Cards that the sandbox payment provider keeps, and what the payer's bank says to charging them."""
 
+from typing import Any
+
 import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects.postgresql import JSONB
@@ -10,7 +12,7 @@ down_revision = "0005"
 EMPTY = {"mode": "'payment'", "setup_intent_data": "'{}'::jsonb", "next_charges": "'[]'::jsonb"}
 
 
-def _add(table: str, name: str, kind: "sa.types.TypeEngine[object]") -> None:
+def _add(table: str, name: str, kind: "sa.types.TypeEngine[Any]") -> None:
     op.add_column(table, sa.Column(name, kind, nullable=False, server_default=sa.text(EMPTY[name])))
     op.alter_column(table, name, server_default=None)
 

@@ -110,7 +110,9 @@ class Sandbox:
         intent = await self.v1.payment_intents.retrieve_async(answer.json()["payment_intent"])
         return customer.id, str(intent.payment_method)
 
-    async def charge(self, customer: str, card: str, /, *, key: str | None = None, **changes: Any) -> stripe.PaymentIntent:
+    async def charge(
+        self, customer: str, card: str, /, *, key: str | None = None, **changes: Any
+    ) -> stripe.PaymentIntent:
         """Charge a kept card while its owner is away."""
         params: Any = {
             "amount": 1990,

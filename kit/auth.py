@@ -243,7 +243,8 @@ admin_scheme = OAuth2PasswordBearer(
     refreshUrl="/v1/auth/token",
     scopes=SCOPES,
     scheme_name="admin",
-    description="管理员用邮箱和密码登录 / admins log in with email and password",
+    description="管理员用邮箱和密码登录；启用了动态口令的，把 6 位口令直接接在密码后面 / "
+    "admins log in with email and password; whoever uses one-time passwords types the six digits right after it",
     auto_error=False,
 )
 bearer_scheme = HTTPBearer(

@@ -82,4 +82,7 @@ async def test_the_export_holds_everything(api: Api) -> None:
     assert body["exported_at"].endswith("Z")
     counts = {name: len(body[name]) for name in ("segments", "check_ins", "points", "sessions")}
     assert counts == {"segments": 1, "check_ins": 1, "points": 2, "sessions": 1}
+    assert [deed["kind"] for deed in body["deeds"]] == ["lesson_finished"]
+    assert [(change["after"], change["cause"]) for change in body["tier_changes"]] == [("beginner", "evidence")]
+    assert (body["role_changes"], body["note"]) == ([], "")
     assert (await api.client.get("/internal/export", headers=api.member())).status_code == 404

@@ -72,6 +72,18 @@ async def test_a_login_needs_a_password_that_was_not_used(api: Api) -> None:
     assert secret not in rows[0].totp_secret
 
 
+async def test_it_may_stand_right_after_the_password(api: Api) -> None:
+    code = "123456"
+    assert (await log_in(api, password=PASSWORD + code)).json()["code"] == "invalid_credentials"
+    secret, _ = await enabled(api)
+    for wrong in (PASSWORD + "000000", "wrong" + now_of(secret), now_of(secret), PASSWORD + now_of(secret)[:5]):
+        refused = await log_in(api, password=wrong)
+        assert (refused.status_code, refused.json()["code"]) == (400, "invalid_credentials"), wrong
+    code = now_of(secret)
+    await headers_of(api, password=PASSWORD + code)
+    assert (await log_in(api, password=PASSWORD + code)).json()["code"] == "invalid_credentials"
+
+
 async def test_it_is_removed_by_a_last_password(api: Api) -> None:
     secret, headers = await enabled(api)
     path = "/v1/auth/totp/removal"

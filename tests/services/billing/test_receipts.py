@@ -1,5 +1,9 @@
 """Receipts: only of what was paid, only for the buyer, safe to open."""
 
+import io
+
+from pypdf import PdfReader
+
 from contracts.members import MemberErased
 from kit.ids import new_id
 from tests.services.billing.till import Till
@@ -20,13 +24,41 @@ async def test_a_receipt_shows_what_was_paid_and_what_went_back(till: Till) -> N
     assert "http" not in page.text
 
 
+async def test_the_same_receipt_comes_as_a_pdf_in_chinese(till: Till) -> None:
+    member = new_id()
+    name = '<b>黑卡</b> & 月卡"🍞" ' + "超长的商品名称" * 5
+    await till.client.patch("/v1/admin/plans/black-card-1m", json={"name": name}, headers=till.api.admin("plans:write"))
+    order = await till.buy(member, coupon_token=till.coupon(member))
+    await till.refund(member, order["id"], amount=190)
+    answer = await till.client.get(f"/v1/orders/{order['id']}/receipt.pdf", headers=till.api.member(member))
+    assert answer.status_code == 200
+    assert answer.headers["content-type"] == "application/pdf"
+    assert answer.headers["cache-control"] == "private, no-store"
+    assert answer.headers["content-disposition"] == f'inline; filename="receipt-{order["number"]}.pdf"'
+    [page] = PdfReader(io.BytesIO(answer.content)).pages
+    text = page.extract_text().replace("\n", "")
+    for part in (
+        "收据 Receipt",
+        order["number"],
+        "部分退款 Partially refunded",
+        name,
+        "银行卡 Card",
+        "¥19.90",
+        "-¥5.00",
+        "¥14.90",
+        "-¥1.90",
+    ):
+        assert part.replace(" ", "") in text.replace(" ", ""), part
+
+
 async def test_there_is_no_receipt_for_what_is_not_paid_or_not_yours(till: Till) -> None:
     member = new_id()
     order = (await till.order(member)).json()
-    path = f"/v1/orders/{order['id']}/receipt"
-    unpaid = await till.client.get(path, headers=till.api.member(member))
-    assert (unpaid.status_code, unpaid.json()["code"]) == (409, "order_not_paid")
-    assert (await till.client.get(path, headers=till.api.member())).status_code == 404
+    for path in (f"/v1/orders/{order['id']}/receipt", f"/v1/orders/{order['id']}/receipt.pdf"):
+        unpaid = await till.client.get(path, headers=till.api.member(member))
+        assert (unpaid.status_code, unpaid.json()["code"]) == (409, "order_not_paid")
+        assert (await till.client.get(path, headers=till.api.member())).status_code == 404
+        assert (await till.client.get(path)).status_code == 401
 
 
 async def test_an_erased_members_money_records_stay_without_their_traces(till: Till) -> None:

@@ -1,38 +1,54 @@
-"""The ledger: double entry, append-only, balanced per entry and currency by the database itself."""
+"""The ledger as admins read it: the trial balance, now or as it stood, and the entries as pages or as a file."""
 
-from collections.abc import Sequence
+import csv
+import io
+from collections.abc import AsyncIterator, Sequence
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Final
 from uuid import UUID
 
-from sqlalchemy import func, insert, select
+from fastapi.responses import StreamingResponse
+from sqlalchemy import func, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
-from kit import clock
+from kit.app import Runtime, RuntimeDep
 from kit.app import router as new_router
 from kit.auth import Caller, admin_with
 from kit.db import SessionDep
-from kit.ids import new_id
+from kit.errors import problems
 from kit.page import Page, PageDep, keyset
 from kit.shapes import Instant, Out
+from kit.text import instant
+from services.billing.books import CHART, Group
 from services.billing.models import LedgerEntry, LedgerLine
+from services.billing.periods import BadPeriod, Period, PeriodDep
 
 router = new_router(prefix="/v1/admin/ledger", tags=["admin ledger"])
 
 Bookkeeper = Annotated[Caller, admin_with("orders:read")]
 
-PROVIDER = "provider_receivable"
-DEFERRED = "deferred_revenue"
-PARKED = "unapplied_payments"
-OWED_BACK = "refunds_payable"
+PORTION = 1000
+MOST_DAYS = 366
+COLUMNS = ("at", "entry_id", "kind", "order_id", "account", "debit", "credit", "currency")
+BOM = "\ufeff"
+"""By which spreadsheets know the file for UTF-8."""
+
+_LINES: Final = text("""
+SELECT e.at, e.id, e.kind, e.order_id, l.position, l.account, l.debit, l.credit, l.currency
+FROM (
+    SELECT at, id, kind, order_id FROM ledger_entry
+    WHERE at >= :since AND at < :until AND (at, id) > (:at, :id) ORDER BY at, id LIMIT :portion
+) e JOIN ledger_line l ON l.entry_id = e.id ORDER BY e.at, e.id, l.position
+""")
 
 
 class AccountOut(Out):
-    """Everything ever posted to an account in a currency."""
+    """Everything posted to an account in a currency; revenue's reductions, coupons and refunds, are income, too."""
 
     account: str
     currency: str
+    group: Group
     debit: int
     credit: int
 
@@ -63,48 +79,23 @@ class LedgerEntryOut(Out):
     at: Instant
 
 
-async def post(  # noqa: PLR0913 - an entry has this many sides
-    session: AsyncSession,
-    kind: str,
-    source_id: UUID,
-    *,
-    debit: str,
-    credit: str,
-    amount: int,
-    currency: str,
-    order_id: UUID | None = None,
-    at: datetime | None = None,
-) -> None:
-    """Book `amount` from one account to another, in the caller's transaction; once for each kind and source."""
-    entry_id = new_id()
-    await session.execute(
-        insert(LedgerEntry).values(id=entry_id, kind=kind, source_id=source_id, order_id=order_id, at=at or clock.now())
-    )
-    line = {"entry_id": entry_id, "currency": currency}
-    await session.execute(
-        insert(LedgerLine),
-        [
-            line | {"position": 1, "account": debit, "debit": amount, "credit": 0},
-            line | {"position": 2, "account": credit, "debit": 0, "credit": amount},
-        ],
-    )
-
-
 @router.get("/trial-balance")
-async def trial_balance(_: Bookkeeper, session: SessionDep) -> TrialBalance:
-    """Every account's debits and credits, and whether they balance in each currency."""
-    rows = await session.execute(
-        select(
-            col(LedgerLine.account),
-            col(LedgerLine.currency),
-            func.sum(col(LedgerLine.debit)),
-            func.sum(col(LedgerLine.credit)),
-        )
-        .group_by(col(LedgerLine.account), col(LedgerLine.currency))
-        .order_by(col(LedgerLine.account), col(LedgerLine.currency))
+async def trial_balance(_: Bookkeeper, session: SessionDep, at: Instant | None = None) -> TrialBalance:
+    """Every account's debits and credits, and whether they balance in each currency; `at` asks how they stood then."""
+    query = select(
+        col(LedgerLine.account),
+        col(LedgerLine.currency),
+        func.sum(col(LedgerLine.debit)),
+        func.sum(col(LedgerLine.credit)),
     )
+    if at is not None:
+        query = query.join(LedgerEntry, col(LedgerEntry.id) == col(LedgerLine.entry_id)).where(
+            col(LedgerEntry.at) <= at
+        )
+    sides = (col(LedgerLine.account), col(LedgerLine.currency))
+    rows = await session.execute(query.group_by(*sides).order_by(*sides))
     accounts = [
-        AccountOut(account=account, currency=currency, debit=int(debit), credit=int(credit))
+        AccountOut(account=account, currency=currency, group=CHART[account][0], debit=int(debit), credit=int(credit))
         for account, currency, debit, credit in rows
     ]
     difference: dict[str, int] = {}
@@ -130,6 +121,48 @@ async def entries(
         ],
         next_cursor=next_cursor,
     )
+
+
+@router.get("/entries.csv", response_class=StreamingResponse, responses=problems(BadPeriod))
+async def download_entries(_: Bookkeeper, rt: RuntimeDep, period: PeriodDep) -> StreamingResponse:
+    """The books of the business days `from` to `to` as CSV, oldest first, one line of an entry a row; a year at most."""
+    name = f"ledger-{period.limited(MOST_DAYS).first}-{period.last}.csv"
+    headers = {"Content-Disposition": f'attachment; filename="{name}"', "Cache-Control": "private, no-store"}
+    return StreamingResponse(_written(rt, period), media_type="text/csv; charset=utf-8", headers=headers)
+
+
+async def _written(rt: Runtime, period: Period) -> AsyncIterator[str]:
+    """The file, a portion at a time, each in a transaction of its own: a slow reader holds up no clean-up."""
+    yield BOM + _csv([COLUMNS])
+    after: tuple[datetime, UUID] = (period.starts_at, UUID(int=0))
+    while True:
+        async with rt.db.session() as session:
+            bounds = {"since": period.starts_at, "until": period.ends_at, "portion": PORTION}
+            rows = (await session.execute(_LINES, bounds | {"at": after[0], "id": after[1]})).all()
+        if not rows:
+            return
+        yield _csv(
+            [
+                (
+                    instant(row.at),
+                    row.id,
+                    row.kind,
+                    row.order_id or "",
+                    row.account,
+                    row.debit,
+                    row.credit,
+                    row.currency,
+                )
+                for row in rows
+            ]
+        )
+        after = (rows[-1].at, rows[-1].id)
+
+
+def _csv(rows: Sequence[tuple[object, ...]]) -> str:
+    lines = io.StringIO()
+    csv.writer(lines, lineterminator="\r\n").writerows(rows)
+    return lines.getvalue()
 
 
 async def _lines_of(session: AsyncSession, entry_ids: Sequence[UUID]) -> dict[UUID, list[LineOut]]:

@@ -1,6 +1,6 @@
 """Payments: money that arrived is applied to its order once, parked for a person, or sent back; it is never dropped."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
 from uuid import UUID
@@ -14,7 +14,9 @@ from contracts.billing import OrderClosed, OrderPaid
 from kit import clock
 from kit.events import emit
 from kit.ids import new_id
-from services.billing import coupons, course_sales, ledger
+from services.billing import books, coupons, course_sales, recognition, subscribing
+from services.billing.means import Means
+from services.billing.member_time import GRACE
 from services.billing.models import Order, Payment, Refund
 
 log = structlog.get_logger(__name__)
@@ -22,6 +24,7 @@ log = structlog.get_logger(__name__)
 SURPLUS_REASONS = {
     "second_payment": "this order was paid before",
     "coupon_gone": "the payment came after the order had closed, and its coupon could not be had again",
+    "renewal_canceled": "the renewal was canceled before the payment came",
     "course_bought_before": "another order paid for this course before",
 }
 
@@ -33,7 +36,7 @@ class Arrival:
     ref: str
     amount: int
     currency: str
-    fingerprint: str | None = None
+    means: Means = field(default_factory=Means)
 
 
 async def lock_order(session: AsyncSession, order_id: UUID) -> Order | None:
@@ -72,6 +75,8 @@ async def _refused(session: AsyncSession, order: Order) -> str | None:
     """Why this order takes no payment any more; None when it does, and then it has its course and its coupon."""
     if order.status not in ("pending", "canceled", "expired"):
         return "second_payment"
+    if order.renews_from is not None and order.status == "canceled":
+        return "renewal_canceled"
     if not await course_sales.take(session, order):
         return "course_bought_before"
     if order.status != "pending" and not await coupons.reserve_again(session, order, clock.now()):
@@ -82,32 +87,33 @@ async def _refused(session: AsyncSession, order: Order) -> str | None:
 
 async def settle_free(session: AsyncSession, order: Order) -> None:
     """An order whose coupon left nothing to pay is paid at once."""
-    await _mark_paid(session, order, clock.now(), None)
+    await _mark_paid(session, order, clock.now(), Means())
 
 
 async def _apply(session: AsyncSession, order: Order, arrival: Arrival) -> None:
     now = clock.now()
     payment_id = await _record(session, order, arrival, "applied", "", now)
-    await ledger.post(
+    await books.post(
         session,
         "payment",
         payment_id,
-        debit=ledger.PROVIDER,
-        credit=ledger.DEFERRED,
+        debit=books.PROVIDER,
+        credit=books.DEFERRED,
         amount=arrival.amount,
         currency=arrival.currency,
         order_id=order.id,
         at=now,
     )
-    await _mark_paid(session, order, now, arrival.fingerprint)
+    await _mark_paid(session, order, now, arrival.means)
 
 
-async def _mark_paid(session: AsyncSession, order: Order, at: datetime, fingerprint: str | None) -> None:
+async def _mark_paid(session: AsyncSession, order: Order, at: datetime, means: Means) -> None:
     order.status = "paid"
     order.paid_at = at
     order.session_open = False
     order.next_check_at = None
     await session.flush()
+    await recognition.open_schedule(session, order)
     await coupons.redeem(session, order)
     await emit(
         session,
@@ -127,24 +133,26 @@ async def _mark_paid(session: AsyncSession, order: Order, at: datetime, fingerpr
             coupon_id=order.coupon_id,
             payment_method=order.payment_method,
             paid_at=at,
-            fingerprint=fingerprint,
+            fingerprint=means.fingerprint,
             address_prefix=order.address_prefix,
-            renews_from=order.renews_from,
+            # Past the grace the old end is long over: the time begins with the payment.
+            renews_from=order.renews_from if order.renews_from and at < order.renews_from + GRACE else None,
         ),
     )
+    await subscribing.on_paid(session, order, means.card)
 
 
 async def _park(session: AsyncSession, order: Order, arrival: Arrival) -> None:
     now = clock.now()
     reason = f"{arrival.amount} {arrival.currency} came where {order.total} {order.currency} was due"
     log.error("payment parked", order=order.number, payment=arrival.ref, reason=reason)
-    await _unapplied(session, order, arrival, "parked", reason, ledger.PARKED, now)
+    await _unapplied(session, order, arrival, "parked", reason, books.PARKED, now)
 
 
 async def _send_back(session: AsyncSession, order: Order, arrival: Arrival, why: str) -> None:
     now = clock.now()
     log.warning("surplus payment goes back", order=order.number, payment=arrival.ref, reason=why)
-    payment_id = await _unapplied(session, order, arrival, "surplus", why, ledger.OWED_BACK, now)
+    payment_id = await _unapplied(session, order, arrival, "surplus", why, books.OWED_BACK, now)
     if not arrival.amount:
         return
     session.add(
@@ -175,11 +183,11 @@ async def _unapplied(
 ) -> UUID:
     payment_id = await _record(session, order, arrival, status, reason, at)
     if arrival.amount:
-        await ledger.post(
+        await books.post(
             session,
             f"payment_{status}",
             payment_id,
-            debit=ledger.PROVIDER,
+            debit=books.PROVIDER,
             credit=account,
             amount=arrival.amount,
             currency=arrival.currency,
@@ -201,7 +209,7 @@ async def _record(
             amount=arrival.amount,
             currency=arrival.currency,
             method=order.payment_method,
-            fingerprint=arrival.fingerprint,
+            fingerprint=arrival.means.fingerprint,
             status=status,
             reason=reason,
             received_at=at,

@@ -14,7 +14,7 @@ from kit import clock
 from kit.app import Runtime
 from kit.due import Due
 from kit.events import emit
-from services.billing import coupons, course_sales, ledger, payments
+from services.billing import books, coupons, course_sales, payments, recognition
 from services.billing.chasing import next_chase
 from services.billing.models import Order, Payment, Refund
 from services.billing.provider import PaymentProviderUnavailable, Provider, ProviderRefund, ProviderRefusal, provider_of
@@ -88,19 +88,20 @@ async def take_in(session: AsyncSession, refund_id: UUID, outcome: ProviderRefun
 async def _book(session: AsyncSession, order: Order, refund: Refund) -> None:
     now = clock.now()
     surplus = refund.cause == "surplus"
-    await ledger.post(
-        session,
-        "refund_surplus" if surplus else "refund",
-        refund.id,
-        debit=ledger.OWED_BACK if surplus else ledger.DEFERRED,
-        credit=ledger.PROVIDER,
-        amount=refund.amount,
-        currency=refund.currency,
-        order_id=order.id,
-        at=now,
-    )
     if surplus:
+        await books.post(
+            session,
+            "refund_surplus",
+            refund.id,
+            debit=books.OWED_BACK,
+            credit=books.PROVIDER,
+            amount=refund.amount,
+            currency=refund.currency,
+            order_id=order.id,
+            at=now,
+        )
         return
+    await recognition.give_back(session, "refund", refund.id, order, refund.amount, credit=books.PROVIDER, at=now)
     order.refunded_amount += refund.amount
     full = order.refunded_amount == order.total
     if order.status != "disputed":

@@ -1,6 +1,6 @@
 """Plans as admins edit them: a new amount is a new version, and orders keep theirs."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from fastapi import Request, Response
 from pydantic import Field, model_validator
@@ -9,11 +9,13 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
+from contracts.billing import PlanChanged
 from kit import audit, clock
 from kit.app import router as new_router
 from kit.auth import Caller, admin_with
 from kit.db import SessionDep
 from kit.errors import Conflict, StaleVersion, Unprocessable, problems
+from kit.events import emit
 from kit.http import require_version, version_tag
 from kit.shapes import CleanStr, StrictIn
 from services.billing.models import Plan, PlanVersion
@@ -112,7 +114,13 @@ async def add_plan(session: AsyncSession, body: PlanIn) -> bool:
     if await session.scalar(upsert(Plan).values(row).on_conflict_do_nothing().returning(col(Plan.code))) is None:
         return False
     await _add_version(session, body.code, 1, body.amount, body.original_amount, body.currency)
+    await _tell(session, row)
     return True
+
+
+async def _tell(session: AsyncSession, plan: dict[str, Any]) -> None:
+    told = {name: plan[name] for name in ("revision", "name", "months", "benefits", "active")}
+    await emit(session, PlanChanged(plan_code=plan["code"], **told))
 
 
 async def _add_version(
@@ -154,6 +162,7 @@ async def change_plan(
     before = {name: getattr(held, name, getattr(plan, name, None)) for name in (*wanted, *price)}
     await audit.record(session, "plan.changed", code, before=before, after=wanted | price)
     revision = plan.revision + 1
+    await _tell(session, plan.model_dump() | wanted | {"revision": revision})
     await session.execute(
         update(Plan).where(col(Plan.code) == code).values(**wanted, revision=revision, updated_at=clock.now())
     )

@@ -23,6 +23,8 @@ async def till(run: Run) -> AsyncIterator[Till]:
         serving(api.client._transport.app) as address,  # type: ignore[attr-defined]
     ):
         api.rt.settings.sandbox_webhook_url = f"{address}/v1/webhooks/stripe"
+        # The seeded plans were told of before any test began.
+        await api.emitted()
         yield Till(api)
 
 

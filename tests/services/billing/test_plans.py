@@ -4,8 +4,13 @@ import asyncio
 from typing import Any
 
 import pytest
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import create_async_engine
 
-from tests.harness import Api
+from contracts.billing import PlanChanged
+from kit.migrations import upgrade
+from services.billing.seed import seed
+from tests.harness import Api, Stores
 
 PLAN = {"code": "gold-card-1m", "name": "金卡月卡", "months": 1, "amount": 990, "currency": "CNY", "benefits": []}
 
@@ -120,3 +125,59 @@ async def test_only_admins_with_the_scope_edit_plans(api: Api) -> None:
     for headers, status in (({}, 401), (api.member(), 403), (api.admin("plans:read"), 403)):
         answer = await api.client.post("/v1/admin/plans", json=PLAN, headers=headers)
         assert answer.status_code == status
+
+
+async def test_every_change_of_a_plan_is_told_and_a_refused_one_is_not(api: Api) -> None:
+    admin = api.admin("plans:write")
+    assert (await api.client.post("/v1/admin/plans", json=PLAN, headers=admin)).status_code == 201
+    assert (await api.client.post("/v1/admin/plans", json=PLAN, headers=admin)).status_code == 409
+    path = f"/v1/admin/plans/{PLAN['code']}"
+    changes: list[dict[str, Any]] = [{"benefits": ["double_points"], "months": 2}, {"active": False}]
+    for change in changes:
+        assert (await api.client.patch(path, json=change, headers=admin)).status_code == 200
+    assert (await api.client.patch(path, json={"name": "x"}, headers=admin | {"If-Match": '"1"'})).status_code == 412
+    first, second, third = await api.emitted()
+    picture: dict[str, Any] = {"plan_code": PLAN["code"], "revision": 1, "name": PLAN["name"], "months": PLAN["months"]}
+    picture |= {"benefits": (), "active": True}
+    assert isinstance(first, PlanChanged)
+    assert first.model_dump(exclude={"id", "at"}) == picture
+    picture |= {"revision": 2, "benefits": ("double_points",), "months": 2}
+    assert second.model_dump(exclude={"id", "at"}) == picture
+    assert third.model_dump(exclude={"id", "at"}) == picture | {"revision": 3, "active": False}
+    await seed(api.rt)
+    assert await api.emitted() == []
+
+
+async def test_plans_from_before_are_told_once_by_the_migration(stores: Stores) -> None:
+    name = "plans_of_before"
+    stores.postgres.ensure_database(name)
+    url = stores.postgres.url(name)
+    await upgrade("billing", url, "0007")
+    engine = create_async_engine(url)
+    try:
+        async with engine.begin() as connection:
+            await connection.execute(
+                text(
+                    "INSERT INTO plan (code, name, months, benefits, active, version, revision, created_at, updated_at) "
+                    "VALUES ('old-card', '老卡', 6, '{double_points,live_replay}', false, 2, 5, now(), now())"
+                )
+            )
+        await upgrade("billing", url)
+        await upgrade("billing", url)
+        async with engine.connect() as connection:
+            [row] = (await connection.execute(text("SELECT event_id, type, body::text AS body FROM outbox"))).all()
+    finally:
+        await engine.dispose()
+    stores.postgres.drop_database(name)
+    told = PlanChanged.model_validate_json(row.body)
+    assert (told.id, row.type) == (row.event_id, "billing.plan.changed")
+    benefits = ("double_points", "live_replay")
+    expected = {
+        "plan_code": "old-card",
+        "revision": 5,
+        "name": "老卡",
+        "months": 6,
+        "benefits": benefits,
+        "active": False,
+    }
+    assert told.model_dump(exclude={"id", "at"}) == expected

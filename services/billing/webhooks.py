@@ -5,22 +5,24 @@ import hashlib
 import hmac
 import time
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
+from typing import Any
 
 import orjson
 import structlog
 from fastapi import Request
 from sqlalchemy import select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
+from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlmodel import col
 
 from kit import clock
 from kit.app import Runtime, RuntimeDep
 from kit.app import router as new_router
-from kit.db import SessionDep
 from kit.due import Due
-from kit.errors import BadRequest, problems
+from kit.errors import BadRequest, is_disconnect, problems
+from kit.group import GroupCommit, QueueFull
 from kit.shapes import Out
 from services.billing.models import ProviderEvent
 from services.billing.provider import PaymentProviderUnavailable
@@ -32,8 +34,12 @@ router = new_router(prefix="/v1/webhooks", tags=["webhooks"], idempotent=False)
 TOLERANCE_S = 300
 LEASE = timedelta(seconds=10)
 BACKOFF_S = (1, 2, 5, 15, 60, 300, 1800, 3600)
-BATCH = 50
-_UNDER_WAY = "webhooks_under_way"
+LONGEST_AWAY_S = 60
+AT_ONCE = 8
+"""Events handled at once: a burst waits in the database, and leaves connections and the provider to the people."""
+STORED_AT_ONCE = 200
+PAUSE_S = 1.0
+_INBOX = "webhook_inbox"
 
 
 class InvalidSignature(BadRequest):
@@ -77,51 +83,94 @@ def _parse(payload: bytes) -> tuple[str, str]:
     return event_id, event_type
 
 
-@router.post("/stripe", responses=problems(InvalidSignature))
-async def take_webhook(request: Request, session: SessionDep, rt: RuntimeDep) -> Received:
+@router.post("/stripe", responses=problems(InvalidSignature, QueueFull))
+async def take_webhook(request: Request, rt: RuntimeDep) -> Received:
     """Store what the payment provider tells, once; it is handled right after the answer."""
     payload = await request.body()
     # Signatures are judged by the real clock: the provider does not know of the sandbox's.
     verify(payload, request.headers.get("stripe-signature", ""), rt.settings.webhook_secrets, now=time.time())
     event_id, event_type = _parse(payload)
     now = clock.now()
-    row = {
-        "id": event_id,
-        "type": event_type,
-        "payload": payload,
-        "received_at": now,
-        "attempts": 0,
-        # The lease of the handler started below; if this process dies first, periodic work takes over.
-        "next_attempt_at": now + LEASE,
-    }
-    new = await session.scalar(
-        upsert(ProviderEvent).values(row).on_conflict_do_nothing().returning(col(ProviderEvent.id))
-    )
-    if new is not None:
-        await session.commit()
-        _start(rt, event_id)
+    row = {"id": event_id, "type": event_type, "payload": payload, "received_at": now, "next_attempt_at": now}
+    inbox: Inbox = rt.state[_INBOX]
+    await inbox.intake.submit(row | {"attempts": 0})
+    inbox.woken.set()
     return Received()
 
 
-def _start(rt: Runtime, event_id: str) -> None:
-    under_way: set[asyncio.Task[None]] = rt.state[_UNDER_WAY]
-    task = asyncio.create_task(handle_stored(rt, event_id))
-    under_way.add(task)
-    task.add_done_callback(under_way.discard)
+class Inbox:
+    """Stored events and their handling in this process; what is stored is in the database, this only knows that it is."""
+
+    def __init__(self, rt: Runtime) -> None:
+        self.rt = rt
+        # In a burst many are stored with one commit, by connections that nobody else waits for.
+        self.intake = GroupCommit(rt.db, _store, name="webhooks", max_batch=STORED_AT_ONCE)
+        self.woken = asyncio.Event()
+        self.handled = 0
+        self.turn = asyncio.Lock()
+
+    async def run(self) -> None:
+        """Handle events as they come, for as long as the process lives."""
+        while True:
+            await self.woken.wait()
+            self.woken.clear()
+            try:
+                while await self.handle_some():
+                    pass
+            except Exception as failure:
+                if not is_disconnect(failure):
+                    log.exception("webhooks not handled")
+                await asyncio.sleep(PAUSE_S)
+                self.woken.set()
+
+    async def handle_some(self) -> int:
+        """Claim what is due, as much as may be handled at once, and handle it; how much that was."""
+        async with self.turn:
+            now = clock.now()
+            async with self.rt.db.session() as session, session.begin():
+                due = (
+                    select(col(ProviderEvent.id))
+                    .where(col(ProviderEvent.next_attempt_at) <= now)
+                    .order_by(col(ProviderEvent.next_attempt_at))
+                    .limit(AT_ONCE)
+                    .with_for_update(skip_locked=True)
+                )
+                # The claim is a lease: what a dead process had taken comes up again.
+                claim = update(ProviderEvent).where(col(ProviderEvent.id).in_(due)).values(next_attempt_at=now + LEASE)
+                claimed = (await session.scalars(claim.returning(col(ProviderEvent.id)))).all()
+            work = (handle_stored(self.rt, event_id) for event_id in claimed)
+            failures = [failure for failure in await asyncio.gather(*work, return_exceptions=True) if failure]
+            self.handled += len(claimed)
+            if failures:
+                # Only a database that is away leaves an event unanswered; its lease brings it up again.
+                raise failures[0]
+            return len(claimed)
+
+
+async def _store(connection: AsyncConnection, rows: Sequence[dict[str, Any]]) -> Sequence[None]:
+    # In the order of their ids: two processes that store the same events never wait for one another in a circle.
+    in_order = sorted(rows, key=lambda row: row["id"])
+    await connection.execute(upsert(ProviderEvent).on_conflict_do_nothing(), in_order)
+    return [None] * len(rows)
 
 
 @asynccontextmanager
 async def webhook_handling(rt: Runtime) -> AsyncIterator[None]:
-    """Hold the handlers under way, and let them end before the process does."""
-    under_way: set[asyncio.Task[None]] = set()
-    rt.state[_UNDER_WAY] = under_way
+    """Take webhooks, and handle them as they come; what is in hand is handled to its end before the process ends."""
+    inbox = Inbox(rt)
+    rt.state[_INBOX] = inbox
+    if not rt.settings.background:
+        yield
+        return
+    worker = asyncio.create_task(inbox.run())
     try:
         yield
     finally:
-        if under_way:
-            _, late = await asyncio.wait(under_way, timeout=3)
-            for task in late:
-                task.cancel()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(3), inbox.turn:
+                worker.cancel()
+        worker.cancel()
+        await asyncio.wait({worker})
 
 
 async def handle_stored(rt: Runtime, event_id: str) -> None:
@@ -143,9 +192,11 @@ async def handle_stored(rt: Runtime, event_id: str) -> None:
             await session.commit()
         except Exception as failure:
             await session.rollback()
-            if not isinstance(failure, PaymentProviderUnavailable):
-                log.exception("webhook not handled", event_id=event_id, type=kind)
             wait = BACKOFF_S[min(attempts, len(BACKOFF_S) - 1)]
+            if isinstance(failure, PaymentProviderUnavailable):
+                wait = min(wait, LONGEST_AWAY_S)
+            else:
+                log.exception("webhook not handled", event_id=event_id, type=kind)
             await session.execute(
                 update(ProviderEvent)
                 .where(col(ProviderEvent.id) == event_id, col(ProviderEvent.handled_at).is_(None))
@@ -159,24 +210,12 @@ async def handle_stored(rt: Runtime, event_id: str) -> None:
 
 
 async def handle_leftovers(rt: Runtime) -> int:
-    """Wait for the handlers under way, then handle what they left: what failed, and what a dead process had taken."""
-    under_way = set(rt.state[_UNDER_WAY])
-    if under_way:
-        await asyncio.wait(under_way)
-    now = clock.now()
-    async with rt.db.session() as session, session.begin():
-        due = (
-            select(col(ProviderEvent.id))
-            .where(col(ProviderEvent.next_attempt_at) <= now)
-            .order_by(col(ProviderEvent.next_attempt_at))
-            .limit(BATCH)
-            .with_for_update(skip_locked=True)
-        )
-        claim = update(ProviderEvent).where(col(ProviderEvent.id).in_(due)).values(next_attempt_at=now + LEASE)
-        claimed = (await session.scalars(claim.returning(col(ProviderEvent.id)))).all()
-    for event_id in claimed:
-        await handle_stored(rt, event_id)
-    return len(claimed) + len(under_way)
+    """Handle what is due: what came just now, what failed, and what a dead process had taken."""
+    inbox: Inbox = rt.state[_INBOX]
+    before = inbox.handled
+    while await inbox.handle_some():
+        pass
+    return inbox.handled - before
 
 
 due = Due("handle webhooks", handle_leftovers)

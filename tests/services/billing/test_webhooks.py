@@ -10,6 +10,8 @@ import pytest
 
 from contracts.billing import OrderPaid
 from kit.ids import new_id
+from services.billing.settings import Settings
+from services.billing.webhooks import AT_ONCE
 from tests.services.billing.till import Till, signed
 
 
@@ -234,5 +236,60 @@ async def test_a_payment_of_nothing_beside_a_free_order_has_nothing_to_send_back
     await till.tell("checkout.session.completed", _paid_session(order, intent="pi_nothing"))
     assert await till.api.sql("SELECT status, amount FROM payment") == [("surplus", 0)]
     assert await till.api.sql("SELECT count(*) FROM refund") == [(0,)]
+    assert await till.api.sql("SELECT count(*) FROM provider_event WHERE handled_at IS NULL") == [(0,)]
+    assert await till.api.run_due() == 0
+
+
+async def test_while_the_secret_is_rotated_both_are_good_and_afterwards_only_the_new_one(till: Till) -> None:
+    settings = till.api.rt.settings
+    settings.stripe_webhook_secrets = ("whsec_new", "whsec_old")
+    good = [await till.post_webhook(GOOD, signed(GOOD, secret=secret)) for secret in ("whsec_new", "whsec_old")]
+    # During a rotation Stripe itself signs with both.
+    stamp, old = signed(GOOD, secret="whsec_old").split(",")
+    both = await till.post_webhook(GOOD, f"{stamp},{old},{signed(GOOD, secret='whsec_new').split(',')[1]}")
+    assert [answer.status_code for answer in (*good, both)] == [200, 200, 200]
+    settings.stripe_webhook_secrets = ("whsec_new",)
+    refused = await till.post_webhook(GOOD, signed(GOOD, secret="whsec_old"))
+    assert (refused.status_code, refused.json()["code"]) == (400, "invalid_signature")
+    assert await till.api.sql("SELECT count(*) FROM provider_event") == [(1,)]
+
+
+def test_the_setting_takes_several_secrets_with_commas() -> None:
+    settings = Settings.model_validate({"env": "sandbox", "stripe_webhook_secrets": " whsec_new , whsec_old,"})
+    assert settings.webhook_secrets == ("whsec_new", "whsec_old")
+
+
+async def test_an_event_told_again_months_later_changes_nothing(till: Till) -> None:
+    member = new_id()
+    order = await till.buy(member)
+    told = await till.api.sql("SELECT type, convert_from(payload, 'UTF8') AS body FROM provider_event")
+    assert (await till.refund(member, order["id"])).status_code == 201
+    await till.api.run_due()
+    await till.api.emitted()
+    till.api.clock.advance(timedelta(days=100))
+    for kind, body in told:
+        event = json.loads(body)
+        # Once as it was, and once as an event that somebody created anew.
+        await till.tell(kind, event["data"]["object"], event_id=event["id"])
+        await till.tell(kind, event["data"]["object"])
+    assert {kind for kind, _ in told} >= {"payment_intent.succeeded", "checkout.session.completed"}
+    assert (await till.read(member, order["id"]))["status"] == "refunded"
+    assert await till.api.emitted() == []
+    assert (await till.balanced())["provider_receivable"] == 0
+
+
+async def test_a_burst_is_stored_with_few_commits_and_handled_a_few_at_a_time(till: Till) -> None:
+    bodies = [
+        json.dumps({"id": f"evt_{n % 400}", "type": "x", "data": {"object": {"id": n}}}).encode() for n in range(600)
+    ]
+    before = (await till.api.sql("SELECT pg_current_xact_id()::text::bigint"))[0][0]
+    answers = await asyncio.gather(*(till.post_webhook(body) for body in bodies))
+    assert {answer.status_code for answer in answers} == {200}
+    after = (await till.api.sql("SELECT pg_current_xact_id()::text::bigint"))[0][0]
+    assert after - before < 100
+    assert await till.api.sql("SELECT count(*), count(handled_at) FROM provider_event") == [(400, 0)]
+    assert await till.api.rt.state["webhook_inbox"].handle_some() == AT_ONCE
+    assert await till.api.sql("SELECT count(handled_at) FROM provider_event") == [(AT_ONCE,)]
+    await till.api.run_due()
     assert await till.api.sql("SELECT count(*) FROM provider_event WHERE handled_at IS NULL") == [(0,)]
     assert await till.api.run_due() == 0

@@ -6,7 +6,7 @@ from typing import Any, Final
 from gateway.examples import fill_in
 from gateway.own_document import OWN_DOCUMENT
 from gateway.tags import TAGS
-from kit.auth import SCOPES
+from kit.auth import SCOPES, admin_scheme
 
 Document = dict[str, Any]
 
@@ -38,7 +38,7 @@ SECURITY: Final = {
     },
     "admin": {
         "type": "oauth2",
-        "description": "管理员用邮箱和密码登录 / admins log in with e-mail and password",
+        "description": admin_scheme.model.description,
         "flows": {"password": {"tokenUrl": "/v1/auth/token", "refreshUrl": "/v1/auth/token", "scopes": SCOPES}},
     },
     "partner": {

@@ -1,9 +1,11 @@
 """What people see in a browser: the documentation pages and the cashier, of a Heika started as a newcomer starts it."""
 
+import base64
 import json
 import os
 import shutil
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -14,6 +16,7 @@ import pytest
 from playwright.sync_api import Browser, Locator, Page, ViewportSize, expect, sync_playwright
 
 from kit.idempotency import EXAMPLE_KEY
+from services.members.totp import STEP_S, password_of
 from tests.onebox.conftest import Heika
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -134,6 +137,39 @@ def test_an_admin_signs_in_on_the_docs_page_and_edits_a_plan_by_clicking(browser
 
     assert visit.errors == []
     assert visit.hosts == {urlsplit(heika.address).netloc}
+    page.close()
+
+
+def test_an_admin_with_one_time_passwords_signs_in_on_the_docs_page(browser: Browser, heika: Heika) -> None:
+    visit = Visit(browser, heika, DESK)
+    page, password = visit.page, admin_password(heika)
+    with httpx.Client(base_url=heika.address, timeout=20) as client:
+        form = {"grant_type": "password", "username": "admin@heika.local", "password": password}
+        token = client.post("/v1/auth/token", data=form).json()["access_token"]
+        admin = {"Authorization": f"Bearer {token}"}
+        secret = base64.b32decode(client.post("/v1/auth/totp", headers=admin).json()["secret"])
+
+        def code(drift: int) -> str:
+            now = datetime.fromisoformat(client.get("/v1/sandbox/clock").json()["now"]).timestamp()
+            return password_of(secret, int(now) // STEP_S + drift)
+
+        # Each password is good once, and so are those of the steps before and after: one for each login here.
+        confirmed = client.post("/v1/auth/totp/confirmation", json={"code": code(-1)}, headers=admin)
+        assert confirmed.status_code == 204, confirmed.text
+        try:
+            page.goto("/docs")
+            page.get_by_role("button", name="Authorize").click()
+            expect(page.locator(".modal-ux-content")).to_contain_text("types the six digits right after it")
+            page.fill("#oauth_username", "admin@heika.local")
+            page.fill("#oauth_password", password + code(0))
+            dialog = page.locator(".auth-container:has(#oauth_password)")
+            dialog.get_by_role("button", name="Apply given OAuth2 credentials").click()
+            signed_in = page.locator('.auth-container:has-text("admin (OAuth2, password)")')
+            expect(signed_in.locator("button", has_text="Logout")).to_be_visible()
+        finally:
+            removed = client.post("/v1/auth/totp/removal", json={"code": code(1)}, headers=admin)
+        assert removed.status_code == 204, removed.text
+    assert visit.errors == []
     page.close()
 
 

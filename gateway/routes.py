@@ -33,8 +33,11 @@ UPLOAD: Final = 21 * MIB
 
 ROUTES: Final[tuple[Route, ...]] = (
     *_routes("members", "auth", limit_class="auth", checks_bearer=False),
-    *_routes("members", "me me/sessions me/membership me/check-ins me/points me/phone me/certificates tiers"),
-    *_routes("members", "admin/members admin/members.csv admin/certificates admin/audit sandbox/otp sandbox/wechat"),
+    *_routes(
+        "members", "me me/sessions me/membership me/check-ins me/points me/phone me/certificates me/notices tiers"
+    ),
+    *_routes("members", "admin/members admin/members.csv admin/certificates admin/audit"),
+    *_routes("members", "sandbox/otp sandbox/wechat sandbox/notices"),
     *_routes("members", "admin/members/imports", deadline=60.0, body_limit=UPLOAD),
     Route("/.well-known", "members", checks_bearer=False),
     *_routes("billing", "plans redemptions me/subscription"),
@@ -43,7 +46,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     *_routes("billing", "admin/plans admin/ledger"),
     *_routes("billing", "admin/orders admin/redeem-code-batches admin/reconciliations admin/metrics", deadline=30.0),
     *_routes("billing", "sandbox/checkout", deadline=40.0, checks_bearer=False),
-    *_routes("billing", "sandbox/payers sandbox/disputes sandbox/notices sandbox/faults", deadline=20.0),
+    *_routes("billing", "sandbox/payers sandbox/disputes sandbox/faults", deadline=20.0),
     *_routes("courses", "categories courses lessons live-lessons live-lessons.ics arrivals questions lesson-requests"),
     *_routes("courses", "me/learning admin/lessons admin/live-lessons"),
     *_routes("courses", "admin/courses", deadline=60.0),

@@ -15,6 +15,7 @@ from contracts.billing import (
     SubscriptionChanged,
 )
 from contracts.courses import CoursesAdminActed, LessonCompleted, QuestionAsked, QuestionUpvoted
+from contracts.notices import BillingNoticeWanted
 from contracts.referrals import ReferralsAdminActed, RewardGranted, RewardRevoked
 from contracts.showcase import (
     CommentPosted,
@@ -40,6 +41,7 @@ from services.members import (
     listing,
     make_ups,
     membership,
+    notices,
     oauth,
     otp,
     phone_binding,
@@ -90,6 +92,7 @@ service = Service(
         phone_binding.api,
         sessions.api,
         membership.api,
+        notices.api,
         check_ins.api,
         make_ups.api,
         points.api,
@@ -100,11 +103,12 @@ service = Service(
         promotions.api,
         roles.api,
         grants.api,
+        notices.admin_api,
         certificates.api,
         impersonation.api,
         audit.api,
     ],
-    sandbox_routers=[otp.sandbox_api, wechat.sandbox_api],
+    sandbox_routers=[otp.sandbox_api, wechat.sandbox_api, notices.sandbox_api],
     handlers={
         OrderPaid: [sources.on_order_paid],
         OrderRefunded: [sources.on_order_refunded],
@@ -112,6 +116,7 @@ service = Service(
         CodeRedeemed: [sources.on_code_redeemed],
         PlanChanged: [benefits.on_plan_changed],
         SubscriptionChanged: [renewals.on_subscription_changed],
+        BillingNoticeWanted: [notices.on_notice_wanted],
         RewardGranted: [sources.on_reward_granted],
         RewardRevoked: [sources.on_reward_revoked],
         LessonCompleted: [evidence.on_lesson_completed],
@@ -129,6 +134,7 @@ service = Service(
     },
     due=[
         Due("mirror revocations", mirror_revocations),
+        Due("send notices", notices.send_notices),
         Due("write imports", importing.write_imports),
         Due("refresh signing keys", signing.refresh_keys, every_s=60.0),
         roles.due,

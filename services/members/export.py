@@ -25,6 +25,8 @@ from services.members.models import (
     PointEntry,
     TierChange,
 )
+from services.members.notice_models import Notice
+from services.members.notices import NoticeOut, notice_out
 from services.members.points import PointOut
 from services.members.profile import ProfileOut, profile_of
 from services.members.promotions import TierChangeOut
@@ -85,6 +87,7 @@ class ExportOut(Out):
     check_ins: list[CheckInOut]
     points: list[PointOut]
     certificates: list[CertificateOut]
+    notices: list[NoticeOut]
     sessions: list[DeviceOut]
 
 
@@ -107,6 +110,7 @@ async def export_member(rt: Runtime, session: AsyncSession, member_id: UUID) -> 
     deeds = await all_of(Evidence, Evidence.member_id, Evidence.at)
     tiers = await all_of(TierChange, TierChange.member_id, TierChange.at)
     roles = await all_of(RoleChange, RoleChange.member_id, RoleChange.at)
+    notices = await all_of(Notice, Notice.member_id, Notice.wanted_at)
     identities = await all_of(Identity, Identity.member_id, Identity.created_at)
     document = ExportOut(
         exported_at=now,
@@ -124,6 +128,7 @@ async def export_member(rt: Runtime, session: AsyncSession, member_id: UUID) -> 
         check_ins=[CheckInOut.model_validate(row) for row in days],
         points=[PointOut.model_validate(row) for row in points],
         certificates=[CertificateOut.model_validate(row) for row in certificates],
+        notices=[notice_out(row) for row in notices],
         sessions=[DeviceOut.model_validate(row) for row in logins],
     )
     return document.model_dump(mode="json")

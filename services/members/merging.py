@@ -39,6 +39,7 @@ WITH theirs AS (DELETE FROM evidence WHERE member_id = :merged RETURNING *)
 INSERT INTO evidence (member_id, kind, reference, lesson_id, at)
 SELECT :kept, kind, reference, lesson_id, at FROM theirs ON CONFLICT DO NOTHING
 """)
+_NOTICES: Final = text("UPDATE notice SET member_id = :kept WHERE member_id = :merged")
 _TIERS: Final = text("UPDATE tier_change SET member_id = :kept WHERE member_id = :merged")
 _ROLES: Final = text("UPDATE role_change SET member_id = :kept WHERE member_id = :merged")
 
@@ -56,7 +57,7 @@ async def merge(session: AsyncSession, kept: Member, merged: Member) -> None:
     theirs = col(Identity.member_id) == merged.id
     await session.execute(update(Identity).where(theirs).values(member_id=kept.id))
     await _merge_time(session, kept.id, merged.id)
-    for statement in (_POINTS, _CHECK_INS, _EVIDENCE, _TIERS, _ROLES, _CERTIFICATES, _CERTIFICATES_LEFT):
+    for statement in (_POINTS, _CHECK_INS, _EVIDENCE, _NOTICES, _TIERS, _ROLES, _CERTIFICATES, _CERTIFICATES_LEFT):
         await session.execute(statement, pair)
     await session.execute(STREAKS, {"member": kept.id})
     shown = {name: proof for name, proof in (merged.evidence | kept.evidence).items() if name == "certificate"}

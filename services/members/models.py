@@ -40,6 +40,7 @@ class Member(Model, table=True):
     avatar_url: str | None = None
     city: str | None = None
     bio: str | None = None
+    language: str = Field(default="zh-CN", sa_column_kwargs={"server_default": "zh-CN"})
     tier: str = "potential"
     proven_tier: str = Field(default="potential", sa_column_kwargs={"server_default": "potential"})
     roles: list[str] = Field(default_factory=list, sa_column=_words())

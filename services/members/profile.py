@@ -1,11 +1,11 @@
 """The caller's own profile: seen, changed, and erased."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Final, Literal
 from uuid import UUID
 
 from fastapi import Response
 from pydantic import AfterValidator, Field
-from sqlalchemy import delete, select
+from sqlalchemy import delete, select, text, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
@@ -29,6 +29,7 @@ from services.members.models import (
     SandboxSms,
     TierChange,
 )
+from services.members.notice_models import Notice
 from services.members.role_models import RoleChange
 from services.members.tiers import Role, Tier
 from services.members.tokens import end_sessions
@@ -36,6 +37,9 @@ from services.members.tokens import end_sessions
 api = router(prefix="/v1/me", tags=["members"])
 
 ERASED_NAME = "已注销用户"
+
+Language = Literal["zh-CN", "en"]
+"""In which a member is written to."""
 
 
 class ProfileOut(Out):
@@ -50,6 +54,7 @@ class ProfileOut(Out):
     tier: Tier
     roles: list[Role]
     labels: list[str]
+    language: Language
     created_at: Instant
 
 
@@ -67,6 +72,7 @@ class ProfilePatch(In):
     avatar_url: Annotated[CleanStr, Field(max_length=500), AfterValidator(_web_address)] | None = None
     city: Annotated[CleanStr, Field(max_length=50)] | None = None
     bio: Annotated[CleanStr, Field(max_length=500)] | None = None
+    language: Language = "zh-CN"
 
 
 async def masked_phones(session: AsyncSession, *member_ids: UUID) -> dict[UUID, str]:
@@ -143,6 +149,13 @@ async def erase_member(caller: MemberDep, session: SessionDep) -> Response:
     return Response(status_code=204)
 
 
+# That an admin acted stays, and on whom; what was written about the member goes.
+_FORGET_WORDS: Final = text("""
+UPDATE audit_entry SET before = before - CAST(:words AS text[]), after = after - CAST(:words AS text[]) WHERE target = :id
+""")
+_WORDS: Final = ["note", "title", "reason", "labels"]
+
+
 def forget_person(member: Member) -> None:
     """Take everything off a member's row that names or describes them."""
     member.nickname = ERASED_NAME
@@ -164,6 +177,11 @@ async def _erase(session: AsyncSession, member: Member) -> None:
         (PointEntry, PointEntry.member_id),
     ):
         await session.execute(delete(table).where(col(owner) == member.id))
+    told = col(Notice.member_id) == member.id
+    await session.execute(delete(Notice).where(told, col(Notice.status) == "pending"))
+    # That somebody was told of a charge, and when, stays as a record of money.
+    await session.execute(update(Notice).where(told).values(body=""))
+    await session.execute(_FORGET_WORDS, {"id": str(member.id), "words": _WORDS})
     forget_person(member)
     member.erased_at = clock.now()
     member.version += 1

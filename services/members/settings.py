@@ -23,7 +23,9 @@ class Settings(ServiceSettings):
     admin_password: str = from_env(
         "HEIKA_ADMIN_PASSWORD", "the first admin's password; a changed one is taken over", ""
     )
-    sms_url: str = from_env("MEMBERS_SMS_URL", "SMS gateway that takes POST {phone, code}; unset in the sandbox", "")
+    sms_url: str = from_env(
+        "MEMBERS_SMS_URL", "SMS gateway that takes POST {phone, code} and {phone, text}; unset in the sandbox", ""
+    )
     sms_token: str = from_env("MEMBERS_SMS_TOKEN", "bearer token for the SMS gateway", "")
     wechat_url: str = from_env("MEMBERS_WECHAT_URL", "base address of WeChat's server", "https://api.weixin.qq.com")
     wechat_app_id: str = from_env("MEMBERS_WECHAT_APP_ID", "the mini program's app id; unset in the sandbox", "")

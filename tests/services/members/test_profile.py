@@ -15,7 +15,8 @@ async def test_a_profile_has_what_the_api_promises(api: Api) -> None:
     _, headers = await a_member(api)
     answer = await api.client.get("/v1/me", headers=headers)
     assert set(answer.json()) == {
-        "id", "nickname", "avatar_url", "phone_masked", "city", "bio", "tier", "roles", "labels", "created_at",
+        "id", "nickname", "avatar_url", "phone_masked", "city", "bio", "tier", "roles", "labels", "language",
+        "created_at",
     }  # fmt: skip
 
 
@@ -96,6 +97,18 @@ async def test_an_erased_member_leaves_nothing_that_names_them_and_the_phone_is_
     assert again["member"]["id"] != member_id
     [registered] = await api.emitted()
     assert isinstance(registered, MemberRegistered)
+
+
+async def test_what_admins_wrote_about_somebody_goes_with_them(api: Api) -> None:
+    member_id, headers = await a_member(api)
+    path = f"/v1/admin/members/{member_id}"
+    patch = {"note": "王小明，面包店老板", "labels": ["面包店"], "tier": "beginner"}
+    assert (await api.client.patch(path, json=patch, headers=api.admin())).status_code == 200
+    assert (await api.client.delete("/v1/me", headers=headers)).status_code == 204
+    acts = (await api.client.get(f"/v1/admin/audit?target={member_id}", headers=api.admin())).json()["items"]
+    assert [(act["action"], act["before"], act["after"]) for act in acts] == [
+        ("member.changed", {"tier": "potential"}, {"tier": "beginner"})
+    ]
 
 
 async def test_the_tiers_and_roles_have_rules_in_both_languages(api: Api) -> None:

@@ -20,6 +20,7 @@ from gateway.routes import SERVICES
 from kit import clock
 from kit.errors import ValidationFailed
 from kit.http import json_response
+from kit.ids import new_id
 from kit.settings import Settings
 from kit.shapes import Instant
 from kit.text import instant
@@ -164,11 +165,12 @@ class SandboxClock:
         The earliest instant at which there will be something to do again; None when nobody knows of any.
         """
         deadline = asyncio.get_running_loop().time() + SETTLE_S
+        stop = {"stop": str(new_id())}
         for _ in range(MAX_ROUNDS):
             left = deadline - asyncio.get_running_loop().time()
             if left <= 0:
                 break
-            calls = (_told(one, "POST", "/internal/settle", seconds=left) for one in self._upstreams)
+            calls = (_told(one, "POST", "/internal/settle", stop, seconds=left) for one in self._upstreams)
             told = await asyncio.gather(*calls)
             if not sum(each["done"] for each in told):
                 instants = [datetime.fromisoformat(each["next_at"]) for each in told if each.get("next_at")]

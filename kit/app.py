@@ -61,7 +61,10 @@ class Service:
 
 
 class Runtime:
-    """What a running service holds: settings, connections, relay and consumer; and whatever its `start` adds to `state`."""
+    """What a running service holds: settings, connections, relay and consumer; and whatever its `start` adds to `state`.
+
+    `done` counts the rows that periodic work did in this process.
+    """
 
     def __init__(self, service: Service, settings: Any) -> None:
         self.service = service.name
@@ -73,6 +76,7 @@ class Runtime:
         self.relay = Relay(self, service.listeners)
         self.consumer = Consumer(self, service.handlers)
         self.state: dict[str, Any] = {}
+        self.done = 0
         self.due: tuple[Due, ...] = (*service.due, Due("retry events", _retry_events), *_HOUSEKEEPING)
 
     async def close(self) -> None:

@@ -34,17 +34,16 @@ class Due:
 
 
 async def run_due(runtime: "Runtime", jobs: tuple[Due, ...]) -> int:
-    """Run all jobs until none finds anything; how many rows were done."""
-    total = 0
+    """Run all jobs until none finds anything, nor does the background meanwhile; how many rows were done."""
+    before = runtime.done
     for _ in range(MAX_ROUNDS):
-        done = 0
+        seen = runtime.done
         for job in jobs:
-            done += await _run(runtime, job)
-        total += done
-        if done == 0:
-            return total
+            await _run(runtime, job)
+        if runtime.done == seen:
+            return runtime.done - before
     log.error("periodic work does not come to an end", service=runtime.service)
-    return total
+    return runtime.done - before
 
 
 async def next_due(runtime: "Runtime", jobs: tuple[Due, ...]) -> datetime | None:
@@ -53,14 +52,14 @@ async def next_due(runtime: "Runtime", jobs: tuple[Due, ...]) -> datetime | None
     return min((instant for instant in told if instant is not None), default=None)
 
 
-async def _run(runtime: "Runtime", job: Due) -> int:
+async def _run(runtime: "Runtime", job: Due) -> None:
     # One run at a time in a process: who moves the clock must wait for what the background is doing by the old one.
     turn: asyncio.Lock = runtime.state.setdefault(f"turn of {job.name}", asyncio.Lock())
     async with turn:
         rows = await job.run(runtime)
+        runtime.done += rows
     if rows:
         DUE_ROWS.labels(runtime.service, job.name).inc(rows)
-    return rows
 
 
 async def keep_running(runtime: "Runtime", job: Due) -> None:

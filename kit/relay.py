@@ -63,6 +63,7 @@ class Relay:
         self.stream = stream_of(runtime.service)
         self.marker = f"{self.stream}:epoch"
         self.listeners = listeners
+        self.published = 0
         self._wake = asyncio.Event()
         self._one = asyncio.Lock()
 
@@ -118,7 +119,13 @@ class Relay:
             async with self.runtime.db.session() as session, session.begin():
                 await session.execute(_MARK, {"ids": [row.id for row in rows]})
             RELAY_PUBLISHED.labels(self.runtime.service).inc(len(rows))
+            self.published += len(rows)
             return len(rows)
+
+    async def held_back(self) -> bool:
+        """Whether there is something to publish still, behind a transaction that has not ended."""
+        async with self.runtime.db.session() as session:
+            return bool((await session.execute(_HELD_BACK)).scalar_one())
 
     async def _notice_lost_memory(self) -> None:
         """Tell everything kept again when Redis restarted (another run_id) or was flushed (our marker is gone)."""

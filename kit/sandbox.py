@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from kit.app import Runtime
 
 QUIET_S = 20.0
+_LAST = "settled last"
 
 router = APIRouter(prefix="/internal", include_in_schema=False)
 
@@ -36,6 +37,12 @@ class ClockOut(Out):
     """How far the clock is ahead of real time, in seconds."""
 
     offset_s: float
+
+
+class SettleIn(StrictIn):
+    """Which stop of the clock this round of settling belongs to."""
+
+    stop: Annotated[str, Field(max_length=64)] | None = None
 
 
 class SettleOut(Out):
@@ -71,16 +78,43 @@ async def move_clock(wanted: ClockIn, request: Request) -> ClockOut:
 
 
 @router.post("/settle")
-async def settle(request: Request) -> SettleOut:
-    """Do what is due, tell what was told, and handle what was heard; how much that was."""
+async def settle(request: Request, wanted: SettleIn | None = None) -> SettleOut:
+    """Do what is due, tell what was told, and handle what was heard; how much that was since the last time.
+
+    What the background did in between counts, because it may have given others something to do. A service that was
+    quiet before at the same stop, and about which nothing has happened since, is quiet still.
+    """
     runtime: Runtime = request.app.state.runtime
-    before = runtime.consumer.handled
-    done = await run_due(runtime, runtime.due)
-    while published := await runtime.relay.publish():
-        done += published
+    stop = wanted.stop if wanted else None
+    last: tuple[str | None, int, SettleOut] = runtime.state.get(_LAST, (None, 0, SettleOut(done=0)))
+    await _hear(runtime)
+    if stop is not None and not last[2].done and (stop, _activity(runtime)) == last[:2]:
+        return last[2]
+    await run_due(runtime, runtime.due)
+    await _tell(runtime)
+    await _hear(runtime)
+    done = _activity(runtime) - last[1]
+    answer = SettleOut(done=done, next_at=None if done else await next_due(runtime, runtime.due))
+    runtime.state[_LAST] = stop, _activity(runtime), answer
+    return answer
+
+
+def _activity(runtime: "Runtime") -> int:
+    return runtime.done + runtime.relay.published + runtime.consumer.handled
+
+
+async def _tell(runtime: "Runtime") -> None:
+    """Publish every event that was told, also those behind a transaction that has yet to end."""
+    deadline = asyncio.get_running_loop().time() + QUIET_S
+    while await runtime.relay.publish() or await runtime.relay.held_back():
+        if asyncio.get_running_loop().time() > deadline:
+            return
+        await asyncio.sleep(0.001)
+
+
+async def _hear(runtime: "Runtime") -> None:
+    """Wait until every event that was told to this service has been handled."""
     deadline = asyncio.get_running_loop().time() + QUIET_S
     # The lag is Redis' knowledge, there is no event to wait for.
     while await runtime.consumer.lag() and asyncio.get_running_loop().time() < deadline:  # noqa: ASYNC110
         await asyncio.sleep(0.005)
-    done += runtime.consumer.handled - before
-    return SettleOut(done=done, next_at=None if done else await next_due(runtime, runtime.due))

@@ -10,7 +10,7 @@ from kit.due import Due, keep_running
 from kit.settings import ServiceSettings
 from kit.text import instant
 from tests.harness import Run
-from tests.kit.conftest import service
+from tests.kit.conftest import NoteWritten, service
 
 
 async def test_the_clock_moves_forward_and_is_remembered(run: Run) -> None:
@@ -58,6 +58,23 @@ async def test_a_quiet_service_says_when_it_will_have_something_to_do(run: Run) 
         assert (await api.client.post("/internal/settle")).json() == {"done": 0, "next_at": instant(soon)}
 
 
+async def test_what_was_quiet_at_a_stop_looks_again_only_at_the_next(run: Run) -> None:
+    looked: list[int] = []
+
+    async def work(_: Runtime) -> int:
+        looked.append(1)
+        return 0
+
+    async with run(replace(service, due=[Due("work", work)])) as api:
+        for stop, times in [("one", 1), ("one", 1), ("two", 2), ("two", 2), (None, 3), (None, 4)]:
+            answer = await api.client.post("/internal/settle", json={"stop": stop} if stop else None)
+            assert (answer.json()["done"], len(looked)) == (0, times), stop
+        await api.client.post("/internal/settle", json={"stop": "three"})
+        await api.handle(NoteWritten(words="heard"))
+        assert (await api.client.post("/internal/settle", json={"stop": "three"})).json()["done"] == 1
+        assert len(looked) == 6
+
+
 async def test_settling_waits_for_what_the_background_is_doing(run: Run) -> None:
     begun, over = asyncio.Event(), asyncio.Event()
     done: list[str] = []
@@ -79,7 +96,7 @@ async def test_settling_waits_for_what_the_background_is_doing(run: Run) -> None
         await asyncio.sleep(0.05)
         assert done == []
         over.set()
-        assert (await settling).json()["done"] == 0
+        assert (await settling).json()["done"] == 1
         background.cancel()
     assert done[:2] == ["background", "settled"]
 

@@ -12,6 +12,7 @@ from gateway.inbound import HOP_BY_HOP, Headers, Inbound
 from gateway.problems import BadUpstream, RequestTimeout, UpstreamTimeout
 from gateway.routes import MIB, Route
 from kit.errors import PayloadTooLarge, Problem
+from kit.http import HEAD_ONLY
 
 log = structlog.get_logger(__name__)
 
@@ -258,7 +259,9 @@ def _forget(task: asyncio.Task[None]) -> None:
 
 def upstream_scope(scope: Scope, inbound: Inbound) -> dict[str, Any]:
     """The scope the service sees: its own copy, with our headers, HEAD as GET, and no state of this app."""
-    method = scope["method"]
+    method, headers = scope["method"], inbound.headers
+    if method == "HEAD":
+        headers = [*headers, (HEAD_ONLY.encode(), b"1")]
     return {
         "type": "http",
         "asgi": scope.get("asgi", {"version": "3.0", "spec_version": "2.3"}),
@@ -269,7 +272,7 @@ def upstream_scope(scope: Scope, inbound: Inbound) -> dict[str, Any]:
         "raw_path": scope.get("raw_path"),
         "query_string": scope.get("query_string", b""),
         "root_path": "",
-        "headers": inbound.headers,
+        "headers": headers,
         "client": (inbound.address, 0) if inbound.address else None,
         "server": scope.get("server"),
         "heika.gateway": True,

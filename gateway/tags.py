@@ -5,6 +5,7 @@ from typing import Final
 TAGS: Final = {
     "admin plans": "管理员：套餐与价格 / admins: plans and prices",
     "admin orders": "管理员：订单 / admins: orders",
+    "admin codes": "管理员：兑换码批次 / admins: batches of redeem codes",
     "admin ledger": "管理员：复式账本 / admins: the double-entry ledger",
     "admin members": "管理员：会员、赠送时长与审计 / admins: members, comps, the audit log",
     "admin courses": "管理员：课程与课时 / admins: courses and lessons",
@@ -20,6 +21,7 @@ TAGS: Final = {
     "plans": "黑卡套餐 / the black cards on sale",
     "orders": "下单、支付与收据 / quotes, orders, receipts",
     "refunds": "退款 / refunds",
+    "redemptions": "兑换礼品码与兑换码 / redeeming gifts and codes",
     "courses": "课程目录 / the catalogue",
     "lessons": "观看、进度与评分 / watching, progress, ratings",
     "live lessons": "直播日程与报名 / the live calendar and its seats",

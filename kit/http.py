@@ -22,6 +22,8 @@ from kit.text import dump_json
 
 log = structlog.get_logger("heika.request")
 
+HEAD_ONLY = "x-heika-head"
+"""What the gateway, which asks services by GET where it was asked by HEAD, says so with: nothing may be used up."""
 PROBES = frozenset({"/healthz", "/readyz"})
 
 

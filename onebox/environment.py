@@ -14,11 +14,12 @@ UPSTREAMS = tuple(name for name in SERVICES if name != "gateway")
 ADMIN_EMAIL = "admin@heika.local"
 HIGHEST_PORT = 65535
 
-# Made once for a data folder and kept with it: a new coupon or members key would make old data unreadable.
+# Made once for a data folder and kept with it: a new coupon, members or code key would make old data unreadable.
 _MADE: dict[str, Callable[[], str]] = {
     "HEIKA_COUPON_KEY": lambda: secrets.token_urlsafe(32),
     "HEIKA_ADMIN_PASSWORD": lambda: secrets.token_urlsafe(12),
     "MEMBERS_KEY": lambda: secrets.token_urlsafe(32),
+    "BILLING_CODE_KEY": lambda: secrets.token_urlsafe(32),
     "STRIPE_WEBHOOK_SECRET": lambda: f"whsec_{secrets.token_urlsafe(24)}",
 }
 

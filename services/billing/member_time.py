@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import select
+from sqlalchemy import Select, case, func, literal, select
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
@@ -14,10 +15,13 @@ from contracts.calendar import Piece, Span, pack
 from contracts.members import MembershipChanged, SegmentPicture
 from kit import clock
 from kit.ids import new_id
+from services.billing.code_models import CodeBatch, RedeemCode
 from services.billing.models import MemberTime, Order
 
 ON_ITS_WAY = timedelta(minutes=10)
 """How long the news of a payment may take to members and back."""
+GRACE = timedelta(days=7)
+"""How long after its end a membership that is being renewed lasts, and a renewal begins at that end."""
 
 
 async def told_segments(session: AsyncSession, member_id: UUID) -> list[SegmentPicture]:
@@ -27,39 +31,79 @@ async def told_segments(session: AsyncSession, member_id: UUID) -> list[SegmentP
     return sorted(segments, key=lambda segment: (segment.starts_at, segment.added_at))
 
 
-async def segments_of(session: AsyncSession, member_id: UUID) -> list[SegmentPicture]:
-    """The member's segments, with those of orders just paid that members has not told of yet."""
+async def segments_of(
+    session: AsyncSession, member_id: UUID, *, awaited: UUID | None = None
+) -> list[SegmentPicture]:
+    """The member's segments, with those of orders just paid and codes just redeemed that members has not told of yet.
+
+    The order `awaited` counts however long ago it was paid.
+    """
     segments = await told_segments(session, member_id)
     told = {segment.source_id for segment in segments}
-    just_paid = await session.scalars(
-        select(Order)
-        .where(
-            col(Order.member_id) == member_id,
-            col(Order.kind) == "membership",
-            col(Order.status) == "paid",
-            col(Order.paid_at) > clock.now() - ON_ITS_WAY,
-        )
-        .order_by(col(Order.paid_at))
-    )
-    for order in just_paid:
-        if order.id in told or order.paid_at is None or order.plan_code is None:
-            continue
-        span = span_of_purchase(segments, order.months, order.paid_at)
-        segments.append(
-            SegmentPicture(
-                id=order.id,
-                source="order",
-                source_id=order.id,
-                plan_code=order.plan_code,
-                months=order.months,
-                days=0,
-                starts_at=span.starts_at,
-                ends_at=span.ends_at,
-                benefits=tuple(order.benefits),
-                added_at=order.paid_at,
+    since = clock.now() - ON_ITS_WAY
+    on_their_way = [
+        *await session.execute(_paid(member_id, since, awaited)),
+        *await session.execute(_redeemed(member_id, since)),
+    ]
+    for row in sorted(on_their_way, key=lambda row: row.added_at):
+        if row.source_id not in told:
+            span = span_of_purchase(segments, row.months, row.added_at)
+            segments.append(
+                SegmentPicture(
+                    id=row.id,
+                    source=row.source,
+                    source_id=row.source_id,
+                    plan_code=row.plan_code,
+                    months=row.months,
+                    days=0,
+                    starts_at=span.starts_at,
+                    ends_at=span.ends_at,
+                    benefits=tuple(row.benefits),
+                    added_at=row.added_at,
+                )
             )
-        )
     return segments
+
+
+def _paid(member_id: UUID, since: datetime, awaited: UUID | None) -> Select[*tuple[Any, ...]]:
+    return select(
+        col(Order.id),
+        literal("order").label("source"),
+        col(Order.id).label("source_id"),
+        col(Order.plan_code),
+        col(Order.months),
+        col(Order.benefits),
+        # A renewal paid in its grace begins at the old end.
+        case(
+            (col(Order.paid_at) < col(Order.renews_from) + GRACE, col(Order.renews_from)), else_=col(Order.paid_at)
+        ).label("added_at"),
+    ).where(
+        col(Order.member_id) == member_id,
+        col(Order.kind) == "membership",
+        col(Order.status) == "paid",
+        (col(Order.paid_at) > since) | (col(Order.id) == awaited),
+    )
+
+
+def _redeemed(member_id: UUID, since: datetime) -> Select[*tuple[Any, ...]]:
+    return (
+        select(
+            col(RedeemCode.segment_id).label("id"),
+            case((col(RedeemCode.order_id).is_(None), "redeem_code"), else_="gift").label("source"),
+            func.coalesce(col(RedeemCode.order_id), col(RedeemCode.id)).label("source_id"),
+            func.coalesce(col(Order.plan_code), col(CodeBatch.plan_code)).label("plan_code"),
+            func.coalesce(col(Order.months), col(CodeBatch.months)).label("months"),
+            func.coalesce(col(Order.benefits), col(CodeBatch.benefits)).label("benefits"),
+            col(RedeemCode.redeemed_at).label("added_at"),
+        )
+        .outerjoin(Order, col(RedeemCode.order_id) == col(Order.id))
+        .outerjoin(CodeBatch, col(RedeemCode.batch_id) == col(CodeBatch.id))
+        .where(
+            col(RedeemCode.member_id) == member_id,
+            col(RedeemCode.redeemed_at) > since,
+            col(RedeemCode.order_id).is_(None) | col(Order.status).in_(["paid", "partially_refunded"]),
+        )
+    )
 
 
 def span_of_purchase(segments: Sequence[SegmentPicture], months: int, now: datetime) -> Span:

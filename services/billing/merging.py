@@ -23,11 +23,12 @@ INSERT INTO course_holding (member_id, course_id, order_id, bought_at)
 SELECT :kept, course_id, order_id, bought_at FROM theirs ON CONFLICT DO NOTHING
 """)
 _COUPONS: Final = text("UPDATE coupon_use SET member_id = :kept WHERE member_id = :merged")
+_CODES: Final = text("UPDATE redeem_code SET member_id = :kept WHERE member_id = :merged")
 
 
 async def move(session: AsyncSession, kept_id: UUID, merged_id: UUID) -> None:
     """Give the kept member the orders of the merged one; their time comes with `MembershipChanged`."""
-    for statement in (_ORDERS, _COURSES, _COUPONS):
+    for statement in (_ORDERS, _COURSES, _COUPONS, _CODES):
         await session.execute(statement, {"kept": kept_id, "merged": merged_id})
 
 

@@ -4,6 +4,9 @@ from pydantic import field_validator
 
 from kit.settings import CommaList, ServiceSettings, from_env
 
+SANDBOX_CODE_KEY = "heika-sandbox-billing-code-key"
+KEY_LENGTH = 32
+
 
 class Settings(ServiceSettings):
     """What billing reads from the environment."""
@@ -30,10 +33,26 @@ class Settings(ServiceSettings):
     order_minutes: int = from_env("BILLING_ORDER_MINUTES", "how long an order stays open without payment", 30)
     refund_days: int = from_env("BILLING_REFUND_DAYS", "how long after payment a member may take the money back", 7)
 
+    code_key: str = from_env(
+        "BILLING_CODE_KEY",
+        "secret that makes and hashes gift and redeem codes, 32 characters or more; never change it",
+        "",
+    )
+    gift_days: int = from_env("BILLING_GIFT_DAYS", "how long after payment a gift may be redeemed", 365)
+
     @field_validator("stripe_webhook_secrets", mode="before")
     @classmethod
     def _split_secrets(cls, value: object) -> object:
         return tuple(item.strip() for item in value.split(",") if item.strip()) if isinstance(value, str) else value
+
+    @property
+    def codes_key(self) -> str:
+        """The key of codes, the sandbox's own unless one is set; ValueError in production without a long one."""
+        if self.sandbox:
+            return self.code_key or SANDBOX_CODE_KEY
+        if len(self.code_key) < KEY_LENGTH:
+            raise ValueError(f"BILLING_CODE_KEY needs {KEY_LENGTH} characters or more in production")
+        return self.code_key
 
     @property
     def simulated(self) -> bool:

@@ -11,6 +11,7 @@ import pytest
 
 from gateway import proxy, routes
 from gateway.http_upstream import HttpUpstream
+from kit.http import HEAD_ONLY
 from tests.gateway.conftest import Front, Start
 from tests.gateway.toy import Toy, leaked, serving
 
@@ -170,9 +171,13 @@ async def test_head_is_get_without_the_body(front: Front) -> None:
         assert head.headers["etag"] == got.headers["etag"]
         page = await front.client.head("/docs")
         assert (page.status_code, page.content) == (200, b"")
-        stream = await front.client.head("/v1/orders/1/events")
+        stream = await front.client.head("/v1/orders/1/events", headers={HEAD_ONLY: "2"})
     assert stream.headers["content-type"] == "text/event-stream"
     assert front.toy.seen == ["GET /v1/plans/small", "GET /v1/plans/small", "GET /v1/orders/1/events"]
+    # A service that would use something up by answering is told; nobody else can say so.
+    assert front.toy.asked_for_head == [False, True, True]
+    await front.client.get("/v1/plans/small", headers={HEAD_ONLY: "1"})
+    assert front.toy.asked_for_head[-1] is False
     assert await asyncio.wait_for(front.toy.ended.wait(), 3)
 
 

@@ -11,6 +11,8 @@ import orjson
 import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from kit.http import HEAD_ONLY
+
 leaked: ContextVar[str] = ContextVar("leaked", default="nothing")
 
 
@@ -21,12 +23,14 @@ class Toy:
         self.release = asyncio.Event()
         self.ended = asyncio.Event()
         self.seen: list[str] = []
+        self.asked_for_head: list[bool] = []
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve by the last word of the path."""
         if scope["type"] != "http":
             return
         self.seen.append(f"{scope['method']} {scope['path']}")
+        self.asked_for_head.append((HEAD_ONLY.encode(), b"1") in scope["headers"])
         word = scope["path"].rsplit("/", 1)[1]
         if word == "events":
             await self._events(receive, send)

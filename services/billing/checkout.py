@@ -141,6 +141,9 @@ async def take_in(session: AsyncSession, provider: Provider, order_id: UUID, fou
 
 async def check_now(session: AsyncSession, provider: Provider, order: Order) -> None:
     """Ask the provider how an unpaid order stands, and take in the answer; PaymentProviderUnavailable changes nothing."""
+    if order.renews_from is not None:
+        # A renewal is paid by the card that is kept, or on a page that its subscription watches.
+        return
     if order.session_id is None:
         with suppress(PaymentMethodRefused):
             await ensure_session(session, provider, order)

@@ -7,12 +7,14 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from contracts.merging import Merging
+from services.billing import subscription_owners
 
 # Of two open orders for one item the other account's waits until it is paid or closed; one open order an item is a rule.
 _ORDERS: Final = text("""
-UPDATE "order" SET member_id = :kept WHERE member_id = :merged AND NOT (status = 'pending' AND EXISTS (
+UPDATE "order" SET member_id = :kept WHERE member_id = :merged
+AND NOT (status = 'pending' AND renews_from IS NULL AND EXISTS (
     SELECT FROM "order" mine
-    WHERE mine.member_id = :kept AND mine.kind = "order".kind AND mine.status = 'pending'
+    WHERE mine.renews_from IS NULL AND mine.member_id = :kept AND mine.kind = "order".kind AND mine.status = 'pending'
     AND (mine.plan_code = "order".plan_code OR mine.course_id = "order".course_id)
 ))
 """)
@@ -30,6 +32,7 @@ async def move(session: AsyncSession, kept_id: UUID, merged_id: UUID) -> None:
     """Give the kept member the orders of the merged one; their time comes with `MembershipChanged`."""
     for statement in (_ORDERS, _COURSES, _COUPONS, _CODES):
         await session.execute(statement, {"kept": kept_id, "merged": merged_id})
+    await subscription_owners.merge(session, kept_id, merged_id)
 
 
 merging = Merging(move)

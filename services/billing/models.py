@@ -18,6 +18,7 @@ __all__ = ["Model"]
 OrderStatus = Literal["pending", "paid", "canceled", "expired", "partially_refunded", "refunded", "disputed"]
 PaymentMethod = Literal["card", "alipay", "wechat_pay"]
 RefundStatus = Literal["pending", "succeeded", "failed"]
+_LIVE_RENEWAL = "renews_from IS NOT NULL AND status NOT IN ('canceled', 'expired')"
 
 
 def _money(**options: Any) -> Column[int]:
@@ -90,6 +91,8 @@ class Order(Model, table=True):
             unique=True,
             postgresql_where=text("status = 'pending'"),
         ),
+        # A period is renewed once, whatever a job believes.
+        Index("order_one_renewal", "member_id", "renews_from", unique=True, postgresql_where=text(_LIVE_RENEWAL)),
         Index("order_member", "member_id", "created_at", "id"),
         Index("order_created", "created_at", "id"),
         Index("order_check", "next_check_at", postgresql_where=text("next_check_at IS NOT NULL")),

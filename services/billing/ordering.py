@@ -53,10 +53,16 @@ class AutoRenewNeedsCard(Unprocessable):
     zh = "自动续费仅支持银行卡，请改用银行卡，或不勾选自动续费。"
 
 
-class AutoRenewNotOffered(Unprocessable):
-    """Auto-renewal is not offered yet; buy once without it."""
+class AutoRenewNeedsPayment(Unprocessable):
+    """The coupon leaves nothing to pay, so there would be no card to renew with; order without auto_renew."""
 
-    zh = "暂未开放自动续费，请不勾选自动续费后购买。"
+    zh = "优惠后无需付款，没有可用于续费的银行卡，请不勾选自动续费后购买。"
+
+
+class GiftNotRenewed(Unprocessable):
+    """A gift is bought once; order it without auto_renew."""
+
+    zh = "赠送为一次性购买，请不勾选自动续费。"
 
 
 class GiftNotOffered(Unprocessable):
@@ -97,7 +103,8 @@ class OrderIn(ItemIn):
         *items.REFUSALS,
         UrlNotAllowed,
         AutoRenewNeedsCard,
-        AutoRenewNotOffered,
+        AutoRenewNeedsPayment,
+        GiftNotRenewed,
         GiftNotOffered,
         CourseForOneself,
         OrderBusy,
@@ -123,8 +130,10 @@ async def place_order(
 def _check_offered(body: OrderIn, settings: Settings) -> None:
     if body.course_id is not None and (body.gift or body.auto_renew):
         raise CourseForOneself
-    if body.auto_renew:
-        raise AutoRenewNotOffered if body.payment_method == "card" else AutoRenewNeedsCard
+    if body.auto_renew and body.payment_method != "card":
+        raise AutoRenewNeedsCard
+    if body.auto_renew and body.gift:
+        raise GiftNotRenewed
     if body.gift:
         raise GiftNotOffered
     for url in (body.success_url, body.cancel_url):
@@ -169,6 +178,8 @@ async def _take_order(
             # Its time is over and no job has come by yet. The session it may have is ended by the next check.
             await payments.close(session, held.id, "expired")
         priced = await quote(session, settings, member_id=member_id, wanted=body, coupon_token=body.coupon_token)
+        if body.auto_renew and priced.total == 0:
+            raise AutoRenewNeedsPayment
         order = await _insert(session, settings, body, member_id, kind, priced, request)
         if order is not None:
             if priced.coupon is not None:
@@ -193,7 +204,7 @@ async def _insert(
     expires_at = now + timedelta(minutes=settings.order_minutes)
     row = {
         "id": new_id(),
-        "number": _new_number(),
+        "number": new_number(),
         "member_id": member_id,
         "kind": kind,
         "status": "pending",
@@ -211,6 +222,7 @@ async def _insert(
         "coupon_id": priced.coupon.id if priced.coupon else None,
         "coupon_ends_at": priced.coupon.ends_at if priced.coupon else None,
         "payment_method": body.payment_method,
+        "auto_renew": body.auto_renew,
         "success_url": body.success_url,
         "cancel_url": body.cancel_url,
         "request_key": request.headers.get("idempotency-key"),
@@ -223,7 +235,8 @@ async def _insert(
     return await session.scalar(upsert(Order).values(row).on_conflict_do_nothing().returning(Order))
 
 
-def _new_number() -> str:
+def new_number() -> str:
+    """An order's number, which may be taken: the day, and six letters that nobody misreads."""
     return f"HK{clock.today():%Y%m%d}-{''.join(secrets.choice(_LETTERS) for _ in range(6))}"
 
 

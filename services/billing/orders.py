@@ -33,6 +33,13 @@ class OrderAlreadyPaid(Conflict):
     zh = "订单已支付，不能取消；如需退款请申请退款。"
 
 
+class OrderIsRenewal(Conflict):
+    """This order renews your membership; cancel auto-renewal instead, and it is closed with it."""
+
+    zh = "这是自动续费的订单，请改为取消自动续费，订单会随之关闭。"
+    action = "cancel_subscription"
+
+
 class CheckoutOut(Out):
     """Where the order is paid, and until when."""
 
@@ -103,9 +110,14 @@ async def read_order(order: OwnOrder, session: SessionDep, rt: RuntimeDep, *, re
     return shown(order)
 
 
-@router.post("/{order_id}/cancel", responses=problems(OrderNotFound, OrderAlreadyPaid, PaymentProviderUnavailable))
+@router.post(
+    "/{order_id}/cancel",
+    responses=problems(OrderNotFound, OrderAlreadyPaid, OrderIsRenewal, PaymentProviderUnavailable),
+)
 async def cancel_order(order: OwnOrder, session: SessionDep, rt: RuntimeDep) -> OrderOut:
     """Give up an unpaid order and free its coupon; canceling twice answers the order, and a payment that came first wins."""
+    if order.status == "pending" and order.renews_from is not None:
+        raise OrderIsRenewal
     if order.status == "pending":
         await checkout.end_session(session, provider_of(rt), order)
         await payments.close(session, order.id, "canceled")

@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import stripe
@@ -12,11 +12,17 @@ import structlog
 from kit import clock
 from kit.app import Runtime
 from services.billing.line import RETRIES, Line, PaymentProviderUnavailable, ProviderRefusal
+from services.billing.means import Means, means_of
 from services.billing.models import Order
 from services.billing.settings import Settings
 
 if TYPE_CHECKING:
-    from stripe.params.checkout import SessionCreateParams
+    from stripe.params.checkout import (
+        SessionCreateParams,
+        SessionCreateParamsLineItem,
+        SessionCreateParamsLineItemPriceData,
+        SessionCreateParamsPaymentIntentData,
+    )
 
 __all__ = ["PaymentProviderUnavailable", "Provider", "ProviderRefusal", "provider_of"]
 
@@ -57,7 +63,7 @@ class Provider:
     def __init__(self, settings: Settings, *, api_base: str, key: str) -> None:
         self._settings = settings
         self._line = Line()
-        self._client = stripe.StripeClient(
+        self.client = stripe.StripeClient(
             key,
             stripe_version=API_VERSION,
             base_addresses={"api": api_base} if api_base else None,
@@ -71,43 +77,45 @@ class Provider:
 
     async def open_session(self, order: Order) -> ProviderSession:
         """The order's checkout session; asking again for the same order answers the same session."""
-        # Stripe's clock is the real one; the sandbox's provider moves with the product's.
-        lead = timedelta(0) if self._settings.simulated else clock.offset()
+        payment: SessionCreateParamsPaymentIntentData = {
+            "metadata": {"order_id": str(order.id), "member_id": str(order.member_id)}
+        }
         params: SessionCreateParams = {
             "mode": "payment",
             "allowed_payment_method_types": [order.payment_method],
             "client_reference_id": str(order.id),
             "metadata": {"order_id": str(order.id), "member_id": str(order.member_id)},
-            "payment_intent_data": {"metadata": {"order_id": str(order.id), "member_id": str(order.member_id)}},
-            "line_items": [
-                {
-                    "quantity": 1,
-                    "price_data": {
-                        "currency": order.currency.lower(),
-                        "unit_amount": order.total,
-                        "product_data": {"name": order.title},
-                    },
-                }
-            ],
-            "expires_at": int((order.created_at - lead + SESSION_LIFE).timestamp()),
+            "payment_intent_data": payment,
+            "line_items": [line_item(order)],
+            "expires_at": self.epoch(order.created_at + SESSION_LIFE),
         }
+        if order.auto_renew:
+            # The card is kept, to be charged again while its owner is away.
+            payment["setup_future_usage"] = "off_session"
+            params["customer_creation"] = "always"
         if order.payment_method == "wechat_pay":
             params["payment_method_options"] = {"wechat_pay": {"client": "web"}}
-        if success_url := order.success_url or self._settings.return_url or self._own_page():
-            params["success_url"] = success_url
-        if order.cancel_url:
-            params["cancel_url"] = order.cancel_url
-        sessions = self._client.v1.checkout.sessions
-        return _session(await self._ask(sessions.create_async(params, {"idempotency_key": f"order-{order.id}"})))
+        self.way_back(params, order.success_url, order.cancel_url)
+        sessions = self.client.v1.checkout.sessions
+        return session_of(await self.ask(sessions.create_async(params, {"idempotency_key": f"order-{order.id}"})))
 
-    def _own_page(self) -> str | None:
-        # The sandbox's cashier page shows the result itself; Stripe's insists on a way back.
-        return None if self._settings.simulated else self._settings.public_url
+    def epoch(self, at: datetime) -> int:
+        """An instant by the provider's clock: Stripe's is the real one, the sandbox's moves with the product's."""
+        lead = timedelta(0) if self._settings.simulated else clock.offset()
+        return int((at - lead).timestamp())
+
+    def way_back(self, params: "SessionCreateParams", success_url: str | None, cancel_url: str | None) -> None:
+        """Say where a session's page leads; the sandbox's shows the result itself, Stripe's insists on a way back."""
+        own = None if self._settings.simulated else self._settings.public_url
+        if after := success_url or self._settings.return_url or own:
+            params["success_url"] = after
+        if cancel_url:
+            params["cancel_url"] = cancel_url
 
     async def session(self, session_id: str) -> ProviderSession:
         """How a checkout session stands now; one the provider does not know cannot be paid and counts as expired."""
         try:
-            return _session(await self._ask(self._client.v1.checkout.sessions.retrieve_async(session_id)))
+            return session_of(await self.ask(self.client.v1.checkout.sessions.retrieve_async(session_id)))
         except ProviderRefusal as refusal:
             log.exception("session refused", session=session_id, refusal=refusal.code)
             if refusal.code == "resource_missing":
@@ -117,27 +125,24 @@ class Provider:
     async def close_session(self, session_id: str) -> ProviderSession:
         """End an open session so that it cannot be paid; one that was paid or ended already is answered as it is."""
         try:
-            return _session(await self._ask(self._client.v1.checkout.sessions.expire_async(session_id)))
+            return session_of(await self.ask(self.client.v1.checkout.sessions.expire_async(session_id)))
         except ProviderRefusal:
             return await self.session(session_id)
 
-    async def fingerprint(self, payment_id: str) -> str | None:
-        """What tells one card or wallet from another, for a payment; None when the provider does not say."""
-        intents = self._client.v1.payment_intents
+    async def means(self, payment_id: str) -> Means:
+        """What a payment was made with, as far as the provider says."""
+        intents = self.client.v1.payment_intents
         try:
-            intent = await self._ask(intents.retrieve_async(payment_id, {"expand": ["latest_charge"]}))
+            intent = await self.ask(intents.retrieve_async(payment_id, {"expand": ["latest_charge"]}))
         except ProviderRefusal:
             # Whoever said that it was paid is proof enough of the money; what it was paid with then stays unknown.
-            return None
-        charge = intent.to_dict().get("latest_charge")
-        details: dict[str, Any] = (charge.get("payment_method_details") or {}) if isinstance(charge, dict) else {}
-        means = details.get(details.get("type", "")) or {}
-        return means.get("fingerprint")
+            return Means()
+        return means_of(intent.to_dict())
 
     async def refund(self, refund_id: str, payment_id: str, amount: int) -> ProviderRefund:
         """Send money back; asking again with the same `refund_id` answers the same refund."""
-        made = await self._ask(
-            self._client.v1.refunds.create_async(
+        made = await self.ask(
+            self.client.v1.refunds.create_async(
                 {"payment_intent": payment_id, "amount": amount, "metadata": {"refund_id": refund_id}},
                 {"idempotency_key": f"refund-{refund_id}"},
             )
@@ -146,7 +151,7 @@ class Provider:
 
     async def refund_made(self, refund_id: str, payment_id: str) -> ProviderRefund | None:
         """The refund that an earlier call made after all; None when none did."""
-        refunds = await self._ask(self._client.v1.refunds.list_async({"payment_intent": payment_id, "limit": 100}))
+        refunds = await self.ask(self.client.v1.refunds.list_async({"payment_intent": payment_id, "limit": 100}))
         for made in refunds.data:
             if made.to_dict().get("metadata", {}).get("refund_id") == refund_id:
                 return ProviderRefund(made.id, made.status or "pending")
@@ -154,18 +159,30 @@ class Provider:
 
     async def refund_state(self, provider_ref: str) -> ProviderRefund:
         """How a refund stands now."""
-        found = await self._ask(self._client.v1.refunds.retrieve_async(provider_ref))
+        found = await self.ask(self.client.v1.refunds.retrieve_async(provider_ref))
         return ProviderRefund(found.id, found.status or "pending")
 
     def room(self, most: int) -> int:
         """How many calls periodic work should make now, `most` at the most; none while the provider is left alone."""
         return self._line.circuit.room(most)
 
-    async def _ask(self, call: Coroutine[Any, Any, Answer]) -> Answer:
+    async def ask(self, call: Coroutine[Any, Any, Answer]) -> Answer:
+        """The answer to a call of `client`; ProviderRefusal, or PaymentProviderUnavailable when the outcome is unknown."""
         return await self._line.ask(call)
 
 
-def _session(session: stripe.checkout.Session) -> ProviderSession:
+def line_item(order: Order) -> "SessionCreateParamsLineItem":
+    """What an order sells, at its price."""
+    price: SessionCreateParamsLineItemPriceData = {
+        "currency": order.currency.lower(),
+        "unit_amount": order.total,
+        "product_data": {"name": order.title},
+    }
+    return {"quantity": 1, "price_data": price}
+
+
+def session_of(session: stripe.checkout.Session) -> ProviderSession:
+    """A session of the SDK as billing knows it."""
     intent = session.payment_intent
     return ProviderSession(
         id=session.id,

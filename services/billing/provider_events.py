@@ -8,7 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from kit.app import Runtime
-from services.billing import payments, refunding
+from services.billing import payments, refunding, subscription_pages
 from services.billing.models import Order
 from services.billing.payments import Arrival
 from services.billing.provider import provider_of
@@ -21,11 +21,7 @@ async def handle(rt: Runtime, session: AsyncSession, kind: str, subject: dict[st
     """Take in one event in the caller's transaction; a word for what came of it."""
     match kind:
         case "checkout.session.completed" | "checkout.session.async_payment_succeeded":
-            # Completed is not paid: a wallet may still be settling.
-            if subject.get("payment_status") != "paid":
-                return "not_paid"
-            ref = subject.get("payment_intent") or subject.get("id")
-            return await _arrived(rt, session, subject, ref, subject.get("amount_total"))
+            return await _completed(rt, session, subject)
         case "payment_intent.succeeded":
             return await _arrived(rt, session, subject, subject.get("id"), subject.get("amount_received"))
         case "checkout.session.expired":
@@ -34,6 +30,16 @@ async def handle(rt: Runtime, session: AsyncSession, kind: str, subject: dict[st
             return await refunding.on_provider_refund(rt, session, subject)
         case _:
             return "ignored"
+
+
+async def _completed(rt: Runtime, session: AsyncSession, subject: dict[str, Any]) -> str:
+    if subject.get("mode") == "setup":
+        return await subscription_pages.on_card_kept(rt, session, subject)
+    # Completed is not paid: a wallet may still be settling.
+    if subject.get("payment_status") != "paid":
+        return "not_paid"
+    ref = subject.get("payment_intent") or subject.get("id")
+    return await _arrived(rt, session, subject, ref, subject.get("amount_total"))
 
 
 async def _arrived(rt: Runtime, session: AsyncSession, subject: dict[str, Any], ref: Any, amount: Any) -> str:
@@ -48,8 +54,8 @@ async def _arrived(rt: Runtime, session: AsyncSession, subject: dict[str, Any], 
     if before := await payments.known(session, ref):
         return before
     await session.commit()
-    fingerprint = await provider_of(rt).fingerprint(ref)
-    return await payments.settle(session, order_id, Arrival(ref, amount, currency.upper()[:16], fingerprint))
+    means = await provider_of(rt).means(ref)
+    return await payments.settle(session, order_id, Arrival(ref, amount, currency.upper()[:16], means))
 
 
 def _is_ref(value: Any) -> bool:

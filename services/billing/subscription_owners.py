@@ -1,0 +1,50 @@
+"""Whose a subscription is: it follows a merged account, and ends with an erased one."""
+
+from uuid import UUID
+
+from sqlalchemy import update
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import col
+
+from services.billing import renewals, subscribing
+from services.billing.subscription_models import Subscription, SubscriptionPage
+
+
+async def merge(session: AsyncSession, kept_id: UUID, merged_id: UUID) -> None:
+    """Give the kept member the subscription of the merged one; of two the younger goes on, and the other ends."""
+    theirs = await _live(session, merged_id)
+    mine = await _live(session, kept_id) if theirs is not None else None
+    if theirs is not None and mine is not None:
+        older = mine if (mine.created_at, mine.id) < (theirs.created_at, theirs.id) else theirs
+        await renewals.stop(session, older, "accounts_merged")
+        await session.flush()
+    for table in (Subscription, SubscriptionPage):
+        await session.execute(update(table).where(col(table.member_id) == merged_id).values(member_id=kept_id))
+    if theirs is not None:
+        await session.refresh(theirs)
+        if theirs.status != "none":
+            await subscribing.tell(session, theirs)
+        await renewals.follow(session, kept_id)
+
+
+async def _live(session: AsyncSession, member_id: UUID) -> Subscription | None:
+    subscription_id = await subscribing.live_id(session, member_id)
+    return await subscribing.lock(session, subscription_id) if subscription_id else None
+
+
+async def erase(session: AsyncSession, member_id: UUID) -> None:
+    """End it without a word, and forget the card; what was charged stays on record."""
+    live = await _live(session, member_id)
+    if live is not None:
+        await renewals.stop(session, live, "erased", told=False)
+    await session.flush()
+    await session.execute(
+        update(Subscription)
+        .where(col(Subscription.member_id) == member_id)
+        .values(customer_ref=None, payment_method_ref=None, card_brand=None, card_last4=None)
+    )
+    await session.execute(
+        update(SubscriptionPage)
+        .where(col(SubscriptionPage.member_id) == member_id)
+        .values(success_url=None, cancel_url=None, session_url=None)
+    )

@@ -24,6 +24,7 @@ from kit.ids import new_id
 from kit.settings import Settings
 from kit.shapes import Instant
 from kit.text import instant
+from kit.wording import Sentence, Wrong, field_error, worded
 
 MAX_ROUNDS: Final = 200
 SETTLE_S: Final = 60.0
@@ -48,7 +49,7 @@ def later(present: datetime, duration: str) -> datetime:
     """
     match = _DURATION.fullmatch(duration)
     if match is None:
-        raise ValueError("no ISO 8601 duration")
+        raise Wrong("no ISO 8601 duration", "不是 ISO 8601 时长")
     sign = -1 if match["sign"] else 1
     parts = {name: sign * float(text or 0) for name, text in match.groupdict().items() if name != "sign"}
     months = int(parts.pop("years")) * 12 + int(parts.pop("months"))
@@ -69,9 +70,9 @@ class Move(BaseModel):
     @model_validator(mode="after")
     def _exactly_one(self) -> "Move":
         if (self.advance is None) == (self.now is None):
-            raise ValueError("give exactly one of advance and now")
+            raise Wrong("give exactly one of advance and now", "advance 和 now 请只填一个")
         if self.advance is not None and not _DURATION.fullmatch(self.advance):
-            raise ValueError("advance is an ISO 8601 duration, such as P31D")
+            raise Wrong("advance is an ISO 8601 duration, such as P31D", "advance 应为 ISO 8601 时长，如 P31D")
         return self
 
     def target(self, present: datetime) -> datetime:
@@ -83,14 +84,13 @@ def _read(body: object) -> Move:
     try:
         return Move.model_validate(body)
     except ValidationError as failure:
-        errors = [
-            {"loc": ["body", *item["loc"]], "msg": item["msg"], "code": item["type"]} for item in failure.errors()
-        ]
+        errors = [field_error(["body", *item["loc"]], worded(item), item["type"]) for item in failure.errors()]
         raise ValidationFailed(extra={"errors": errors}) from failure
 
 
 def _too_far() -> ValidationFailed:
-    return ValidationFailed(extra={"errors": [{"loc": ["body"], "msg": f"not past {LATEST:%Y}", "code": "too_far"}]})
+    said = Sentence(f"not past {LATEST:%Y}", f"不能晚于 {LATEST:%Y} 年")
+    return ValidationFailed(extra={"errors": [field_error(["body"], said, "too_far")]})
 
 
 async def _told(upstream: ASGIApp, method: str, path: str, json: Any = None, seconds: float = 5.0) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from starlette.types import Receive, Scope
 from gateway.inbound import Inbound
 from gateway.proxy import matches, read_body
 from kit.errors import PayloadTooLarge, ValidationFailed
+from kit.wording import ZH, Sentence, field_error
 
 Endpoint = Callable[[Scope, Inbound, Receive], Awaitable[Response]]
 Own = dict[str, Endpoint]
@@ -27,7 +28,7 @@ async def read_json(scope: Scope, receive: Receive) -> object:
     try:
         return orjson.loads(message.get("body", b""))
     except orjson.JSONDecodeError as error:
-        problem = {"loc": ["body"], "msg": "this is not JSON", "code": "json_invalid"}
+        problem = field_error(["body"], Sentence("this is not JSON", ZH["json_invalid"]), "json_invalid")
         raise ValidationFailed(extra={"errors": [problem]}) from error
 
 

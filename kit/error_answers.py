@@ -25,6 +25,7 @@ from kit.errors import (
     is_disconnect,
     request_language,
 )
+from kit.wording import FIRST_SHOWN, field_error, worded
 
 log = structlog.get_logger(__name__)
 
@@ -44,12 +45,10 @@ async def _on_validation(request: Request, failure: Exception) -> Response:
         raise failure
     # Pydantic's errors echo the input, which may be a password or a lone surrogate: only place and message go out.
     errors = [
-        {
-            "loc": [str(part) if not isinstance(part, int) else part for part in error["loc"]],
-            "msg": str(error["msg"]),
-            "code": str(error["type"]),
-        }
-        for error in failure.errors()[:50]
+        field_error(
+            [str(part) if not isinstance(part, int) else part for part in error["loc"]], worded(error), error["type"]
+        )
+        for error in failure.errors()[:FIRST_SHOWN]
     ]
     return _answer(request, ValidationFailed(extra={"errors": errors}))
 

@@ -12,6 +12,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.responses import Response
 
 from kit.text import dump_json, scrub
+from kit.wording import in_language
 
 log = structlog.get_logger(__name__)
 
@@ -85,7 +86,10 @@ class Problem(Exception):
         }
         if self.action:
             body["action"] = self.action
-        return body | self.extra
+        body |= self.extra
+        if "errors" in body:
+            body["errors"] = in_language(body["errors"], language)
+        return body
 
     def response(self, language: str, request_id: str | None) -> Response:
         """The answer, ready to send."""

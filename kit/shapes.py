@@ -6,12 +6,15 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
 
 from kit.text import clean_text, instant
+from kit.wording import Wrong
 
 MAX_INTEGER = 2**53
 """Largest integer that JavaScript reads exactly; the API's bound for every number."""
 
 # Outside them a change of zone or a sum of months leaves what a datetime can hold.
 FIRST_YEAR, LAST_YEAR = 1900, 9990
+
+NOT_RFC_3339 = ("an instant is RFC 3339 text", "时间应为 RFC 3339 文本，如 2026-05-01T08:00:00Z")
 
 
 def _strip(value: str) -> str:
@@ -21,15 +24,18 @@ def _strip(value: str) -> str:
 def _instant_text(value: object) -> object:
     # Numbers are no instants (api.md: RFC 3339); pydantic would take 0 as 1970.
     if not isinstance(value, (str, datetime)):
-        raise ValueError("an instant is RFC 3339 text")  # noqa: TRY004 - pydantic turns ValueError into a 422
+        raise Wrong(*NOT_RFC_3339)
     if isinstance(value, str) and value.lstrip("+-").replace(".", "", 1).isdigit():
-        raise ValueError("an instant is RFC 3339 text")
+        raise Wrong(*NOT_RFC_3339)
     return value
 
 
 def _in_reach(value: datetime) -> datetime:
     if not FIRST_YEAR <= value.year <= LAST_YEAR:
-        raise ValueError(f"an instant lies in the years {FIRST_YEAR} to {LAST_YEAR}")
+        raise Wrong(
+            f"an instant lies in the years {FIRST_YEAR} to {LAST_YEAR}",
+            f"时间应在 {FIRST_YEAR} 年到 {LAST_YEAR} 年之间",
+        )
     return value
 
 
@@ -44,7 +50,7 @@ def Text(minimum: int = 0, maximum: int = 2000) -> Any:  # noqa: N802 - reads as
 def _between(minimum: int, maximum: int) -> Any:
     def check(value: str) -> str:
         if not minimum <= len(value) <= maximum:
-            raise ValueError(f"must be {minimum} to {maximum} characters")
+            raise Wrong(f"must be {minimum} to {maximum} characters", f"应为 {minimum} 到 {maximum} 个字符")
         return value
 
     return check

@@ -7,13 +7,15 @@ from uuid import UUID
 
 import orjson
 
+from kit.wording import Wrong
+
 
 def clean_text(value: str) -> str:
     """NFC-normalised (Unicode Annex 15) text; ValueError for NUL or a lone surrogate."""
     if "\x00" in value:
-        raise ValueError("text must not contain NUL")
+        raise Wrong("text must not contain NUL", "文字里不能有 NUL 字符")
     if not value.isascii() and any("\ud800" <= letter <= "\udfff" for letter in value):
-        raise ValueError("text must not contain lone surrogates")
+        raise Wrong("text must not contain lone surrogates", "文字里有不成对的代理字符")
     return unicodedata.normalize("NFC", value)
 
 

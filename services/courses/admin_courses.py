@@ -15,6 +15,7 @@ from kit.errors import StaleVersion, Unprocessable, problems
 from kit.http import require_version, version_tag
 from kit.page import Page, PageDep, keyset
 from kit.shapes import StrictIn, Text
+from kit.wording import Wrong
 from services.courses.announcements import announce
 from services.courses.categories import Category
 from services.courses.courses import CourseNotFound, CourseOut, course_rows, courses_out, finds
@@ -65,7 +66,7 @@ class Patch(StrictIn):
     def _needs_values(self) -> Self:
         for name in self.model_fields_set - self.nullable:
             if getattr(self, name) is None:
-                raise ValueError(f"{name} must not be null")
+                raise Wrong(f"{name} must not be null", f"{name} 不能为 null")
         return self
 
 

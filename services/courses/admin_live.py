@@ -17,6 +17,7 @@ from kit.errors import Conflict, StaleVersion, Unprocessable, problems
 from kit.http import require_version, version_tag
 from kit.page import Page, PageDep, keyset
 from kit.shapes import Instant, StrictIn, Text
+from kit.wording import Wrong
 from services.courses.admin_courses import EDITOR, READER, Description, Patch, Title
 from services.courses.enrolments import fill_seats
 from services.courses.live import (
@@ -53,10 +54,13 @@ Seats = Annotated[int, Field(strict=True, ge=0, le=1_000_000)]
 
 def _open_to_all(ways: list[Way]) -> list[Way]:
     if all(way.kind == "invites" for way in ways):
-        raise ValueError("at least one way must need no invitations")
+        raise Wrong("at least one way must need no invitations", "至少要有一种不需要邀请的方式")
     for way in ways:
         if (way.kind in {"points", "invites"}) != bool(way.needed):
-            raise ValueError("points and invites say how many are needed, other ways do not")
+            raise Wrong(
+                "points and invites say how many are needed, other ways do not",
+                "points 和 invites 要写 needed，其他方式不写",
+            )
     return ways
 
 

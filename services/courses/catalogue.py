@@ -11,6 +11,7 @@ from sqlmodel import col
 
 from kit import clock
 from kit.shapes import Out
+from kit.wording import Wrong
 from services.courses.admin_courses import Description, Title, touch
 from services.courses.announcements import announce
 from services.courses.categories import NAMES, Category
@@ -29,7 +30,7 @@ def _number(value: object) -> object:
     if value == "":
         return None
     if isinstance(value, str) and not (value.isascii() and value.isdigit() and len(value) <= 10):  # noqa: PLR2004
-        raise ValueError("must be a whole number in digits")
+        raise Wrong("must be a whole number in digits", "应为整数")
     return value
 
 
@@ -50,7 +51,7 @@ class Row(BaseModel):
     @classmethod
     def _fits_access(cls, amount: int | None, row: ValidationInfo) -> int | None:
         if "access" in row.data and (row.data["access"] == "paid") != (amount is not None):
-            raise ValueError("a paid course has an amount, and no other course has one")
+            raise Wrong("a paid course has an amount, and no other course has one", "付费课程要写 amount，其他课程不写")
         return amount
 
     def of_course(self) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from kit import audit
 from kit.app import router as new_router
 from kit.db import SessionDep
 from kit.errors import Unprocessable, problems
+from kit.wording import Sentence, field_error, worded
 from services.courses.admin_courses import EDITOR
 from services.courses.catalogue import COLUMNS, ImportOut, Row, import_rows
 
@@ -36,7 +37,7 @@ class ImportRefused(Unprocessable):
 
 class _Errors(list[dict[str, Any]]):
     def note(self, number: int, column: str, message: str, code: str) -> None:
-        self.append({"loc": ["row", number, column], "msg": message, "code": code})
+        self.append(field_error(["row", number, column], message, code))
 
 
 def read_rows(content: bytes) -> list[Row]:
@@ -50,7 +51,7 @@ def read_rows(content: bytes) -> list[Row]:
     if not errors:
         _compare(rows, errors)
     if not rows and not errors:
-        errors.note(2, COLUMNS[0], "the file has no rows", "missing")
+        errors.note(2, COLUMNS[0], Sentence("the file has no rows", "文件里没有数据行"), "missing")
     if errors:
         raise ImportRefused(extra={"errors": sorted(errors, key=lambda error: error["loc"][1])})
     return [row for _, row in rows]
@@ -66,30 +67,34 @@ def _parse(decoded: str, errors: _Errors) -> list[tuple[int, Row]]:
             return rows
         for number, cells in enumerate(lines, 2):
             if number > MAX_ROWS + 1:
-                errors.note(number, COLUMNS[0], f"a file has at most {MAX_ROWS} rows", "too_many_rows")
+                said = Sentence(f"a file has at most {MAX_ROWS} rows", f"一个文件最多 {MAX_ROWS} 行")
+                errors.note(number, COLUMNS[0], said, "too_many_rows")
                 break
             if not any(cell.strip() for cell in cells):
                 continue
             if len(cells) > len(header):
-                errors.note(number, header[-1], "more cells than the header has columns", "too_many_cells")
+                said = Sentence("more cells than the header has columns", "单元格比表头的列多")
+                errors.note(number, header[-1], said, "too_many_cells")
                 continue
             try:
                 rows.append((number, Row.model_validate(dict(zip(header, map(str.strip, cells), strict=False)))))
             except ValidationError as failure:
                 for error in failure.errors(include_url=False, include_input=False):
-                    errors.note(number, str(error["loc"][0]), error["msg"], error["type"])
+                    errors.note(number, str(error["loc"][0]), worded(error), error["type"])
     except csv.Error as failure:
-        errors.note(number + 1, COLUMNS[0], f"not readable as CSV: {failure}", "csv_invalid")
+        said = Sentence(f"not readable as CSV: {failure}", f"不是有效的 CSV：{failure}")
+        errors.note(number + 1, COLUMNS[0], said, "csv_invalid")
     return rows
 
 
 def _check_header(header: Sequence[str], errors: _Errors) -> bool:
     for column in COLUMNS:
         if header.count(column) != 1:
-            errors.note(1, column, "this column is needed once", "missing" if column not in header else "repeated")
+            said = Sentence("this column is needed once", "需要且只能有一次这一列")
+            errors.note(1, column, said, "missing" if column not in header else "repeated")
     for column in header:
         if column not in COLUMNS:
-            errors.note(1, column[:100], "this column is not known", "unknown_column")
+            errors.note(1, column[:100], Sentence("this column is not known", "没有这一列"), "unknown_column")
     return not errors
 
 
@@ -100,9 +105,11 @@ def _compare(rows: Sequence[tuple[int, Row]], errors: _Errors) -> None:
         first = courses.setdefault(row.course, row.of_course())
         for column, value in row.of_course().items():
             if first[column] != value:
-                errors.note(number, column, "differs from an earlier row of the same course", "course_differs")
+                said = Sentence("differs from an earlier row of the same course", "和前面同一门课的行不一致")
+                errors.note(number, column, said, "course_differs")
         if (row.course, row.lesson) in lessons:
-            errors.note(number, "lesson", "this course has the lesson already in an earlier row", "lesson_repeated")
+            said = Sentence("this course has the lesson already in an earlier row", "前面的行里这门课已有这一节")
+            errors.note(number, "lesson", said, "lesson_repeated")
         lessons.add((row.course, row.lesson))
 
 

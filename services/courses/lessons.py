@@ -17,6 +17,7 @@ from kit.db import SessionDep
 from kit.errors import NotFound, problems
 from kit.events import emit
 from kit.shapes import MAX_INTEGER, Count, In, Out
+from kit.wording import Wrong
 from services.courses.access import MembershipRequired, PurchaseRequired, require_access
 from services.courses.media import Playback, playback_of
 from services.courses.models import CourseAccess
@@ -56,7 +57,7 @@ class LessonOut(Out):
 
 def _forward(interval: tuple[int, int]) -> tuple[int, int]:
     if interval[1] < interval[0]:
-        raise ValueError("an interval must not end before it begins")
+        raise Wrong("an interval must not end before it begins", "区间的结束不能早于开始")
     return interval
 
 

@@ -16,6 +16,7 @@ from kit.db import SessionDep
 from kit.errors import NotFound, problems
 from kit.page import Page, PageDep, keyset
 from kit.shapes import Count, Instant, Out, StrictIn
+from kit.wording import Wrong
 from services.courses.models import LiveLesson, LiveStatus
 
 router = new_router(prefix="/v1/live-lessons", tags=["live lessons"])
@@ -88,7 +89,7 @@ def _midnight(value: object, *, after: bool) -> object:
         if day is not None:
             return datetime.combine(day + timedelta(days=after), time(), clock.ZONE)
     except (ValueError, OverflowError) as failure:
-        raise ValueError("must be a day or an instant") from failure
+        raise Wrong("must be a day or an instant", "应为日期或时间") from failure
     return value
 
 

@@ -20,6 +20,7 @@ from kit.http import json_response
 from kit.page import Page, PageDep, keyset
 from kit.shapes import In, Instant, Out, StrictIn, Text
 from kit.text import instant
+from kit.wording import Wrong
 from services.members import audit
 from services.members.members import MemberNotFound
 from services.members.models import Certificate, Member
@@ -56,7 +57,7 @@ class CertificateDecided(Conflict):
 def _proof_address(value: str) -> str:
     # An admin will open it: on the web or among our own uploads, nothing that runs.
     if not value.startswith(("https://", "/v1/uploads/")) or any(letter.isspace() for letter in value):
-        raise ValueError("a proof is at an https address, or an upload of yours")
+        raise Wrong("a proof is at an https address, or an upload of yours", "证明应为 https 地址，或你上传的文件")
     return value
 
 
@@ -105,7 +106,7 @@ class CertificateDecision(StrictIn):
     @model_validator(mode="after")
     def _is_explained(self) -> Self:
         if self.decision == "reject" and not self.reason:
-            raise ValueError("a rejection needs a reason")
+            raise Wrong("a rejection needs a reason", "驳回时请写明原因")
         return self
 
 

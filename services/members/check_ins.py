@@ -18,6 +18,7 @@ from kit.auth import MemberDep
 from kit.db import SessionDep
 from kit.errors import Conflict, problems
 from kit.shapes import Out
+from kit.wording import Wrong
 from services.members.members import MemberNotFound
 from services.members.models import CheckIn
 from services.members.points import factor, give_points
@@ -64,7 +65,7 @@ class MonthOut(Out):
 def _read_month(value: str) -> str:
     # Years as PostgreSQL's and Python's dates know them, with room for the day after the month.
     if not re.fullmatch(r"(?:19|2\d)\d\d-(?:0[1-9]|1[0-2])", value, re.ASCII):
-        raise ValueError("a month is YYYY-MM")
+        raise Wrong("a month is YYYY-MM", "月份应写成 YYYY-MM")
     return value
 
 

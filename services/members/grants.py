@@ -13,6 +13,7 @@ from kit.db import SessionDep
 from kit.errors import NotFound, Unprocessable, problems
 from kit.ids import new_id
 from kit.shapes import LAST_YEAR, CleanStr, StrictIn
+from kit.wording import Wrong
 from services.members import audit
 from services.members.benefits import BLACK_CARD, benefits_of
 from services.members.ledger import add_segment, find_segment, lock_ledger, revoke_segment
@@ -55,7 +56,7 @@ class GrantIn(StrictIn):
     @model_validator(mode="after")
     def _one_of_both(self) -> Self:
         if (self.months is None) == (self.days is None):
-            raise ValueError("give exactly one of months and days")
+            raise Wrong("give exactly one of months and days", "months 和 days 请只填一个")
         return self
 
 

@@ -15,6 +15,7 @@ from kit.auth import Caller, admin_with
 from kit.db import SessionDep
 from kit.errors import NotFound, Unprocessable, problems
 from kit.shapes import CleanStr, Instant, Out
+from kit.wording import Sentence, field_error, worded
 from services.members import audit
 from services.members.importing import seal_rows
 from services.members.models import MemberImport
@@ -91,14 +92,14 @@ def read_rows(content: bytes) -> list[Row]:
     errors: list[dict[str, Any]] = []
     rows = _parse(decoded, errors)
     if not rows and not errors:
-        errors.append(_error(2, "phone", "the file has no rows", "missing"))
+        errors.append(_error(2, "phone", Sentence("the file has no rows", "文件里没有数据行"), "missing"))
     if errors:
         raise ImportRefused(extra={"errors": errors[:MAX_ERRORS]})
     return rows
 
 
 def _error(number: int, column: str, message: str, code: str) -> dict[str, Any]:
-    return {"loc": ["row", number, column], "msg": message, "code": code}
+    return field_error(["row", number, column], message, code)
 
 
 def _parse(decoded: str, errors: list[dict[str, Any]]) -> list[Row]:
@@ -111,21 +112,25 @@ def _parse(decoded: str, errors: list[dict[str, Any]]) -> list[Row]:
         _check_header(header, errors)
         for number, cells in enumerate([] if errors else lines, 2):
             if number > MAX_ROWS + 1:
-                errors.append(_error(number, "phone", f"a file has at most {MAX_ROWS} rows", "too_many_rows"))
+                said = Sentence(f"a file has at most {MAX_ROWS} rows", f"一个文件最多 {MAX_ROWS} 行")
+                errors.append(_error(number, "phone", said, "too_many_rows"))
                 break
             if not any(cell.strip() for cell in cells):
                 continue
             if len(cells) > len(header):
-                errors.append(_error(number, header[-1], "more cells than the header has columns", "too_many_cells"))
+                said = Sentence("more cells than the header has columns", "单元格比表头的列多")
+                errors.append(_error(number, header[-1], said, "too_many_cells"))
                 continue
             row = _read(number, dict(zip(header, map(str.strip, cells), strict=False)), errors)
             if row is None:
                 continue
             if (first := seen.setdefault(row.phone, number)) != number:
-                errors.append(_error(number, "phone", f"the phone of row {first}", "phone_repeated"))
+                said = Sentence(f"the phone of row {first}", f"和第 {first} 行的手机号相同")
+                errors.append(_error(number, "phone", said, "phone_repeated"))
             rows.append(row)
     except csv.Error as failure:
-        errors.append(_error(number + 1, "phone", f"not readable as CSV: {failure}", "csv_invalid"))
+        said = Sentence(f"not readable as CSV: {failure}", f"不是有效的 CSV：{failure}")
+        errors.append(_error(number + 1, "phone", said, "csv_invalid"))
     return rows
 
 
@@ -134,17 +139,19 @@ def _read(number: int, cells: dict[str, str], errors: list[dict[str, Any]]) -> R
         return Row.model_validate(cells)
     except ValidationError as failure:
         wrong = failure.errors(include_url=False, include_input=False)
-        errors += [_error(number, str(error["loc"][0]), error["msg"], error["type"]) for error in wrong]
+        errors += [_error(number, str(error["loc"][0]), worded(error), error["type"]) for error in wrong]
         return None
 
 
 def _check_header(header: list[str], errors: list[dict[str, Any]]) -> None:
     unknown = [column[:100] for column in header if column not in COLUMNS]
     repeated = [column for column in COLUMNS if header.count(column) > 1]
-    errors += [_error(1, column, "this column is not known", "unknown_column") for column in unknown]
-    errors += [_error(1, column, "this column is there more than once", "repeated") for column in repeated]
+    said = Sentence("this column is not known", "没有这一列")
+    errors += [_error(1, column, said, "unknown_column") for column in unknown]
+    said = Sentence("this column is there more than once", "这一列重复了")
+    errors += [_error(1, column, said, "repeated") for column in repeated]
     if "phone" not in header:
-        errors.append(_error(1, "phone", "this column is needed", "missing"))
+        errors.append(_error(1, "phone", Sentence("this column is needed", "需要这一列"), "missing"))
 
 
 @api.post("", status_code=202, max_body_size=MAX_BYTES, responses=problems(NotUtf8, ImportRefused))

@@ -7,6 +7,7 @@ import phonenumbers
 from pydantic import AfterValidator, Field
 
 from kit.shapes import CleanStr
+from kit.wording import Wrong
 
 _MAINLAND_MOBILE = re.compile(r"\+861[3-9]\d{9}")
 
@@ -16,7 +17,7 @@ def read_phone(value: str) -> str:
     try:
         number = phonenumbers.parse(value, "CN")
     except phonenumbers.NumberParseException as failure:
-        raise ValueError("not a phone number") from failure
+        raise Wrong("not a phone number", "不是电话号码") from failure
     phone = phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
     # By shape, not by the library's list of assigned blocks: new blocks are in use before a release knows them.
     if number.country_code == phonenumbers.country_code_for_region("CN"):
@@ -25,7 +26,7 @@ def read_phone(value: str) -> str:
         reason = phonenumbers.is_possible_number_with_reason(number)
         good = reason == phonenumbers.ValidationResult.IS_POSSIBLE
     if not good or number.extension:
-        raise ValueError("not a phone number that can receive a code")
+        raise Wrong("not a phone number that can receive a code", "这个号码收不到验证码")
     return phone
 
 

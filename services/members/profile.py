@@ -17,6 +17,7 @@ from kit.db import SessionDep
 from kit.errors import problems
 from kit.events import emit
 from kit.shapes import CleanStr, In, Instant, Out
+from kit.wording import Wrong
 from services.members.members import MemberNotFound, kept_of
 from services.members.models import (
     Certificate,
@@ -61,7 +62,7 @@ class ProfileOut(Out):
 def _web_address(value: str) -> str:
     # What others' apps will load as an image: nothing that runs, nothing that is not fetched from the web.
     if not value.startswith(("https://", "http://", "/v1/")) or any(letter.isspace() for letter in value):
-        raise ValueError("an avatar is a web address")
+        raise Wrong("an avatar is a web address", "头像应为网址")
     return value
 
 

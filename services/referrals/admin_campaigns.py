@@ -20,6 +20,7 @@ from kit.errors import Conflict, NotFound, StaleVersion, problems
 from kit.http import require_version, version_tag
 from kit.page import Page, PageDep, keyset
 from kit.shapes import CleanStr, Count, Instant, Out, StrictIn
+from kit.wording import Wrong
 from services.referrals.models import Campaign, ReferralRule
 
 routes = router(prefix="/v1/admin/coupon-campaigns", tags=["admin coupons"])
@@ -43,7 +44,7 @@ EARLIEST, LATEST = datetime(2000, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo
 def _plausible(instant: datetime) -> datetime:
     # Near year 1 and 9999 an instant can be stored that no other time zone can show.
     if not EARLIEST <= instant <= LATEST:
-        raise ValueError("must be between the years 2000 and 2200")
+        raise Wrong("must be between the years 2000 and 2200", "应在 2000 年到 2200 年之间")
     return instant
 
 
@@ -94,11 +95,11 @@ class CampaignIn(StrictIn):
     @model_validator(mode="after")
     def _is_possible(self) -> Self:
         if self.kind == "percent" and self.value > MAX_PERCENT:
-            raise ValueError("value: a percentage is at most 100")
+            raise Wrong("value: a percentage is at most 100", "value：百分比不超过 100")
         if self.ends_at is None and self.valid_days is None:
-            raise ValueError("ends_at: either ends_at or valid_days is needed")
+            raise Wrong("ends_at: either ends_at or valid_days is needed", "ends_at 和 valid_days 至少要有一个")
         if self.ends_at is not None and self.ends_at <= self.starts_at:
-            raise ValueError("ends_at: must be after starts_at")
+            raise Wrong("ends_at: must be after starts_at", "ends_at 应晚于 starts_at")
         return self
 
 

@@ -20,6 +20,7 @@ from kit.http import json_response, require_version, version_tag
 from kit.ids import new_id
 from kit.page import Page, PageDep, keyset
 from kit.shapes import Instant, StrictIn, Text
+from kit.wording import Wrong
 from services.showcase.contests import ContestNotFound, ContestOut, load_contest, phase_of, shown, with_entries
 from services.showcase.models import Contest
 from services.showcase.prizes import Prizes
@@ -58,11 +59,13 @@ class ContestIn(StrictIn):
     @model_validator(mode="after")
     def _is_a_span(self) -> Self:
         if not self.starts_at < self.ends_at <= self.starts_at + LONGEST:
-            raise ValueError("ends_at must be after starts_at, by ten years at most")
+            raise Wrong(
+                "ends_at must be after starts_at, by ten years at most", "ends_at 应晚于 starts_at，且相差不超过十年"
+            )
         if self.accounts_before is None:
             self.accounts_before = self.starts_at
         if self.accounts_before > self.ends_at:
-            raise ValueError("accounts_before must be at most ends_at")
+            raise Wrong("accounts_before must be at most ends_at", "accounts_before 不能晚于 ends_at")
         return self
 
 

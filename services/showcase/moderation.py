@@ -15,6 +15,7 @@ from kit.errors import Conflict, problems
 from kit.http import json_response
 from kit.page import Page, PageDep, keyset
 from kit.shapes import StrictIn, Text
+from kit.wording import Wrong
 from services.showcase.entries import EntryNotFound, EntryOut, Status, approve, show_one, shown, with_votes
 from services.showcase.models import Contest, Entry
 from services.showcase.uploads import AddressDep
@@ -46,7 +47,7 @@ class DecisionIn(StrictIn):
     @model_validator(mode="after")
     def _is_explained(self) -> Self:
         if self.decision == "reject" and not self.reason:
-            raise ValueError("a rejection needs a reason")
+            raise Wrong("a rejection needs a reason", "驳回时请写明原因")
         return self
 
 

@@ -6,6 +6,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from kit.shapes import Count, StrictIn, Text
+from kit.wording import Wrong
 
 MAX_PRIZES = 50
 Rank = Annotated[int, Field(strict=True, ge=1, le=1_000_000)]
@@ -20,7 +21,7 @@ class Reward(StrictIn):
     @model_validator(mode="after")
     def _is_countable(self) -> Self:
         if self.kind != "coupon" and not isinstance(self.value, int):
-            raise ValueError(f"{self.kind} is a number")
+            raise Wrong(f"{self.kind} is a number", f"{self.kind} 应为数字")
         return self
 
 
@@ -35,14 +36,14 @@ class Prize(StrictIn):
     @model_validator(mode="after")
     def _is_a_span(self) -> Self:
         if self.last < self.first:
-            raise ValueError("to must not be below from")
+            raise Wrong("to must not be below from", "to 不能小于 from")
         return self
 
 
 def _apart(prizes: list[Prize]) -> list[Prize]:
     ordered = sorted(prizes, key=lambda prize: prize.first)
     if any(later.first <= earlier.last for earlier, later in pairwise(ordered)):
-        raise ValueError("a rank wins one prize: spans must not overlap")
+        raise Wrong("a rank wins one prize: spans must not overlap", "一个名次只有一份奖品，名次范围不能重叠")
     return prizes
 
 

@@ -26,6 +26,6 @@ def _pauses(steps: Iterable[Dispute]) -> list[Pause]:
         if since is None:
             since = step.at.isoformat() if step.removes_time and step.outcome != "won" else None
         elif step.outcome == "won" or (step.outcome == "lost" and not step.removes_time):
-            pauses.append((since, step.at.isoformat()))
+            pauses.append([since, step.at.isoformat()])
             since = None
-    return [*pauses, (since, None)] if since else pauses
+    return [*pauses, [since, None]] if since else pauses

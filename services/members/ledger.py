@@ -96,7 +96,9 @@ async def is_renewing(session: AsyncSession, member_id: UUID) -> bool:
 
 
 def _piece(segment: Segment) -> Piece:
-    pauses = [(datetime.fromisoformat(start), end and datetime.fromisoformat(end)) for start, end in segment.pauses]
+    over = [
+        (datetime.fromisoformat(start), datetime.fromisoformat(end)) for start, end in segment.pauses if start and end
+    ]
     return Piece(
         id=segment.id,
         added_at=segment.added_at,
@@ -104,7 +106,7 @@ def _piece(segment: Segment) -> Piece:
         days=segment.days,
         not_before=segment.not_before,
         revoked_at=segment.out_since,
-        pauses=tuple((start, end) for start, end in pauses if end),
+        pauses=tuple(over),
     )
 
 

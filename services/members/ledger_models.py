@@ -11,8 +11,8 @@ from kit.db import instant
 from kit.ids import new_id
 from services.members.models import Model
 
-Pause = tuple[str, str | None]
-"""From when until when a segment is suspended, as RFC 3339; None while nobody knows until when."""
+Pause = list[str | None]
+"""From when until when a segment is suspended, two RFC 3339 instants; None while nobody knows until when."""
 
 
 def _words() -> Column[list[str]]:
@@ -54,7 +54,7 @@ class Segment(Model, table=True):
     @property
     def out_since(self) -> datetime | None:
         """Since when it is out of the ledger, for good or while a dispute lasts; None for a live one."""
-        open_since = [datetime.fromisoformat(start) for start, end in self.pauses if end is None]
+        open_since = [datetime.fromisoformat(start) for start, end in self.pauses if start and end is None]
         return min([*open_since, *([self.revoked_at] if self.revoked_at else [])], default=None)
 
 

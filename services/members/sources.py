@@ -7,20 +7,22 @@ from contracts.billing import CodeRedeemed, OrderDisputed, OrderPaid, OrderRefun
 from contracts.referrals import RewardGranted, RewardRevoked
 from services.members.benefits import BLACK_CARD, BLACK_CARD_BENEFITS, benefits_of, note_order
 from services.members.disputes import pauses_of
-from services.members.ledger import add_segment, find_segment, open_ledger, repack, revoke_segment
+from services.members.ledger import GRACE, add_segment, find_segment, open_ledger, repack, revoke_segment
 from services.members.ledger_models import Dispute, Segment
 
 
 async def on_order_paid(session: AsyncSession, event: OrderPaid) -> None:
     """A paid membership order is one segment: from the payment on, a renewal's from the end of the time before it.
 
-    A gift's time starts when it is redeemed.
+    A renewal paid after its grace lost nothing before the payment, and starts with it. A gift's time starts when it is
+    redeemed.
     """
     if event.plan_code is None:
         return
     await note_order(session, event.plan_code, event.benefits, event.paid_at)
     if event.kind != "membership":
         return
+    in_grace = event.renews_from is not None and event.paid_at < event.renews_from + GRACE
     await add_segment(
         session,
         Segment(
@@ -31,7 +33,7 @@ async def on_order_paid(session: AsyncSession, event: OrderPaid) -> None:
             months=event.months,
             benefits=list(event.benefits),
             added_at=event.paid_at,
-            not_before=event.renews_from,
+            not_before=event.renews_from if in_grace else None,
         ),
     )
 
@@ -85,8 +87,7 @@ async def on_order_disputed(session: AsyncSession, event: OrderDisputed) -> None
     if segment is None:
         return
     pauses = await pauses_of(session, source, event.order_id)
-    # As the database gives them back: lists.
-    if [list(pause) for pause in pauses] != [list(pause) for pause in segment.pauses]:
+    if pauses != segment.pauses:
         segment.pauses = pauses
         await repack(session, ledger)
 

@@ -4,6 +4,7 @@ import random
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
+from typing import Any
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
@@ -177,7 +178,9 @@ def histories(draw: st.DrawFn) -> list[Piece]:
     pieces = []
     for number in range(draw(st.integers(1, 7))):
         added = START + timedelta(hours=draw(HOURS))
-        length = draw(st.sampled_from([{"months": 1}, {"months": 3}, {"months": 12}, {"days": 1}, {"days": 7}]))
+        length: dict[str, Any] = draw(
+            st.sampled_from([{"months": 1}, {"months": 3}, {"months": 12}, {"days": 1}, {"days": 7}])
+        )
         grace = draw(st.none() | st.integers(0, 24 * 7))
         revoked = draw(st.none() | HOURS)
         pieces.append(

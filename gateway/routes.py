@@ -43,7 +43,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     *_routes("billing", "plans redemptions me/subscription"),
     *_routes("billing", "orders", deadline=40.0),
     *_routes("billing", "webhooks", deadline=30.0, limit_class="webhook", checks_bearer=False),
-    *_routes("billing", "admin/plans admin/ledger"),
+    *_routes("billing", "admin/plans admin/disputes admin/invoice-requests admin/ledger"),
     *_routes("billing", "admin/orders admin/redeem-code-batches admin/reconciliations admin/metrics", deadline=30.0),
     *_routes("billing", "sandbox/checkout", deadline=40.0, checks_bearer=False),
     *_routes("billing", "sandbox/payers sandbox/disputes sandbox/faults", deadline=20.0),

@@ -6,6 +6,7 @@ TAGS: Final = {
     "admin plans": "管理员：套餐与价格 / admins: plans and prices",
     "admin orders": "管理员：订单 / admins: orders",
     "admin codes": "管理员：兑换码批次 / admins: batches of redeem codes",
+    "admin invoices": "管理员：发票申请 / admins: invoice requests",
     "admin ledger": "管理员：复式账本 / admins: the double-entry ledger",
     "admin members": "管理员：会员、赠送时长与审计 / admins: members, comps, the audit log",
     "admin courses": "管理员：课程与课时 / admins: courses and lessons",

@@ -7,6 +7,7 @@ from contracts.members import MemberErased, MembershipChanged
 from contracts.referrals import CouponRevoked
 from kit.app import Service, create_app
 from services.billing import (
+    admin_invoices,
     admin_orders,
     admin_plans,
     checkout,
@@ -15,6 +16,7 @@ from services.billing import (
     coupons,
     course_sales,
     erasure,
+    invoices,
     ledger,
     member_time,
     merging,
@@ -50,9 +52,11 @@ service = Service(
         order_events.router,
         refunds.router,
         receipts.router,
+        invoices.router,
         redemptions.router,
         webhooks.router,
         admin_orders.router,
+        admin_invoices.router,
         code_batches.router,
         ledger.router,
     ],

@@ -5,15 +5,24 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from contracts.members import MemberErased
+from kit import clock
+from services.billing import subscription_owners
+from services.billing.invoice_models import InvoiceRequest
 from services.billing.models import MemberTime, Order, Payment, Refund
 
 _OF_THEIR_ORDERS = 'order_id IN (SELECT id FROM "order" WHERE member_id = :member_id)'
-PERSONAL = {"payment": _OF_THEIR_ORDERS, "refund": _OF_THEIR_ORDERS}
+PERSONAL = {
+    "payment": _OF_THEIR_ORDERS,
+    "refund": _OF_THEIR_ORDERS,
+    "invoice_request": _OF_THEIR_ORDERS,
+    "renewal_attempt": _OF_THEIR_ORDERS,
+}
 """Whose the rows are that name an order and no member, for the export."""
 
 
 async def on_member_erased(session: AsyncSession, event: MemberErased) -> None:
     """Forget where orders came from, what paid them, why money went back, what the time was; amounts and numbers stay."""
+    await subscription_owners.erase(session, event.member_id)
     orders = select(col(Order.id)).where(col(Order.member_id) == event.member_id)
     await session.execute(
         update(Order)
@@ -22,4 +31,11 @@ async def on_member_erased(session: AsyncSession, event: MemberErased) -> None:
     )
     await session.execute(update(Payment).where(col(Payment.order_id).in_(orders)).values(fingerprint=None))
     await session.execute(update(Refund).where(col(Refund.order_id).in_(orders)).values(reason=""))
+    theirs = update(InvoiceRequest).where(col(InvoiceRequest.order_id).in_(orders))
+    # An issued invoice is a tax record with its title; a wish for one ends with the account.
+    issued = col(InvoiceRequest.state) == "issued"
+    ended = {"state": "rejected", "reason": "", "resolved_at": clock.now()}
+    await session.execute(theirs.where(col(InvoiceRequest.state) == "requested").values(ended))
+    await session.execute(theirs.where(~issued).values(title="", tax_id=None, email="", reason=""))
+    await session.execute(theirs.where(issued).values(email=""))
     await session.execute(delete(MemberTime).where(col(MemberTime.member_id) == event.member_id))

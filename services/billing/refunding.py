@@ -14,7 +14,7 @@ from kit import clock
 from kit.app import Runtime
 from kit.due import Due
 from kit.events import emit
-from services.billing import books, coupons, course_sales, payments, recognition
+from services.billing import books, coupons, course_sales, invoices, payments, recognition
 from services.billing.chasing import next_chase
 from services.billing.models import Order, Payment, Refund
 from services.billing.provider import PaymentProviderUnavailable, Provider, ProviderRefund, ProviderRefusal, provider_of
@@ -103,6 +103,7 @@ async def _book(session: AsyncSession, order: Order, refund: Refund) -> None:
         return
     await recognition.give_back(session, "refund", refund.id, order, refund.amount, credit=books.PROVIDER, at=now)
     order.refunded_amount += refund.amount
+    await invoices.follow_money_back(session, order, refund.amount)
     full = order.refunded_amount == order.total
     if order.status != "disputed":
         order.status = "refunded" if full else "partially_refunded"

@@ -31,9 +31,7 @@ async def told_segments(session: AsyncSession, member_id: UUID) -> list[SegmentP
     return sorted(segments, key=lambda segment: (segment.starts_at, segment.added_at))
 
 
-async def segments_of(
-    session: AsyncSession, member_id: UUID, *, awaited: UUID | None = None
-) -> list[SegmentPicture]:
+async def segments_of(session: AsyncSession, member_id: UUID, *, awaited: UUID | None = None) -> list[SegmentPicture]:
     """The member's segments, with those of orders just paid and codes just redeemed that members has not told of yet.
 
     The order `awaited` counts however long ago it was paid.
@@ -128,24 +126,41 @@ def _line(segments: Sequence[SegmentPicture], now: datetime) -> list[Piece]:
     """Pieces that pack into the told spans, so that what comes next can be packed behind them.
 
     A run of months has one anchor, so all of the run must be there. What a refund once cut short does not pack into its
-    span again; it and what was before it are left out, as it leaves no anchor either.
+    span again; it and what was before it are left out, as it leaves no anchor either. Where nothing packs, because what
+    is left was made longer by a dispute that was won, the rest of it is an extra.
     """
-    for first in range(len(segments) + 1):
-        queue = segments[first:]
-        pieces = [
-            # Added in their order and before now, however far in the future the last of them starts.
-            Piece(
-                id=segment.id,
-                added_at=min(segment.starts_at, now - timedelta(microseconds=len(queue) - place)),
-                months=segment.months,
-                days=segment.days,
-            )
-            for place, segment in enumerate(queue)
-        ]
-        spans = pack(pieces, clock.ZONE)
-        if all(spans[segment.id] == (segment.starts_at, segment.ends_at) for segment in queue):
-            return pieces
+    for lengthen in (False, True):
+        for first in range(len(segments)):
+            queue = segments[first:]
+            pieces = [
+                # Added in their order and before now, however far in the future the last of them starts.
+                Piece(
+                    id=segment.id,
+                    added_at=min(segment.starts_at, now - timedelta(microseconds=len(queue) - place)),
+                    months=segment.months,
+                    days=segment.days,
+                )
+                for place, segment in enumerate(queue)
+            ]
+            if _packs(pieces, queue, lengthen=lengthen):
+                return pieces
     return []
+
+
+def _packs(pieces: list[Piece], told: Sequence[SegmentPicture], *, lengthen: bool) -> bool:
+    """Whether these pieces pack into the told spans; `lengthen` gives those that end too early the rest, in place."""
+    while True:
+        spans = pack(pieces, clock.ZONE)
+        for place, segment in enumerate(told):
+            span = spans[segment.id]
+            if span == (segment.starts_at, segment.ends_at):
+                continue
+            if not lengthen or span is None or span.starts_at != segment.starts_at or span.ends_at > segment.ends_at:
+                return False
+            pieces[place] = replace(pieces[place], extra=pieces[place].extra + segment.ends_at - span.ends_at)
+            break
+        else:
+            return True
 
 
 async def on_membership_changed(session: AsyncSession, event: MembershipChanged) -> None:

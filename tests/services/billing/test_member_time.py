@@ -67,6 +67,18 @@ def test_a_purchase_after_a_refunded_segment_starts_a_new_run() -> None:
     assert span_of_purchase([one for one in told if one.id == kept.id], 1, now) == expected
 
 
+def test_a_purchase_follows_time_that_a_won_dispute_made_longer() -> None:
+    begin = _at("2026-01-31 10:00")
+    paused = (begin + timedelta(days=10), begin + timedelta(days=30))
+    first = Piece(id=new_id(), added_at=begin, months=1, pauses=(paused,))
+    second = Piece(id=new_id(), added_at=begin + timedelta(days=31), months=1)
+    now = begin + timedelta(days=32)
+    purchase = Piece(id=new_id(), added_at=now, months=1)
+    for pieces in ([first], [first, second]):
+        expected = pack([*pieces, purchase], clock.ZONE)[purchase.id]
+        assert span_of_purchase(_pictures(pieces), 1, now) == expected
+
+
 def test_without_any_time_a_purchase_starts_now() -> None:
     assert _local(span_of_purchase([], 1, _at("2026-05-31 12:00"))) == ["2026-05-31 12:00", "2026-06-30 12:00"]
 

@@ -4,17 +4,21 @@ from fastapi import FastAPI
 
 from contracts.courses import CourseChanged
 from contracts.members import MemberErased, MembershipChanged
-from contracts.referrals import CouponRevoked
+from contracts.referrals import CommissionAccrued, CommissionReversed, CommissionVoided, CouponRevoked, PayoutPaid
 from kit.app import Service, create_app
 from services.billing import (
+    admin_disputes,
     admin_invoices,
     admin_orders,
     admin_plans,
+    admin_subscriptions,
     checkout,
     code_batches,
     codes,
+    commissions,
     coupons,
     course_sales,
+    disputes,
     erasure,
     invoices,
     ledger,
@@ -26,14 +30,23 @@ from services.billing import (
     plans,
     quotes,
     receipts,
+    recognition,
+    reconciliations,
+    reconciling,
     redemptions,
     refunding,
     refunds,
+    renewal_charges,
+    renewals,
+    revenue,
+    subscription_pages,
+    subscriptions,
     webhooks,
 )
 from services.billing.models import Model
 from services.billing.provider import payment_provider
 from services.billing.sandbox import cashier, courier, faults, payers
+from services.billing.sandbox import disputes as sandbox_disputes
 from services.billing.sandbox.courier import running_courier
 from services.billing.seed import seed
 from services.billing.settings import Settings
@@ -55,21 +68,46 @@ service = Service(
         invoices.router,
         redemptions.router,
         webhooks.router,
+        subscriptions.router,
         admin_orders.router,
+        admin_disputes.router,
+        admin_subscriptions.router,
         admin_invoices.router,
         code_batches.router,
         ledger.router,
+        reconciliations.router,
+        revenue.router,
     ],
-    sandbox_routers=[cashier.router, faults.router, payers.router],
+    sandbox_routers=[cashier.router, faults.router, payers.router, sandbox_disputes.router],
     handlers=merging.merging.handlers(
         {
             MemberErased: [erasure.on_member_erased],
-            MembershipChanged: [member_time.on_membership_changed],
+            MembershipChanged: [
+                member_time.on_membership_changed,
+                recognition.on_membership_changed,
+                renewals.on_membership_changed,
+            ],
             CouponRevoked: [coupons.on_coupon_revoked],
+            CommissionAccrued: [commissions.on_commission_accrued],
+            CommissionVoided: [commissions.on_commission_voided],
+            CommissionReversed: [commissions.on_commission_reversed],
+            PayoutPaid: [commissions.on_payout_paid],
             CourseChanged: [course_sales.on_course_changed],
         }
     ),
-    due=[merging.merging.due, courier.due, webhooks.due, checkout.due, refunding.due],
+    due=[
+        merging.merging.due,
+        courier.due,
+        webhooks.due,
+        checkout.due,
+        refunding.due,
+        disputes.due,
+        recognition.due,
+        reconciling.due,
+        renewals.due,
+        renewal_charges.due,
+        subscription_pages.due,
+    ],
     seed=seed,
     start=[codes.code_key, webhooks.webhook_handling, running_courier, payment_provider],
     listeners=frozenset({"members", "courses", "referrals"}),

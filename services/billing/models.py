@@ -96,6 +96,8 @@ class Order(Model, table=True):
         Index("order_member", "member_id", "created_at", "id"),
         Index("order_created", "created_at", "id"),
         Index("order_check", "next_check_at", postgresql_where=text("next_check_at IS NOT NULL")),
+        Index("order_paid", "paid_at", postgresql_where=text("paid_at IS NOT NULL")),
+        Index("order_renews", "renews_from", postgresql_where=text("renews_from IS NOT NULL")),
     )
 
     id: UUID = Field(default_factory=new_id, primary_key=True)
@@ -195,6 +197,8 @@ class Refund(Model, table=True):
             "refund_request", "order_id", "request_key", unique=True, postgresql_where=text("request_key IS NOT NULL")
         ),
         Index("refund_due", "next_attempt_at", postgresql_where=text("status = 'pending'")),
+        Index("refund_created", "created_at"),
+        Index("refund_settled", "settled_at", postgresql_where=text("settled_at IS NOT NULL")),
         # A payment that bought nothing goes back once.
         Index("refund_surplus", "payment_id", unique=True, postgresql_where=text("cause = 'surplus'")),
     )
@@ -240,7 +244,7 @@ class LedgerLine(Model, table=True):
     __tablename__ = "ledger_line"
     __table_args__ = (
         CheckConstraint("debit >= 0 AND credit >= 0 AND (debit = 0) <> (credit = 0)", name="one_side"),
-        Index("ledger_line_account", "account", "currency"),
+        Index("ledger_line_account", "account", "currency", postgresql_include=["debit", "credit"]),
     )
 
     # Its entry is looked for by the trigger; a foreign key would want the right to update entries, which nobody has.

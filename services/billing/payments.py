@@ -14,7 +14,7 @@ from contracts.billing import OrderClosed, OrderPaid
 from kit import clock
 from kit.events import emit
 from kit.ids import new_id
-from services.billing import books, coupons, course_sales, recognition, subscribing
+from services.billing import books, coupons, course_sales, gifts, recognition, subscribing
 from services.billing.means import Means
 from services.billing.member_time import GRACE
 from services.billing.models import Order, Payment, Refund
@@ -27,6 +27,9 @@ SURPLUS_REASONS = {
     "renewal_canceled": "the renewal was canceled before the payment came",
     "course_bought_before": "another order paid for this course before",
 }
+
+
+BOOKED_AS = {"applied": books.DEFERRED, "parked": books.PARKED, "surplus": books.OWED_BACK}
 
 
 @dataclass(frozen=True)
@@ -92,18 +95,7 @@ async def settle_free(session: AsyncSession, order: Order) -> None:
 
 async def _apply(session: AsyncSession, order: Order, arrival: Arrival) -> None:
     now = clock.now()
-    payment_id = await _record(session, order, arrival, "applied", "", now)
-    await books.post(
-        session,
-        "payment",
-        payment_id,
-        debit=books.PROVIDER,
-        credit=books.DEFERRED,
-        amount=arrival.amount,
-        currency=arrival.currency,
-        order_id=order.id,
-        at=now,
-    )
+    await _record(session, order, arrival, "applied", "", now)
     await _mark_paid(session, order, now, arrival.means)
 
 
@@ -114,6 +106,7 @@ async def _mark_paid(session: AsyncSession, order: Order, at: datetime, means: M
     order.next_check_at = None
     await session.flush()
     await recognition.open_schedule(session, order)
+    await gifts.become_good(session, order)
     await coupons.redeem(session, order)
     await emit(
         session,
@@ -146,13 +139,13 @@ async def _park(session: AsyncSession, order: Order, arrival: Arrival) -> None:
     now = clock.now()
     reason = f"{arrival.amount} {arrival.currency} came where {order.total} {order.currency} was due"
     log.error("payment parked", order=order.number, payment=arrival.ref, reason=reason)
-    await _unapplied(session, order, arrival, "parked", reason, books.PARKED, now)
+    await _record(session, order, arrival, "parked", reason, now)
 
 
 async def _send_back(session: AsyncSession, order: Order, arrival: Arrival, why: str) -> None:
     now = clock.now()
     log.warning("surplus payment goes back", order=order.number, payment=arrival.ref, reason=why)
-    payment_id = await _unapplied(session, order, arrival, "surplus", why, books.OWED_BACK, now)
+    payment_id = await _record(session, order, arrival, "surplus", why, now)
     if not arrival.amount:
         return
     session.add(
@@ -172,50 +165,41 @@ async def _send_back(session: AsyncSession, order: Order, arrival: Arrival, why:
     await session.flush()
 
 
-async def _unapplied(
-    session: AsyncSession,
-    order: Order,
-    arrival: Arrival,
-    status: Literal["parked", "surplus"],
-    reason: str,
-    account: str,
-    at: datetime,
-) -> UUID:
-    payment_id = await _record(session, order, arrival, status, reason, at)
-    if arrival.amount:
-        await books.post(
-            session,
-            f"payment_{status}",
-            payment_id,
-            debit=books.PROVIDER,
-            credit=account,
-            amount=arrival.amount,
-            currency=arrival.currency,
-            order_id=order.id,
-            at=at,
-        )
-    return payment_id
-
-
 async def _record(
     session: AsyncSession, order: Order, arrival: Arrival, status: str, reason: str, at: datetime
 ) -> UUID:
-    payment_id = new_id()
-    await session.execute(
-        insert(Payment).values(
-            id=payment_id,
-            order_id=order.id,
-            provider_ref=arrival.ref,
-            amount=arrival.amount,
-            currency=arrival.currency,
-            method=order.payment_method,
-            fingerprint=arrival.means.fingerprint,
-            status=status,
-            reason=reason,
-            received_at=at,
-        )
+    row = {
+        "id": new_id(),
+        "order_id": order.id,
+        "provider_ref": arrival.ref,
+        "amount": arrival.amount,
+        "currency": arrival.currency,
+        "method": order.payment_method,
+        "fingerprint": arrival.means.fingerprint,
+        "status": status,
+        "reason": reason,
+        "received_at": at,
+    }
+    await session.execute(insert(Payment).values(row))
+    payment = Payment.model_validate(row)
+    await book(session, payment)
+    return payment.id
+
+
+async def book(session: AsyncSession, payment: Payment) -> bool:
+    """Write a payment into the ledger, once; False when it is there, or brought nothing."""
+    kind = "payment" if payment.status == "applied" else f"payment_{payment.status}"
+    return await books.post(
+        session,
+        kind,
+        payment.id,
+        debit=books.PROVIDER,
+        credit=BOOKED_AS[payment.status],
+        amount=payment.amount,
+        currency=payment.currency,
+        order_id=payment.order_id,
+        at=payment.received_at,
     )
-    return payment_id
 
 
 async def close(session: AsyncSession, order_id: UUID, reason: Literal["canceled", "expired"]) -> bool:

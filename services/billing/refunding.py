@@ -1,6 +1,6 @@
 """Refunds under way: the provider is asked with a key of our own and chased until its outcome is known, then booked once."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -14,7 +14,7 @@ from kit import clock
 from kit.app import Runtime
 from kit.due import Due
 from kit.events import emit
-from services.billing import books, coupons, course_sales, invoices, payments, recognition
+from services.billing import books, coupons, course_sales, gifts, invoices, payments, recognition
 from services.billing.chasing import next_chase
 from services.billing.models import Order, Payment, Refund
 from services.billing.provider import PaymentProviderUnavailable, Provider, ProviderRefund, ProviderRefusal, provider_of
@@ -81,37 +81,47 @@ async def take_in(session: AsyncSession, refund_id: UUID, outcome: ProviderRefun
         return "pending"
     refund.status, refund.settled_at = "succeeded", clock.now()
     await session.flush()
-    await _book(session, order, refund)
+    await _money_is_back(session, order, refund)
     return "succeeded"
 
 
-async def _book(session: AsyncSession, order: Order, refund: Refund) -> None:
-    now = clock.now()
-    surplus = refund.cause == "surplus"
-    if surplus:
-        await books.post(
-            session,
-            "refund_surplus",
-            refund.id,
-            debit=books.OWED_BACK,
-            credit=books.PROVIDER,
-            amount=refund.amount,
-            currency=refund.currency,
-            order_id=order.id,
-            at=now,
+async def book(session: AsyncSession, order: Order, refund: Refund, *, at: datetime) -> bool:
+    """Write a refund that succeeded into the ledger, once; the caller holds the order's lock."""
+    if refund.cause != "surplus":
+        return await recognition.give_back(
+            session, "refund", refund.id, order, refund.amount, credit=books.PROVIDER, at=at
         )
+    return await books.post(
+        session,
+        "refund_surplus",
+        refund.id,
+        debit=books.OWED_BACK,
+        credit=books.PROVIDER,
+        amount=refund.amount,
+        currency=refund.currency,
+        order_id=order.id,
+        at=at,
+    )
+
+
+async def _money_is_back(session: AsyncSession, order: Order, refund: Refund) -> None:
+    now = clock.now()
+    await book(session, order, refund, at=now)
+    if refund.cause == "surplus":
         return
-    await recognition.give_back(session, "refund", refund.id, order, refund.amount, credit=books.PROVIDER, at=now)
     order.refunded_amount += refund.amount
     await invoices.follow_money_back(session, order, refund.amount)
     full = order.refunded_amount == order.total
     if order.status != "disputed":
         order.status = "refunded" if full else "partially_refunded"
     await session.flush()
+    removes_time = full and await _removes_time(session, order)
     if full:
         await coupons.release(session, order)
-        if refund.removes_time:
-            await course_sales.give_up(session, order)
+    if removes_time:
+        await course_sales.give_up(session, order)
+        await gifts.take_back(session, order)
+    gift = await gifts.redeemed(session, order)
     await emit(
         session,
         OrderRefunded(
@@ -121,11 +131,20 @@ async def _book(session: AsyncSession, order: Order, refund: Refund) -> None:
             amount=refund.amount,
             currency=refund.currency,
             full=full,
-            removes_time=refund.removes_time,
+            removes_time=refund.removes_time or removes_time,
             refunded_at=now,
             kind=order.kind,
+            beneficiary_id=gift.member_id if gift else None,
         ),
     )
+
+
+async def _removes_time(session: AsyncSession, order: Order) -> bool:
+    """Whether a refund of this order that succeeded takes its time; the last to succeed may not be the one."""
+    taking = select(col(Refund.id)).where(
+        col(Refund.order_id) == order.id, col(Refund.status) == "succeeded", col(Refund.removes_time)
+    )
+    return await session.scalar(taking.limit(1)) is not None
 
 
 async def on_provider_refund(rt: Runtime, session: AsyncSession, subject: dict[str, Any]) -> str:

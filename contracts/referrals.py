@@ -45,6 +45,19 @@ class RewardRevoked(Event, type="referrals.reward.revoked"):
     revoked_at: AwareDatetime
 
 
+class PartnerChanged(Event, type="referrals.partner.changed"):
+    """A partner is new, has a new secret, or may no longer call; a listener ignores a version not above the one it holds.
+
+    `secret_hash` is the SHA-256 of the client's secret, 256 random bits, in hexadecimal.
+    """
+
+    partner_id: UUID
+    version: int
+    client_id: str
+    secret_hash: str
+    active: bool
+
+
 class CommissionAccrued(Event, type="referrals.commission.accrued"):
     """A partner earned a commission; it is owed from `due_at` on, unless it is voided before."""
 
@@ -59,7 +72,7 @@ class CommissionAccrued(Event, type="referrals.commission.accrued"):
 
 
 class CommissionVoided(Event, type="referrals.commission.voided"):
-    """A commission that was not paid yet is not owed after all; `amount` is what it was accrued with."""
+    """A commission that was not paid yet is not owed after all; `amount` is what was still owed of it."""
 
     commission_id: UUID
     partner_id: UUID

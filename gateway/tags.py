@@ -5,6 +5,7 @@ from typing import Final
 TAGS: Final = {
     "admin plans": "管理员：套餐与价格 / admins: plans and prices",
     "admin orders": "管理员：订单 / admins: orders",
+    "admin disputes": "管理员：付款争议 / admins: disputed payments",
     "admin codes": "管理员：兑换码批次 / admins: batches of redeem codes",
     "admin invoices": "管理员：发票申请 / admins: invoice requests",
     "admin ledger": "管理员：复式账本 / admins: the double-entry ledger",
@@ -13,6 +14,7 @@ TAGS: Final = {
     "admin live lessons": "管理员：直播课 / admins: live lessons",
     "admin coupons": "管理员：优惠券活动 / admins: coupon campaigns",
     "admin referrals": "管理员：渠道与推荐规则 / admins: channels and referral rules",
+    "admin partners": "管理员：合作伙伴与佣金结算 / admins: partners and their payouts",
     "admin contests": "管理员：比赛与作品审核 / admins: contests and moderation",
     "home": "首页与个人面板 / the home page and the dashboard",
     "sign-in": "登录、刷新与退出 / sign in, refresh, log out",
@@ -28,6 +30,7 @@ TAGS: Final = {
     "live lessons": "直播日程与报名 / the live calendar and its seats",
     "coupons": "领取与查看优惠券 / claiming and holding coupons",
     "invitations": "邀请与来源 / invitations and where visitors come from",
+    "partner": "合作伙伴：链接、推荐、佣金与结算 / partners: links, referrals, commissions, payouts",
     "contests": "比赛、排行榜与结果 / contests, leaderboards, results",
     "entries": "参赛作品与评论 / works and comments",
     "votes": "投票 / votes",

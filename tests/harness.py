@@ -94,6 +94,11 @@ class Api:
         claims = {"sub": str(admin_id or new_id()), "role": "admin", "scope": scope, "sid": str(new_id())}
         return {"Authorization": f"Bearer {sign(claims)}"}
 
+    def partner(self, partner_id: UUID | None = None) -> dict[str, str]:
+        """Headers of a partner's client."""
+        claims = {"sub": str(partner_id or new_id()), "role": "partner", "scope": "", "sid": str(new_id())}
+        return {"Authorization": f"Bearer {sign(claims)}"}
+
     async def handle(self, *events: Event) -> None:
         """Deliver events as the consumer does; a handler's failure is the test's failure."""
         for event in events:

@@ -16,7 +16,7 @@ from contracts.billing import (
 )
 from contracts.courses import CoursesAdminActed, LessonCompleted, QuestionAsked, QuestionUpvoted
 from contracts.notices import BillingNoticeWanted
-from contracts.referrals import ReferralsAdminActed, RewardGranted, RewardRevoked
+from contracts.referrals import PartnerChanged, ReferralsAdminActed, RewardGranted, RewardRevoked
 from contracts.showcase import (
     CommentPosted,
     EntryApproved,
@@ -31,6 +31,7 @@ from services.members import (
     benefits,
     certificates,
     check_ins,
+    clients,
     directory,
     evidence,
     export,
@@ -81,6 +82,8 @@ service = Service(
     settings=Settings,
     metadata=Model.metadata,
     routers=[
+        # The read that every app makes at every start: routers are tried in their order.
+        membership.api,
         otp.api,
         sign_in.api,
         wechat.api,
@@ -91,7 +94,6 @@ service = Service(
         profile.api,
         phone_binding.api,
         sessions.api,
-        membership.api,
         notices.api,
         check_ins.api,
         make_ups.api,
@@ -117,6 +119,7 @@ service = Service(
         PlanChanged: [benefits.on_plan_changed],
         SubscriptionChanged: [renewals.on_subscription_changed],
         BillingNoticeWanted: [notices.on_notice_wanted],
+        PartnerChanged: [clients.on_partner_changed],
         RewardGranted: [sources.on_reward_granted],
         RewardRevoked: [sources.on_reward_revoked],
         LessonCompleted: [evidence.on_lesson_completed],
@@ -141,7 +144,7 @@ service = Service(
         Due("forget old codes", otp.forget_old_codes, every_s=300.0),
         Due("forget old sessions", sessions.forget_old_sessions, every_s=300.0),
     ],
-    start=[_start],
+    start=[_start, membership.reader],
     export=export.export_member,
     listeners=frozenset({"billing", "courses", "referrals", "showcase"}),
 )

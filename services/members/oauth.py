@@ -1,4 +1,4 @@
-"""The OAuth2 token endpoint (RFC 6749): admins by password, everybody by refresh token."""
+"""The OAuth2 token endpoint (RFC 6749): admins by password, partners by their client, people by refresh token."""
 
 from datetime import timedelta
 from typing import Annotated, ClassVar
@@ -14,6 +14,7 @@ from kit.errors import BadRequest, Problem, TooManyRequests, problems
 from kit.limits import limit, limit_address
 from kit.shapes import CleanStr
 from services.members.admins import check_password, find_admin
+from services.members.clients import ClientToken, InvalidClient, credentials, log_client_in
 from services.members.models import Admin
 from services.members.settings import Settings, SettingsDep
 from services.members.sign_in import FAILURE_WINDOW_S, FAILURES
@@ -45,9 +46,9 @@ class InvalidTokenRequest(OAuthRefusal):
 
 
 class UnsupportedGrantType(OAuthRefusal):
-    """This grant_type is not offered; use password or refresh_token."""
+    """This grant_type is not offered; use password, refresh_token or client_credentials."""
 
-    zh = "不支持这种 grant_type，请用 password 或 refresh_token。"
+    zh = "不支持这种 grant_type，请用 password、refresh_token 或 client_credentials。"
     error = "unsupported_grant_type"
 
 
@@ -133,6 +134,7 @@ REFUSALS = (
     TotpRequired,
     InvalidScope,
     RefreshTokenReused,
+    InvalidClient,
 )
 
 
@@ -155,9 +157,11 @@ async def issue_tokens(  # noqa: PLR0913 - the form fields of RFC 6749
             description="an admin's one-time password, if they use one; it may also stand right after the password",
         ),
     ] = None,
+    client_id: Field256 = None,
+    client_secret: Annotated[str | None, Form(max_length=256)] = None,
     settings: SettingsDep,
-) -> AdminTokens | TokenPair:
-    """Log an admin in by email and password, or exchange a refresh token for a new pair."""
+) -> AdminTokens | TokenPair | ClientToken:
+    """Log an admin in by email and password, or a partner by their client; or exchange a refresh token for a new pair."""
     response.headers["Cache-Control"] = "no-store"
     if grant_type is None:
         raise InvalidTokenRequest
@@ -169,6 +173,11 @@ async def issue_tokens(  # noqa: PLR0913 - the form fields of RFC 6749
         except Problem as refusal:
             refusal.extra["error"] = "invalid_grant"
             raise
+    if grant_type == "client_credentials":
+        offered = credentials(request, client_id, client_secret)
+        if offered is None:
+            raise InvalidTokenRequest
+        return await log_client_in(request, session, signer, *offered)
     if grant_type != "password":
         raise UnsupportedGrantType
     if not username or not password:

@@ -2,20 +2,25 @@
 
 from fastapi import FastAPI
 
-from contracts.billing import CouponRedeemed, CouponReleased, CouponReserved, OrderPaid, OrderRefunded
+from contracts.billing import CouponRedeemed, CouponReleased, CouponReserved, OrderDisputed, OrderPaid, OrderRefunded
 from contracts.courses import LessonCompleted
 from contracts.members import MemberChanged, MemberErased, MemberRegistered
 from kit.app import Service, create_app
 from services.referrals import (
     admin_campaigns,
+    admin_partners,
     cards,
     channels,
     claims,
+    commissions,
     coupons,
     grants,
     invites,
     merging,
     origins,
+    partner_links,
+    partners,
+    payouts,
     poster,
     rewards,
     rules,
@@ -40,6 +45,11 @@ service = Service(
         grants.routes,
         channels.routes,
         rules.routes,
+        admin_partners.routes,
+        payouts.routes,
+        partners.routes,
+        partner_links.routes,
+        payouts.partner_routes,
     ],
     handlers=merging.merging.handlers(
         {
@@ -49,12 +59,13 @@ service = Service(
             LessonCompleted: [rewards.on_lesson_completed],
             OrderPaid: [rewards.on_order_paid],
             OrderRefunded: [rewards.on_order_refunded],
+            OrderDisputed: [commissions.on_order_disputed],
             CouponReserved: [coupons.on_coupon_reserved],
             CouponReleased: [coupons.on_coupon_released],
             CouponRedeemed: [coupons.on_coupon_redeemed],
         }
     ),
-    due=[merging.merging.due],
+    due=[merging.merging.due, commissions.due],
     start=[claims.claims_writer],
     seed=seed,
     listeners=frozenset({"members", "billing"}),

@@ -1,9 +1,8 @@
 """Channels: the community's own media, and what each of them brought."""
 
-from datetime import date, datetime, time, timedelta
 from typing import Annotated, Any
 
-from fastapi import Depends, Query, Request, Response
+from fastapi import Depends, Request, Response
 from pydantic import Field
 from sqlalchemy import select, text
 from sqlalchemy.dialects.postgresql import insert
@@ -13,11 +12,12 @@ from kit import audit, clock
 from kit.app import router
 from kit.auth import Caller, admin_with
 from kit.db import SessionDep
-from kit.errors import Conflict, NotFound, StaleVersion, Unprocessable, problems
+from kit.errors import Conflict, NotFound, StaleVersion, problems
 from kit.http import json_response, require_version, version_tag
 from kit.page import Page, PageDep, keyset
 from kit.shapes import CleanStr, Instant, Out, StrictIn
 from services.referrals.models import Channel
+from services.referrals.periods import BadPeriod, PeriodDep
 
 routes = router(prefix="/v1/admin/channels", tags=["admin referrals"])
 
@@ -26,9 +26,6 @@ Editor = Annotated[Caller, admin_with("coupons:write")]
 
 Code = Annotated[str, Field(min_length=2, max_length=64, pattern=r"^[a-z0-9_]+$")]
 Name = Annotated[CleanStr, Field(min_length=1, max_length=100)]
-
-MAX_DAYS = 3660
-EARLIEST, LATEST = date(2000, 1, 1), date(2200, 1, 1)
 
 
 class ChannelNotFound(NotFound):
@@ -41,12 +38,6 @@ class ChannelExists(Conflict):
     """A channel with this code exists already, perhaps a retired one; choose another code."""
 
     zh = "已有相同代码的渠道（也可能已停用），请换一个代码。"
-
-
-class BadPeriod(Unprocessable):
-    """The period must not end before it starts, nor be longer than ten years, nor outside the years 2000 to 2200."""
-
-    zh = "时间段的结束不能早于开始，不能超过十年，且须在 2000 年至 2200 年之间。"
 
 
 class ChannelIn(StrictIn):
@@ -139,18 +130,9 @@ async def channels(_: Reader, session: SessionDep, page: PageDep) -> Page[Channe
 
 
 @routes.get("/stats", response_model=StatsOut, responses=problems(BadPeriod))
-async def channel_stats(
-    _: Reader,
-    session: SessionDep,
-    since: Annotated[date | None, Query(alias="from", description="first day; a month back when left out")] = None,
-    until: Annotated[date | None, Query(alias="to", description="last day; today when left out")] = None,
-) -> Response:
+async def channel_stats(_: Reader, session: SessionDep, asked: PeriodDep) -> Response:
     """What each channel brought from the first day through the last, in the business zone."""
-    last = until or clock.today()
-    first = since or max(EARLIEST, last) - timedelta(days=29)
-    if not EARLIEST <= first <= last <= LATEST or (last - first).days > MAX_DAYS:
-        raise BadPeriod
-    period = {"since": _midnight(first), "until": _midnight(last + timedelta(days=1))}
+    period = {"since": asked.since, "until": asked.until}
     rows = (await session.execute(_STATS, period)).all()
     items: list[dict[str, Any]] = [dict(zip(row._fields, row, strict=True)) for row in rows]
     return json_response({"items": items}, headers={"Cache-Control": "private, no-store"})
@@ -190,7 +172,3 @@ async def retire_channel(_: Editor, channel: LockedChannel, session: SessionDep,
     await audit.record(session, "channel.retired", channel.code, before={"name": channel.name})
     channel.retired_at = clock.now()
     channel.version += 1
-
-
-def _midnight(day: date) -> datetime:
-    return datetime.combine(day, time(), tzinfo=clock.ZONE)

@@ -52,7 +52,7 @@ _MOVES: Final = (
     """),
     text("""
     DELETE FROM attribution
-    WHERE member_id IN (:kept, :merged) AND inviter_id IS NULL AND channel_code IS NULL
+    WHERE member_id IN (:kept, :merged) AND inviter_id IS NULL AND channel_code IS NULL AND partner_id IS NULL
     """),
     text("UPDATE attribution SET inviter_id = :kept WHERE inviter_id = :merged"),
     text("""
@@ -72,6 +72,12 @@ _MOVES: Final = (
     UPDATE reward SET newcomer_id = :kept WHERE newcomer_id = :merged AND NOT EXISTS (
         SELECT FROM reward mine WHERE mine.newcomer_id = :kept AND mine.cause = reward.cause
     )
+    """),
+    # A first lesson is paid for once; of two the one that is there stays.
+    text("""
+    UPDATE commission SET member_id = :kept WHERE member_id = :merged AND NOT (kind = 'trial' AND EXISTS (
+        SELECT FROM commission mine WHERE mine.member_id = :kept AND mine.kind = 'trial'
+    ))
     """),
     text("""
     WITH theirs AS (DELETE FROM reward_budget WHERE inviter_id = :merged RETURNING *)

@@ -82,7 +82,9 @@ class Purchase(Model, table=True):
     member_id: UUID
     total: int = Field(sa_column=_fen())
     refunded: int = Field(sa_column=_fen())
+    currency: str = "CNY"
     fingerprint: str | None = None
+    dispute: str | None = None
     paid_at: datetime = Field(sa_column=instant())
 
 
@@ -112,6 +114,7 @@ class Touch(Model, table=True):
     member_id: UUID | None = None
     invite_code: str | None = None
     inviter_id: UUID | None = None
+    link_id: UUID | None = Field(default=None, foreign_key="partner_link.id")
     channel_code: str | None = Field(default=None, foreign_key="channel.code")
     at: datetime = Field(sa_column=instant())
     outcome: str = "open"
@@ -126,6 +129,13 @@ class Attribution(Model, table=True):
     __table_args__ = (
         Index("attribution_inviter_id_idx", "inviter_id", "bound_at", "member_id"),
         Index("attribution_channel_code_idx", "channel_code", "bound_at"),
+        Index(
+            "attribution_partner_id_idx",
+            "partner_id",
+            "bound_at",
+            "member_id",
+            postgresql_where=text("partner_id IS NOT NULL"),
+        ),
         CheckConstraint("inviter_id IS DISTINCT FROM member_id", name="not_self"),
     )
 
@@ -134,6 +144,9 @@ class Attribution(Model, table=True):
     inviter_id: UUID | None = None
     channel_code: str | None = Field(default=None, foreign_key="channel.code")
     rule_version: int | None = Field(default=None, foreign_key="referral_rule.version")
+    partner_id: UUID | None = Field(default=None, foreign_key="partner.id")
+    link_id: UUID | None = Field(default=None, foreign_key="partner_link.id")
+    terms_version: int | None = None
     bound_at: datetime = Field(sa_column=instant())
     fixed_at: datetime | None = Field(default=None, sa_column=instant(nullable=True))
 

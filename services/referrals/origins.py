@@ -10,11 +10,14 @@ from sqlmodel import col
 from contracts.members import MemberRegistered
 from kit import clock
 from services.referrals.cards import keep
-from services.referrals.invites import inviter_of
+from services.referrals.commissions import settle_commissions
 from services.referrals.issue import Want, issue
 from services.referrals.models import Attribution, Device, MemberCard, ReferralRule, Touch
+from services.referrals.partner_models import PartnerLink
 from services.referrals.rewards import settle
 from services.referrals.rules import rule_at
+from services.referrals.sources import name_source
+from services.referrals.terms import terms_at
 from services.referrals.touches import channel_exists, remember_device
 
 _INVITES = text("""
@@ -46,7 +49,10 @@ async def on_member_registered(session: AsyncSession, event: MemberRegistered) -
     origin = await _bind(session, event, await _candidates(session, event))
     if event.visitor_id is not None:
         await remember_device(session, event.member_id, event.visitor_id)
-    if origin is None or origin.inviter_id is None:
+    if origin is None:
+        return
+    if origin.inviter_id is None:
+        await settle_commissions(session, event.member_id)
         return
     rule = await session.get(ReferralRule, origin.rule_version)
     if rule is not None and rule.newcomer_campaign_id is not None:
@@ -74,8 +80,7 @@ async def _candidates(session: AsyncSession, event: MemberRegistered) -> list[To
     if event.invite_code or event.channel:
         given = Touch(visitor_id=event.visitor_id, at=event.registered_at)
         if event.invite_code:
-            given.invite_code = event.invite_code.strip().upper()
-            given.inviter_id = await inviter_of(session, event.invite_code)
+            await name_source(session, given, event.invite_code)
         if event.channel and await channel_exists(session, event.channel):
             given.channel_code = event.channel
         session.add(given)
@@ -98,12 +103,17 @@ async def _bind(session: AsyncSession, event: MemberRegistered, candidates: list
     paid_at = (
         await session.execute(select(col(MemberCard.paid_at)).where(col(MemberCard.member_id) == event.member_id))
     ).scalar_one()
+    link = await session.get(PartnerLink, winner.link_id) if winner.link_id else None
+    terms = await terms_at(session, link.partner_id, winner.at) if link else None
     origin = Attribution(
         member_id=event.member_id,
         touch_id=winner.id,
         inviter_id=winner.inviter_id,
         channel_code=winner.channel_code,
         rule_version=rule.version,
+        partner_id=link.partner_id if link else None,
+        link_id=winner.link_id,
+        terms_version=terms.version if terms else None,
         bound_at=event.registered_at,
         fixed_at=paid_at,
     )
@@ -116,15 +126,19 @@ async def _refusal(session: AsyncSession, event: MemberRegistered, touch: Touch)
     rule = await rule_at(session, touch.at)
     if touch.at <= event.registered_at - timedelta(days=rule.window_days):
         return "expired"
-    if touch.inviter_id is None:
+    if touch.inviter_id is None and touch.link_id is None:
         return None if touch.channel_code else "unknown_code"
     if touch.inviter_id == event.member_id:
         return "self"
     if event.phone_hash is not None and await _phone_known(session, event):
         return "existing_customer"
-    if event.visitor_id is not None and await _is_theirs(session, event.visitor_id, touch.inviter_id):
+    return await _refusal_of_inviter(session, event, touch.inviter_id) if touch.inviter_id else None
+
+
+async def _refusal_of_inviter(session: AsyncSession, event: MemberRegistered, inviter_id: UUID) -> str | None:
+    if event.visitor_id is not None and await _is_theirs(session, event.visitor_id, inviter_id):
         return "same_device"
-    pair = {"inviter": touch.inviter_id, "newcomer": event.member_id}
+    pair = {"inviter": inviter_id, "newcomer": event.member_id}
     return "loop" if (await session.execute(_INVITES, pair)).scalar_one() else None
 
 

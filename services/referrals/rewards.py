@@ -15,6 +15,7 @@ from contracts.referrals import RewardGranted, RewardRevoked
 from kit import clock
 from kit.events import emit
 from services.referrals.cards import keep_earliest
+from services.referrals.commissions import settle_commissions
 from services.referrals.issue import Issued, Want, issue
 from services.referrals.models import Attribution, MemberCard, Purchase, ReferralRule, Reward
 
@@ -73,6 +74,7 @@ async def on_order_paid(session: AsyncSession, event: OrderPaid) -> None:
     paid = {
         "member_id": event.member_id,
         "total": event.total,
+        "currency": event.currency,
         "fingerprint": event.fingerprint,
         "paid_at": event.paid_at,
     }
@@ -97,15 +99,18 @@ async def on_order_refunded(session: AsyncSession, event: OrderRefunded) -> None
         member_id=event.member_id,
         total=0,
         refunded=event.amount,
+        currency=event.currency,
         paid_at=event.refunded_at,
     )
     more = {"refunded": col(Purchase.refunded) + event.amount}
     await session.execute(row.on_conflict_do_update(index_elements=["order_id"], set_=more))
     await _reverse(session, event.member_id)
+    await settle_commissions(session, event.member_id)
 
 
 async def settle(session: AsyncSession, newcomer_id: UUID) -> None:
-    """Pay the inviter for every step the newcomer has reached and that was not settled yet."""
+    """Pay the inviter, or owe the partner, for every step the newcomer has reached and that was not settled yet."""
+    await settle_commissions(session, newcomer_id)
     origin = await session.get(Attribution, newcomer_id)
     if origin is None or origin.inviter_id is None:
         return

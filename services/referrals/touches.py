@@ -18,9 +18,9 @@ from kit.db import SessionDep
 from kit.errors import NotFound, TooManyRequests, Unprocessable, problems
 from kit.limits import limit, limit_address
 from kit.shapes import CleanStr, In, Instant, Out
-from services.referrals.invites import inviter_of
 from services.referrals.models import Channel, Device, Touch
 from services.referrals.rules import rule_at
+from services.referrals.sources import name_source
 
 routes = router(prefix="/v1/touches", tags=["invitations"])
 
@@ -74,9 +74,8 @@ async def touch(request: Request, body: TouchIn, caller: OptionalMemberDep, sess
     now = clock.now()
     noted = Touch(visitor_id=body.visitor_id, at=now)
     if body.invite_code is not None:
-        noted.invite_code = body.invite_code.upper()
-        noted.inviter_id = await inviter_of(session, body.invite_code)
-        if noted.inviter_id is None:
+        await name_source(session, noted, body.invite_code)
+        if noted.inviter_id is None and noted.link_id is None:
             raise InviteCodeUnknown
     if body.channel is not None:
         if not await channel_exists(session, body.channel):

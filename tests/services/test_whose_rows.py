@@ -40,6 +40,7 @@ NOT_FORGOTTEN = {
     "referrals.coupon": "a record of money",
     "referrals.invite_code": "leads to an account without a name",
     "referrals.attribution": "a record of what is owed",
+    "referrals.commission": "a record of what is owed",
     "referrals.reward": "a record of what is owed",
     "referrals.reward_budget": "how much is owed still",
     "showcase.vote": "votes stand, of an account without a name",

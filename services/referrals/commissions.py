@@ -1,0 +1,285 @@
+"""Commissions: what a partner is owed for a member's first lesson and for what they pay, held, due, voided, taken back."""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any, Final, Literal
+from uuid import UUID
+
+from sqlalchemy import Row, delete, func, select, text, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import col
+
+from contracts.billing import OrderDisputed
+from contracts.referrals import CommissionAccrued, CommissionReversed, CommissionVoided
+from kit import clock
+from kit.app import Runtime
+from kit.due import Due
+from kit.events import emit
+from kit.ids import new_id
+from services.referrals.models import Attribution, MemberCard
+from services.referrals.partner_models import Commission, CommissionHold, PartnerTerms
+
+TRIAL_WITHIN: Final = timedelta(days=14)
+BATCH: Final = 500
+DISPUTE: Final = "dispute"
+CURRENCY: Final = "CNY"
+
+_PURCHASES: Final = text("""
+SELECT order_id, total, refunded, currency, paid_at, dispute FROM purchase
+WHERE member_id = :member AND total > 0 AND (CAST(:months AS int) IS NULL OR paid_at AT TIME ZONE :zone <
+    CAST(:first AS timestamptz) AT TIME ZONE :zone + make_interval(months => CAST(:months AS int)))
+ORDER BY paid_at, order_id
+""")
+
+_DISPUTE: Final = text("""
+INSERT INTO purchase (order_id, member_id, total, refunded, currency, paid_at, dispute)
+VALUES (:order, :member, 0, 0, :currency, :at, :outcome)
+ON CONFLICT (order_id) DO UPDATE SET dispute = excluded.dispute
+WHERE purchase.dispute IS NULL OR purchase.dispute = 'opened'
+""")
+
+
+async def settle_commissions(session: AsyncSession, member_id: UUID) -> None:
+    """Make what is owed for this member equal to what they did and paid; saying it again changes nothing."""
+    found = select(Attribution).where(col(Attribution.member_id) == member_id, col(Attribution.partner_id).is_not(None))
+    origin = (await session.execute(found.with_for_update())).scalar_one_or_none()
+    if origin is None or origin.partner_id is None:
+        return
+    terms = await session.get(PartnerTerms, (origin.partner_id, origin.terms_version))
+    card = await session.get(MemberCard, member_id, populate_existing=True)
+    if terms is None or card is None or (card.paid_at is not None and card.paid_at < origin.bound_at):
+        return
+    if terms.trial_amount and card.lesson_at is not None and card.lesson_at < origin.bound_at + TRIAL_WITHIN:
+        await _accrue(
+            session,
+            origin,
+            terms.hold_days,
+            kind="trial",
+            order_id=None,
+            amount=terms.trial_amount,
+            currency=CURRENCY,
+            at=card.lesson_at,
+        )
+    period = {"member": member_id, "months": terms.months, "first": card.paid_at, "zone": str(clock.ZONE)}
+    for purchase in (await session.execute(_PURCHASES, period)).all():
+        await _settle_sale(session, origin, terms, purchase)
+
+
+async def _settle_sale(session: AsyncSession, origin: Attribution, terms: PartnerTerms, purchase: Row[Any]) -> None:
+    full = terms.percent * purchase.total // 100
+    if full:
+        await _accrue(
+            session,
+            origin,
+            terms.hold_days,
+            kind="sale",
+            order_id=purchase.order_id,
+            amount=full,
+            currency=purchase.currency,
+            at=purchase.paid_at,
+        )
+    rows = await _sold(session, purchase.order_id)
+    if not rows:
+        return
+    if purchase.dispute is not None:
+        look = hold if purchase.dispute == "opened" else release
+        await look(session, DISPUTE, [row.id for row in rows])
+        rows = await _sold(session, purchase.order_id)
+    left = 0 if purchase.dispute == "lost" else max(0, purchase.total - purchase.refunded)
+    too_much = sum(row.amount for row in rows if row.status != "voided") - terms.percent * left // 100
+    if too_much <= 0:
+        return
+    sale = next(row for row in rows if row.kind == "sale")
+    unpaid = all(row.payout_id is None for row in rows)
+    if unpaid and too_much == sum(row.amount for row in rows if row.status != "voided"):
+        await void(session, rows)
+    else:
+        await _reverse(session, sale, too_much)
+
+
+async def _sold(session: AsyncSession, order_id: UUID) -> Sequence[Commission]:
+    """The commissions of an order as the database has them now, locked."""
+    mine = select(Commission).where(col(Commission.order_id) == order_id).order_by(col(Commission.id))
+    return (await session.execute(mine.with_for_update().execution_options(populate_existing=True))).scalars().all()
+
+
+async def _accrue(  # noqa: PLR0913 - what a commission is made of
+    session: AsyncSession,
+    origin: Attribution,
+    hold_days: int,
+    *,
+    kind: Literal["trial", "sale"],
+    order_id: UUID | None,
+    amount: int,
+    currency: str,
+    at: datetime,
+) -> None:
+    row = {
+        "id": new_id(),
+        "partner_id": origin.partner_id,
+        "kind": kind,
+        "member_id": origin.member_id,
+        "order_id": order_id,
+        "amount": amount,
+        "currency": currency,
+        "status": "pending",
+        "accrued_at": at,
+        "due_at": at + timedelta(days=hold_days),
+    }
+    # The indexes let each stage be taken once.
+    made = insert(Commission).values(row).on_conflict_do_nothing().returning(Commission)
+    commission = await session.scalar(made)
+    if commission is None:
+        return
+    accrued = CommissionAccrued(
+        commission_id=commission.id,
+        partner_id=commission.partner_id,
+        kind=kind,
+        order_id=order_id,
+        amount=amount,
+        currency=currency,
+        accrued_at=at,
+        due_at=commission.due_at,
+    )
+    await emit(session, accrued)
+
+
+async def _reverse(session: AsyncSession, sale: Commission, amount: int) -> None:
+    """Take back a part, or what was paid or is locked in a run: a new negative row, beside the one it reverses."""
+    now = clock.now()
+    open_still = sale.payout_id is None
+    row = Commission(
+        partner_id=sale.partner_id,
+        kind="reversal",
+        member_id=sale.member_id,
+        order_id=sale.order_id,
+        reverses_id=sale.id,
+        amount=-amount,
+        currency=sale.currency,
+        status=sale.status if open_still else "due",
+        accrued_at=now,
+        due_at=sale.due_at if open_still else now,
+    )
+    session.add(row)
+    await session.flush()
+    if row.status == "held":
+        # It waits for whatever the commission waits for.
+        held = select(col(CommissionHold.cause)).where(col(CommissionHold.commission_id) == sale.id)
+        for cause in (await session.execute(held)).scalars().all():
+            await hold(session, cause, [row.id])
+    reversed_ = CommissionReversed(
+        commission_id=row.id,
+        reverses_id=sale.id,
+        partner_id=row.partner_id,
+        order_id=row.order_id,
+        amount=amount,
+        currency=row.currency,
+        reversed_at=now,
+    )
+    await emit(session, reversed_)
+
+
+async def void(session: AsyncSession, rows: Sequence[Commission]) -> None:
+    """Give up commissions of one sale or trial that are in no payout; what they came to is not owed after all."""
+    now = clock.now()
+    owed = [row for row in rows if row.status != "voided" and row.payout_id is None]
+    first = next((row for row in owed if row.kind != "reversal"), None)
+    if first is None:
+        return
+    for row in owed:
+        row.status, row.voided_at = "voided", now
+    await session.flush()
+    voided = CommissionVoided(
+        commission_id=first.id,
+        partner_id=first.partner_id,
+        order_id=first.order_id,
+        amount=sum(row.amount for row in owed),
+        currency=first.currency,
+        voided_at=now,
+    )
+    await emit(session, voided)
+
+
+async def hold(session: AsyncSession, cause: str, commission_ids: list[UUID]) -> list[UUID]:
+    """Let these commissions wait for `cause`, as far as they are in no payout; those that do."""
+    now = clock.now()
+    open_still = select(col(Commission.id)).where(
+        col(Commission.id).in_(commission_ids),
+        col(Commission.status).in_(["pending", "due", "held"]),
+        col(Commission.payout_id).is_(None),
+    )
+    held = list((await session.execute(open_still.with_for_update())).scalars())
+    for commission_id in held:
+        row = {"commission_id": commission_id, "cause": cause, "at": now}
+        await session.execute(insert(CommissionHold).values(row).on_conflict_do_nothing())
+    await _restate(session, held)
+    return held
+
+
+async def release(session: AsyncSession, cause: str, commission_ids: list[UUID]) -> list[UUID]:
+    """End one reason for which these commissions wait; whoever waits for nothing else goes on. The ids again."""
+    await session.execute(
+        delete(CommissionHold).where(
+            col(CommissionHold.commission_id).in_(commission_ids), col(CommissionHold.cause) == cause
+        )
+    )
+    await _restate(session, commission_ids)
+    return commission_ids
+
+
+_RESTATE: Final = text("""
+UPDATE commission SET status = CASE
+    WHEN EXISTS (SELECT FROM commission_hold WHERE commission_id = commission.id) THEN 'held'
+    WHEN due_at <= :now THEN 'due' ELSE 'pending' END
+WHERE id = ANY(:ids) AND status IN ('pending', 'due', 'held') AND payout_id IS NULL
+""")
+
+
+async def _restate(session: AsyncSession, commission_ids: list[UUID]) -> None:
+    await session.flush()
+    await session.execute(_RESTATE, {"ids": commission_ids, "now": clock.now()})
+
+
+async def on_order_disputed(session: AsyncSession, event: OrderDisputed) -> None:
+    """While a bank looks at a payment its commission waits; if the money is lost, so is the commission."""
+    told = {
+        "order": event.order_id,
+        "member": event.member_id,
+        "currency": event.currency,
+        "at": event.disputed_at,
+        "outcome": event.outcome,
+    }
+    await session.execute(_DISPUTE, told)
+    await settle_commissions(session, event.member_id)
+
+
+async def become_due(rt: Runtime) -> int:
+    """Say of commissions whose time of waiting is over that they are due; how many."""
+    async with rt.db.session() as session, session.begin():
+        return await mark_due(session)
+
+
+async def mark_due(session: AsyncSession) -> int:
+    """The same in the caller's transaction."""
+    over = (
+        select(col(Commission.id))
+        .where(col(Commission.status) == "pending", col(Commission.due_at) <= clock.now())
+        .order_by(col(Commission.due_at))
+        .limit(BATCH)
+        .with_for_update(skip_locked=True)
+    )
+    due = update(Commission).where(col(Commission.id).in_(over)).values(status="due")
+    return len((await session.execute(due.returning(col(Commission.id)))).all())
+
+
+async def next_due(rt: Runtime) -> datetime | None:
+    """When the next commission will be due."""
+    async with rt.db.session() as session:
+        waiting = select(func.min(col(Commission.due_at))).where(
+            col(Commission.status) == "pending", col(Commission.due_at) > clock.now()
+        )
+        return (await session.execute(waiting)).scalar_one()
+
+
+due = Due("commissions become due", become_due, every_s=5.0, next_at=next_due)

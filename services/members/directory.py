@@ -17,6 +17,7 @@ from kit.events import emit
 from kit.http import require_version, version_tag
 from kit.page import Page, PageDep, keyset
 from kit.shapes import CleanStr, StrictIn
+from kit.vault import Vault, open_vault
 from services.members import audit
 from services.members.finding import MemberFilter
 from services.members.members import MemberNotFound
@@ -28,7 +29,6 @@ from services.members.promotions import note_tier
 from services.members.roles import APPOINTED, note_roles
 from services.members.settings import SettingsDep
 from services.members.tiers import Role, Tier
-from services.members.vault import Vault, open_vault
 
 api = router(prefix="/v1/admin/members", tags=["admin members"])
 

@@ -10,6 +10,7 @@ from sqlmodel import col
 from kit import clock
 from kit.app import Runtime
 from kit.shapes import Instant, Out
+from kit.vault import open_vault
 from services.members.certificates import CertificateOut
 from services.members.check_ins import CheckInOut
 from services.members.ledger_models import Renewal, Segment
@@ -33,7 +34,6 @@ from services.members.promotions import TierChangeOut
 from services.members.role_models import RoleChange
 from services.members.roles import RoleChangeOut
 from services.members.sign_in import phone_of
-from services.members.vault import open_vault
 
 
 class DeviceOut(Out):

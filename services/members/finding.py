@@ -11,13 +11,13 @@ from sqlmodel import col
 
 from kit import clock
 from kit.shapes import CleanStr
+from kit.vault import Vault
 from services.members.ledger import GRACE
 from services.members.ledger_models import MembershipVersion, Segment
 from services.members.membership import Status
 from services.members.models import Identity, Member
 from services.members.phones import read_phone
 from services.members.tiers import Role, Tier
-from services.members.vault import Vault
 
 
 class MemberFilter:

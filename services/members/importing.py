@@ -19,11 +19,11 @@ from kit import clock
 from kit.app import Runtime
 from kit.audit import fit
 from kit.events import Event, emit
+from kit.vault import Vault, open_vault
 from services.members.models import AuditEntry, Identity, Member, MemberImport
 from services.members.profile import changed
 from services.members.promotions import note_tier
 from services.members.sign_in import phone_identity
-from services.members.vault import Vault, open_vault
 
 log = structlog.get_logger(__name__)
 

@@ -15,6 +15,7 @@ from kit.auth import Caller, admin_with
 from kit.db import SessionDep
 from kit.errors import NotFound, Unprocessable, problems
 from kit.shapes import CleanStr, Instant, Out
+from kit.vault import open_vault
 from kit.wording import Sentence, field_error, worded
 from services.members import audit
 from services.members.importing import seal_rows
@@ -22,7 +23,6 @@ from services.members.models import MemberImport
 from services.members.phones import Phone
 from services.members.settings import SettingsDep
 from services.members.tiers import Tier
-from services.members.vault import open_vault
 
 api = router(prefix="/v1/admin/members/imports", tags=["admin members"])
 

@@ -15,11 +15,11 @@ from kit.app import Runtime, RuntimeDep, router
 from kit.auth import Caller, admin_with
 from kit.db import SessionDep
 from kit.text import instant
+from kit.vault import open_vault
 from services.members import audit
 from services.members.directory import AdminMemberOut, shown
 from services.members.finding import MemberFilter
 from services.members.models import Member
-from services.members.vault import open_vault
 
 api = router(prefix="/v1/admin/members.csv", tags=["admin members"])
 

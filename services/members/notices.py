@@ -20,12 +20,12 @@ from kit.errors import problems
 from kit.ids import new_id
 from kit.page import Page, PageDep, keyset
 from kit.shapes import Instant, Out
+from kit.vault import open_vault
 from services.members.members import MemberNotFound, kept_of
 from services.members.models import Member
 from services.members.notice_models import Notice
 from services.members.sign_in import phone_of
 from services.members.sms import Proof, SmsRefused, SmsUnavailable, sms_of
-from services.members.vault import open_vault
 
 log = structlog.get_logger(__name__)
 api = router(prefix="/v1/me/notices", tags=["members"])

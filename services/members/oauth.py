@@ -13,6 +13,7 @@ from kit.db import SessionDep
 from kit.errors import BadRequest, Problem, TooManyRequests, problems
 from kit.limits import limit, limit_address
 from kit.shapes import CleanStr
+from kit.vault import open_vault
 from services.members.admins import check_password, find_admin
 from services.members.clients import ClientToken, InvalidClient, credentials, log_client_in
 from services.members.models import Admin
@@ -21,7 +22,6 @@ from services.members.sign_in import FAILURE_WINDOW_S, FAILURES
 from services.members.signing import SignerDep
 from services.members.tokens import RefreshTokenReused, TokenPair, device_of, rotate, start_session
 from services.members.totp import DIGITS, lock_admin, use_password
-from services.members.vault import open_vault
 
 api = router(prefix="/v1/auth/token", tags=["sign-in"], idempotent=False)
 

@@ -18,11 +18,11 @@ from kit.db import SessionDep
 from kit.errors import NotAuthenticated, NotFound, TooManyRequests, problems
 from kit.limits import limit, limit_address
 from kit.shapes import In, Out
+from kit.vault import Vault, open_vault
 from services.members.models import Otp, SandboxSms
 from services.members.phones import Phone
 from services.members.settings import SettingsDep
 from services.members.sms import SmsUnavailable, sms_of
-from services.members.vault import Vault, open_vault
 
 api = router(prefix="/v1/auth/otp", tags=["sign-in"], idempotent=False)
 sandbox_api = router(prefix="/v1/sandbox/otp", tags=["sandbox"])

@@ -15,6 +15,7 @@ from kit.db import SessionDep
 from kit.errors import Conflict, NotAuthenticated, TooManyRequests, problems
 from kit.limits import limit_address
 from kit.shapes import In
+from kit.vault import Vault, open_vault
 from services.members.merging import merge
 from services.members.models import Identity, Member
 from services.members.otp import CodeExpired, InvalidCode, use_code
@@ -24,7 +25,6 @@ from services.members.settings import SettingsDep
 from services.members.sign_in import FAILURE_WINDOW_S, FAILURES, SignedIn, claim, member_of, phone_identity
 from services.members.sign_in import signed_in as log_in
 from services.members.signing import SignerDep
-from services.members.vault import Vault, open_vault
 
 api = router(prefix="/v1/me/phone", tags=["sign-in"], idempotent=False)
 

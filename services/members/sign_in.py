@@ -24,6 +24,7 @@ from kit.events import emit
 from kit.http import client_address
 from kit.limits import limit_address
 from kit.shapes import CleanStr, In
+from kit.vault import Vault, open_vault
 from services.members.models import Identity, Member
 from services.members.otp import CodeExpired, InvalidCode, use_code
 from services.members.phones import Phone, mask_phone
@@ -31,7 +32,6 @@ from services.members.profile import ProfileOut, profile_of
 from services.members.settings import SettingsDep
 from services.members.signing import Signer, SignerDep
 from services.members.tokens import TokenPair, device_of, start_session
-from services.members.vault import Vault, open_vault
 
 api = router(prefix="/v1/auth/otp", tags=["sign-in"], idempotent=False)
 

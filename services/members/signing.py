@@ -19,8 +19,8 @@ from kit.db import SessionDep
 from kit.http import cacheable
 from kit.ids import new_id
 from kit.shapes import Out
+from kit.vault import Vault, open_vault
 from services.members.models import SigningKey
-from services.members.vault import Vault, open_vault
 
 api = router(prefix="/.well-known", tags=["sign-in"])
 

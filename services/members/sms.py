@@ -12,9 +12,9 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from kit.errors import Unavailable
+from kit.vault import open_vault
 from services.members.models import SandboxSms
 from services.members.settings import Settings
-from services.members.vault import open_vault
 
 log = structlog.get_logger(__name__)
 

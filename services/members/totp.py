@@ -21,10 +21,10 @@ from kit.db import SessionDep
 from kit.errors import Conflict, NotAuthenticated, TooManyRequests, Unprocessable, problems
 from kit.limits import limit
 from kit.shapes import Out, StrictIn
+from kit.vault import Vault, open_vault
 from services.members import audit
 from services.members.models import Admin
 from services.members.settings import SettingsDep
-from services.members.vault import Vault, open_vault
 
 api = router(prefix="/v1/auth/totp", tags=["sign-in"], idempotent=False)
 

@@ -15,12 +15,12 @@ from kit.db import SessionDep
 from kit.errors import TooManyRequests, problems
 from kit.limits import limit_address
 from kit.shapes import CleanStr, In, Out
+from kit.vault import Vault, open_vault
 from services.members.models import Identity, Member, SandboxWechatUser
 from services.members.settings import SettingsDep
 from services.members.sign_in import FAILURE_WINDOW_S, FAILURES, Arrival, ArrivalIn, SignedIn, claim, enrol, member_of
 from services.members.sign_in import signed_in as log_in
 from services.members.signing import SignerDep
-from services.members.vault import Vault, open_vault
 from services.members.wechat_server import REFUSALS, WechatUnavailable, WechatUser, wechat_of
 
 api = router(prefix="/v1/auth/wechat", tags=["sign-in"], idempotent=False)

@@ -10,10 +10,10 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.expression import ClauseElement, Executable
 from sqlmodel import col
 
+from kit.vault import open_vault
 from services.members import listing
 from services.members.finding import MemberFilter
 from services.members.models import Member
-from services.members.vault import open_vault
 from tests.harness import Api
 from tests.services.members.steps import a_member
 from tests.services.members.test_directory import change, three_members

@@ -5,8 +5,8 @@ from datetime import timedelta
 from uuid import UUID
 
 from contracts.members import MemberRegistered
+from kit.vault import open_vault
 from services.members.sign_in import Arrival, register
-from services.members.vault import open_vault
 from tests.harness import Api
 from tests.services.members.steps import PHONE, code_of, send_code, sign_in, verify
 

@@ -12,10 +12,10 @@ from joserfc.jwk import OctKey, OKPKey
 
 from kit import auth, clock
 from kit.auth import revocations
+from kit.vault import open_vault
 from services.members.app import service
 from services.members.revocations import mirror_revocations
 from services.members.signing import refresh_keys, rotate_key
-from services.members.vault import open_vault
 from tests.harness import Api, Run, sign
 from tests.services.members.steps import PHONE, a_member, bearer, sign_in
 

@@ -26,6 +26,13 @@ from services.billing.models import Order, Payment, Refund, RefundStatus
 from services.billing.orders import OrderNotFound, OwnOrder
 from services.billing.provider import PaymentProviderUnavailable
 from services.billing.quotes import SpanOut
+from services.billing.refund_windows import (
+    ProviderRefundWindowOver,
+    RefundWindowOver,
+    in_members_window,
+    in_providers_window,
+    require_window,
+)
 from services.billing.settings import Settings
 
 router = new_router(prefix="/v1", tags=["refunds"])
@@ -37,12 +44,6 @@ Amount = Annotated[int, Field(strict=True, ge=1, le=MAX_INTEGER)]
 Reason = Annotated[CleanStr, Field(min_length=1, max_length=500)]
 
 DAY = timedelta(days=1)
-
-
-class RefundWindowOver(Conflict):
-    """The time to take the money back yourself is over; write to the community's support."""
-
-    zh = "已超过自助退款期限，请联系社区客服。"
 
 
 class NothingRefundable(Conflict):
@@ -108,6 +109,11 @@ async def _left(session: AsyncSession, order: Order) -> int:
     return order.total - order.refunded_amount - int(await session.scalar(under_way) or 0)
 
 
+async def _returnable(session: AsyncSession, settings: Settings, order: Order) -> int:
+    """What of that the provider would still send back."""
+    return await _left(session, order) if in_providers_window(order, settings) else 0
+
+
 async def _preview(session: AsyncSession, settings: Settings, order: Order, *, by_admin: bool) -> RefundPreviewOut:
     now = clock.now()
     segments = await segments_of(session, order.member_id)
@@ -122,9 +128,9 @@ async def _preview(session: AsyncSession, settings: Settings, order: Order, *, b
     )
     days = -((starts_at - ends_at) // DAY)
     days_used = min(max(-((starts_at - now) // DAY), 0), days)
-    left = await _left(session, order)
+    left = await _returnable(session, settings, order)
     refundable = left
-    if not _in_window(order, settings):
+    if not in_members_window(order, settings):
         refundable = min(left, order.total * (days - days_used) // days) if by_admin else 0
     after = span_without(segments, order.id, now)
     return RefundPreviewOut(
@@ -139,17 +145,13 @@ async def _preview_of_course(
 ) -> RefundPreviewOut:
     """A course has no days that could be used up: after the window an admin gives back all of it, or what they name."""
     now = clock.now()
-    refundable = await _left(session, order) if by_admin or _in_window(order, settings) else 0
+    refundable = await _returnable(session, settings, order) if by_admin or in_members_window(order, settings) else 0
     after = span_without(segments, order.id, now)
     return RefundPreviewOut(
         refundable=refundable,
         days_used=-((order.paid_at - now) // DAY) if order.paid_at else 0,
         membership_after=SpanOut(starts_at=after.starts_at, ends_at=after.ends_at) if after else None,
     )
-
-
-def _in_window(order: Order, settings: Settings) -> bool:
-    return order.paid_at is not None and clock.now() < order.paid_at + timedelta(days=settings.refund_days)
 
 
 @router.post("/orders/{order_id}/refund-preview", responses=problems(OrderNotFound))
@@ -164,7 +166,14 @@ async def preview_refund_as_admin(order: AnyOrder, _: Reader, session: SessionDe
     return await _preview(session, rt.settings, order, by_admin=True)
 
 
-REFUSALS = (OrderNotFound, RefundWindowOver, NothingRefundable, RefundTooHigh, PaymentProviderUnavailable)
+REFUSALS = (
+    OrderNotFound,
+    RefundWindowOver,
+    ProviderRefundWindowOver,
+    NothingRefundable,
+    RefundTooHigh,
+    PaymentProviderUnavailable,
+)
 
 
 @router.post("/orders/{order_id}/refunds", status_code=201, openapi_extra=KEY_REQUIRED, responses=problems(*REFUSALS))
@@ -181,7 +190,7 @@ async def refund_order(
 async def refund_order_as_admin(
     order: AnyOrder, body: AdminRefundIn, caller: Refunder, session: SessionDep, rt: RuntimeDep, request: Request
 ) -> RefundOut:
-    """Give a member's money back at any time; less than what is refundable leaves the membership time."""
+    """Give a member's money back as long as the way it came allows; less than what is refundable leaves the time."""
     return await _refund(session, rt, order, body, caller, request, keep_time=body.keep_time)
 
 
@@ -236,8 +245,7 @@ async def _write(
     )
     if left <= 0 or payment_id is None:
         raise NothingRefundable
-    if not by_admin and not _in_window(order, settings):
-        raise RefundWindowOver
+    require_window(order, settings, by_admin=by_admin)
     preview = await _preview(session, settings, order, by_admin=by_admin)
     amount = preview.refundable if body.amount is None else body.amount
     if amount <= 0:

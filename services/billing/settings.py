@@ -32,6 +32,17 @@ class Settings(ServiceSettings):
     )
     order_minutes: int = from_env("BILLING_ORDER_MINUTES", "how long an order stays open without payment", 30)
     refund_days: int = from_env("BILLING_REFUND_DAYS", "how long after payment a member may take the money back", 7)
+    card_refund_days: int = from_env(
+        "BILLING_CARD_REFUND_DAYS", "how long after payment the provider gives money back to cards; 0: always", 0
+    )
+    alipay_refund_days: int = from_env(
+        "BILLING_ALIPAY_REFUND_DAYS", "how long after payment the provider gives money back to Alipay; 0: always", 90
+    )
+    wechat_pay_refund_days: int = from_env(
+        "BILLING_WECHAT_PAY_REFUND_DAYS",
+        "how long after payment the provider gives money back to WeChat Pay, 180 days at Stripe; 0: always",
+        180,
+    )
 
     code_key: str = from_env(
         "BILLING_CODE_KEY",
@@ -53,6 +64,15 @@ class Settings(ServiceSettings):
         if len(self.code_key) < KEY_LENGTH:
             raise ValueError(f"BILLING_CODE_KEY needs {KEY_LENGTH} characters or more in production")
         return self.code_key
+
+    @property
+    def provider_refund_days(self) -> dict[str, int]:
+        """By payment method, how many days after payment its money can go back; 0 for always."""
+        return {
+            "card": self.card_refund_days,
+            "alipay": self.alipay_refund_days,
+            "wechat_pay": self.wechat_pay_refund_days,
+        }
 
     @property
     def simulated(self) -> bool:

@@ -104,6 +104,12 @@ class Database:
             **{key: value for key, value in options.items() if value},
         )
 
+    async def guarded(self) -> asyncpg.Connection:
+        """As `raw`, of a connection that is cut when the database hangs."""
+        connection = await self.raw()
+        self.pulse.guard_line(connection)
+        return connection
+
     async def close(self) -> None:
         """Give all connections back."""
         await self.engine.dispose()

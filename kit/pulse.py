@@ -40,6 +40,10 @@ class Pulse:
         event.listen(engine.sync_engine, "connect", lambda connection, _: self._lines.add(connection.driver_connection))
         return engine
 
+    def guard_line(self, line: asyncpg.Connection) -> None:
+        """Cut this connection, too, when the database hangs."""
+        self._lines.add(line)
+
     async def watch(self) -> None:
         """Feel the pulse for as long as the process lives."""
         line: asyncpg.Connection | None = None

@@ -1,20 +1,22 @@
 """Membership: what a member's time ledger says at this instant."""
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 from uuid import UUID
 
-from fastapi import Response
+from fastapi import Request, Response
 from sqlalchemy import Uuid, any_, bindparam, select
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from kit import clock
-from kit.app import json_response, router
+from kit.app import Runtime, json_response, router, runtime_of
 from kit.auth import MemberDep
 from kit.db import SessionDep
+from kit.gather import GroupRead
 from kit.page import Page, PageDep, keyset
 from kit.shapes import Instant, Out
 from services.members.ledger import GRACE
@@ -125,16 +127,31 @@ _STRETCHES = (
 )
 
 
-async def memberships(session: AsyncSession, *member_ids: UUID) -> dict[UUID, MembershipOut]:
-    """The membership of each of these members now."""
-    connection = await session.connection()
+def _judged(member_ids: Sequence[UUID], rows: Iterable[Any]) -> dict[UUID, MembershipOut]:
+    """The membership of each of these members now, of the rows of `_STRETCHES`."""
     stretches: dict[UUID, list[Stretch]] = {member_id: [] for member_id in member_ids}
     renewals: dict[UUID, Renewing] = {}
-    for member_id, *stretch, renewing, grace_until in await connection.execute(_STRETCHES, {"member_ids": member_ids}):
+    for member_id, *stretch, renewing, grace_until in rows:
         stretches[member_id].append(Stretch._make(stretch))
         renewals[member_id] = Renewing(bool(renewing), grace_until)
     now = clock.now()
     return {member_id: judge(found, now, renewals.get(member_id, Renewing())) for member_id, found in stretches.items()}
+
+
+async def memberships(session: AsyncSession, *member_ids: UUID) -> dict[UUID, MembershipOut]:
+    """The membership of each of these members now, as this transaction sees it."""
+    connection = await session.connection()
+    return _judged(member_ids, await connection.execute(_STRETCHES, {"member_ids": member_ids}))
+
+
+@asynccontextmanager
+async def reader(rt: Runtime) -> AsyncIterator[None]:
+    """Read memberships together for the life of the process: the read that every app makes at every start."""
+    reading = rt.state["memberships"] = GroupRead(rt.db, _STRETCHES, _judged, name="memberships")
+    try:
+        yield
+    finally:
+        await reading.close()
 
 
 def segment_out(segment: Segment, now: datetime) -> SegmentOut:
@@ -150,9 +167,9 @@ def segment_out(segment: Segment, now: datetime) -> SegmentOut:
 
 
 @api.get("", response_model=MembershipOut)
-async def read_membership(caller: MemberDep, session: SessionDep) -> Response:
+async def read_membership(caller: MemberDep, request: Request) -> Response:
     """Whether the caller is a member now, until when, and with what benefits."""
-    return json_response((await memberships(session, caller.id))[caller.id])
+    return json_response(await runtime_of(request).state["memberships"].find(caller.id))
 
 
 @api.get("/segments")

@@ -1,0 +1,119 @@
+"""Group reads: requests in flight put their keys together, one statement finds them all, each gets its own answer."""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Generic, TypeVar
+
+import asyncpg
+from sqlalchemy import ClauseElement
+from sqlalchemy.dialects.postgresql import asyncpg as driver
+
+from kit.db import Database
+from kit.errors import DatabaseUnavailable, Unavailable, is_disconnect
+from kit.metrics import GROUP_ROWS
+
+Key = TypeVar("Key")
+Found = TypeVar("Found")
+
+
+class TooManyReaders(Unavailable):
+    """More people ask this at the same moment than can be answered; try again in a second."""
+
+    zh = "同一时间查询的人太多，请过一秒再试。"
+
+
+class GroupRead(Generic[Key, Found]):
+    """One reader of a hot table: whatever is asked while it reads is read together next.
+
+    `statement` selects with one parameter, the list of keys; `collect(keys, rows)` makes each key's answer of its rows.
+    Nothing is kept: an answer is read by a statement that began after the question came. The statement runs by itself,
+    outside any transaction, on a connection of the reader's own: of a read that takes one statement, BEGIN, COMMIT, the
+    session and the pool's turn are most of the cost.
+    """
+
+    def __init__(
+        self,
+        db: Database,
+        statement: ClauseElement,
+        collect: Callable[[Sequence[Key], Sequence[Any]], Mapping[Key, Found]],
+        *,
+        name: str,
+        max_queue: int = 10_000,
+        max_batch: int = 200,
+    ) -> None:
+        self.db = db
+        self.sql = str(statement.compile(dialect=driver.dialect()))  # type: ignore[no-untyped-call]
+        self.collect = collect
+        self.name = name
+        self.max_queue = max_queue
+        self.max_batch = max_batch
+        self._waiting: dict[Key, asyncio.Future[Found]] = {}
+        self._reader: asyncio.Task[None] | None = None
+        self._line: asyncpg.Connection | None = None
+        self._sizes = GROUP_ROWS.labels(name)
+
+    async def find(self, key: Key) -> Found:
+        """What there is for this key now; DatabaseUnavailable, or TooManyReaders when too many wait."""
+        self.db.require()
+        answer = self._waiting.get(key)
+        if answer is None:
+            if len(self._waiting) >= self.max_queue:
+                raise TooManyReaders(retry_after=1)
+            answer = self._waiting[key] = asyncio.get_running_loop().create_future()
+            if self._reader is None or self._reader.done():
+                self._reader = asyncio.create_task(self._read_waiting(), name=f"group read {self.name}")
+        # Others may wait for the same answer: who leaves must not take it away.
+        return await asyncio.shield(answer)
+
+    async def close(self) -> None:
+        """Let go of the connection."""
+        if self._reader is not None:
+            self._reader.cancel()
+            await asyncio.wait({self._reader})
+        if self._line is not None:
+            self._line.terminate()
+
+    async def _read_waiting(self) -> None:
+        while self._waiting:
+            keys = list(self._waiting)[: self.max_batch]
+            batch = {key: self._waiting.pop(key) for key in keys}
+            self._sizes.observe(len(batch))
+            try:
+                found = self.collect(keys, await self._rows(keys))
+                for key, answer in batch.items():
+                    answer.set_result(found[key])
+            except BaseException as failure:
+                told = DatabaseUnavailable() if is_disconnect(failure) or _is_cut(failure) else failure
+                for answer in batch.values():
+                    if not answer.done():
+                        answer.set_exception(told)
+                        # Nobody may be left who asks for it.
+                        answer.exception()
+                if not isinstance(failure, Exception):
+                    raise
+
+    async def _rows(self, keys: list[Key]) -> Sequence[Any]:
+        held = self._line is not None and not self._line.is_closed()
+        try:
+            return await self._fetch(keys)
+        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as failure:
+            if not held or not (is_disconnect(failure) or _is_cut(failure)):
+                raise
+        # It was lost while nobody read, as after a restart of the database; a read may be asked again.
+        self.db.require()
+        return await self._fetch(keys)
+
+    async def _fetch(self, keys: list[Key]) -> Sequence[Any]:
+        if self._line is None or self._line.is_closed():
+            self._line = await self.db.guarded()
+        try:
+            rows: Sequence[Any] = await self._line.fetch(self.sql, keys)
+        except asyncio.CancelledError:
+            self._line.terminate()
+            raise
+        return rows
+
+
+def _is_cut(failure: BaseException) -> bool:
+    """Whether a connection of the driver itself was lost."""
+    return isinstance(failure, (OSError, asyncpg.InterfaceError, asyncpg.PostgresConnectionError))

@@ -14,6 +14,7 @@ _OF_THEIR_ORDERS = 'order_id IN (SELECT id FROM "order" WHERE member_id = :membe
 PERSONAL = {
     "payment": _OF_THEIR_ORDERS,
     "refund": _OF_THEIR_ORDERS,
+    "dispute": _OF_THEIR_ORDERS,
     "invoice_request": _OF_THEIR_ORDERS,
     "renewal_attempt": _OF_THEIR_ORDERS,
 }

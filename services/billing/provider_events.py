@@ -1,4 +1,4 @@
-"""What the provider's events mean: facts about payments, sessions and refunds that are true in any order."""
+"""What the provider's events mean: facts about payments, sessions, refunds and disputes that are true in any order."""
 
 from typing import Any
 from uuid import UUID
@@ -8,7 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from kit.app import Runtime
-from services.billing import payments, refunding, subscription_pages
+from services.billing import disputes, payments, refunding, subscription_pages
 from services.billing.models import Order
 from services.billing.payments import Arrival
 from services.billing.provider import provider_of
@@ -28,6 +28,14 @@ async def handle(rt: Runtime, session: AsyncSession, kind: str, subject: dict[st
             return await _session_over(session, subject)
         case "refund.created" | "refund.updated" | "refund.failed" | "charge.refund.updated":
             return await refunding.on_provider_refund(rt, session, subject)
+        case (
+            "charge.dispute.created"
+            | "charge.dispute.updated"
+            | "charge.dispute.closed"
+            | "charge.dispute.funds_withdrawn"
+            | "charge.dispute.funds_reinstated"
+        ):
+            return await disputes.on_provider_dispute(rt, session, subject)
         case _:
             return "ignored"
 

@@ -1,5 +1,7 @@
 """Settings of the billing service."""
 
+from typing import Literal
+
 from pydantic import field_validator
 
 from kit.settings import CommaList, ServiceSettings, from_env
@@ -42,6 +44,12 @@ class Settings(ServiceSettings):
         "BILLING_WECHAT_PAY_REFUND_DAYS",
         "how long after payment the provider gives money back to WeChat Pay, 180 days at Stripe; 0: always",
         180,
+    )
+
+    dispute_policy: Literal["opened", "lost", "never"] = from_env(
+        "BILLING_DISPUTE_POLICY",
+        "when a disputed payment takes its membership time away: opened, only when it is lost, or never",
+        "opened",
     )
 
     code_key: str = from_env(

@@ -146,7 +146,24 @@ class SandboxCharge(Model, table=True):
     labels: dict[str, str] = Field(default_factory=dict, sa_column=_json("metadata"))
     receipt_number: str | None = None
     receipt_url: str | None = None
+    disputed: bool = False
     created_at: datetime = Field(sa_column=instant())
+
+
+class SandboxDispute(Model, table=True):
+    """A bank that wants the money of a charge back: withdrawn at once, with a fee, and given back when it is won."""
+
+    __tablename__ = "sandbox_dispute"
+
+    id: str = Field(primary_key=True)
+    charge_id: str = Field(index=True, foreign_key="sandbox_charge.id")
+    intent_id: str = Field(index=True)
+    status: str = "needs_response"
+    currency: str
+    amount: int = Field(sa_column=_money())
+    fee: int = Field(sa_column=_money())
+    created_at: datetime = Field(sa_column=instant())
+    closed_at: datetime | None = Field(default=None, sa_column=instant(nullable=True))
 
 
 class SandboxRefund(Model, table=True):

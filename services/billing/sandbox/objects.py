@@ -9,9 +9,11 @@ from sqlalchemy import ColumnElement, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.billing.registry import Model
+from services.billing.sandbox.dispute_shapes import dispute_json
 from services.billing.sandbox.models import (
     SandboxCharge,
     SandboxCustomer,
+    SandboxDispute,
     SandboxEvent,
     SandboxIntent,
     SandboxMethod,
@@ -62,6 +64,7 @@ KINDS = {
     "pm": Kind(SandboxMethod, method_json, "PaymentMethod", frozenset({"customer"})),
     "ch": Kind(SandboxCharge, charge_json, "charge", frozenset({"payment_intent", "customer"})),
     "re": Kind(SandboxRefund, refund_json, "refund", frozenset({"charge", "payment_intent"})),
+    "du": Kind(SandboxDispute, dispute_json, "dispute", frozenset({"charge", "payment_intent"})),
     "evt": Kind(SandboxEvent, event_json, "event"),
     "cus": Kind(SandboxCustomer, customer_json, "customer"),
 }

@@ -7,6 +7,7 @@ from stripe.params import RefundCreateParams, RefundListParams, RefundRetrievePa
 
 from kit import clock
 from services.billing.sandbox.call import Call, operation
+from services.billing.sandbox.disputes import open_or_lost
 from services.billing.sandbox.events import tell
 from services.billing.sandbox.models import SandboxCharge, SandboxIntent, SandboxRefund
 from services.billing.sandbox.objects import find, page
@@ -27,6 +28,8 @@ async def create(call: Call) -> Json:
     left = charge.amount - charge.amount_refunded
     if charge.status != "succeeded":
         raise Refusal(f"Charge {charge.id} has not succeeded and cannot be refunded.", "charge_not_refundable")
+    if await open_or_lost(call.session, charge.id):
+        raise Refusal(f"Charge {charge.id} has been charged back; cannot issue a refund.", "charge_disputed")
     if left == 0:
         raise Refusal(f"Charge {charge.id} has already been refunded.", "charge_already_refunded")
     amount = call.values.get("amount", left)

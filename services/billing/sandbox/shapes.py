@@ -29,7 +29,7 @@ DECLINES = {
 
 
 @cache
-def _nulls(shape: type[stripe.StripeObject]) -> Json:
+def nulls(shape: type[stripe.StripeObject]) -> Json:
     """Every field that the SDK says may be null, except lists, which Stripe includes only when asked."""
     hints = shape.__annotations__.items()
     return {name: None for name, hint in hints if NoneType in get_args(hint) and "ListObject" not in str(hint)}
@@ -39,7 +39,7 @@ def session_json(row: SandboxSession) -> Json:
     """A Checkout Session; one past its time is expired, whether or not the clean-up has come by."""
     status = "expired" if row.status == "open" and row.expires_at <= clock.now() else row.status
     sells = row.mode == "payment"
-    return _nulls(stripe.checkout.Session) | {
+    return nulls(stripe.checkout.Session) | {
         "id": row.id,
         "object": "checkout.session",
         "amount_subtotal": row.amount_total if sells else None,
@@ -96,7 +96,7 @@ def line_items_json(row: SandboxSession) -> Json:
 
 def intent_json(row: SandboxIntent) -> Json:
     """A PaymentIntent."""
-    return _nulls(stripe.PaymentIntent) | {
+    return nulls(stripe.PaymentIntent) | {
         "id": row.id,
         "object": "payment_intent",
         "amount": row.amount,
@@ -124,7 +124,7 @@ def intent_json(row: SandboxIntent) -> Json:
 
 def setup_json(row: SandboxSetup) -> Json:
     """A SetupIntent."""
-    return _nulls(stripe.SetupIntent) | {
+    return nulls(stripe.SetupIntent) | {
         "id": row.id,
         "object": "setup_intent",
         "created": epoch(row.created_at),
@@ -160,7 +160,7 @@ def method_json(row: SandboxMethod) -> Json:
 def charge_json(row: SandboxCharge) -> Json:
     """A Charge with what it was paid with."""
     succeeded = row.status == "succeeded"
-    return _nulls(stripe.Charge) | {
+    return nulls(stripe.Charge) | {
         "id": row.id,
         "object": "charge",
         "amount": row.amount,
@@ -172,7 +172,7 @@ def charge_json(row: SandboxCharge) -> Json:
         "currency": row.currency,
         "customer": row.customer_id,
         "description": row.description,
-        "disputed": False,
+        "disputed": row.disputed,
         "failure_code": row.failure_code,
         "failure_message": DECLINES.get(row.failure_code or ""),
         "fraud_details": {},
@@ -203,7 +203,7 @@ def _card(row: SandboxCharge | SandboxMethod) -> Json:
 
 def refund_json(row: SandboxRefund) -> Json:
     """A Refund."""
-    return _nulls(stripe.Refund) | {
+    return nulls(stripe.Refund) | {
         "id": row.id,
         "object": "refund",
         "amount": row.amount,

@@ -13,7 +13,7 @@ from starlette.routing import Mount, Route
 
 from kit.app import Service
 from services.billing.registry import Model
-from services.billing.sandbox import cashier, courier, faults, payers
+from services.billing.sandbox import cashier, courier, disputes, faults, payers
 from services.billing.sandbox.provider import provider_app, serving
 from services.billing.settings import Settings
 from tests.harness import Api, Run
@@ -27,7 +27,7 @@ service = Service(
     settings=Settings,
     metadata=Model.metadata,
     routers=[],
-    sandbox_routers=[cashier.router, faults.router, payers.router],
+    sandbox_routers=[cashier.router, faults.router, payers.router, disputes.router],
     due=[courier.due],
 )
 

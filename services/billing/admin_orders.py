@@ -7,12 +7,14 @@ from fastapi import Query
 from sqlalchemy import select
 from sqlmodel import col
 
+from kit.app import RuntimeDep
 from kit.app import router as new_router
 from kit.auth import Caller, admin_with
 from kit.db import SessionDep
 from kit.errors import problems
 from kit.page import Page, PageDep, keyset
 from kit.shapes import Instant, Out
+from services.billing.gifts import gifts_of
 from services.billing.models import Order, OrderStatus, Payment, Refund, RefundStatus
 from services.billing.orders import OrderNotFound, OrderOut, shown
 
@@ -60,8 +62,9 @@ class AdminRefundOut(Out):
 
 
 class AdminOrderDetail(AdminOrderOut):
-    """An order with all its money."""
+    """An order with all its money; of a gift, who redeemed it, but not its code, which is its buyer's."""
 
+    gift_redeemed_by: UUID | None
     payments: list[PaymentOut]
     refunds: list[AdminRefundOut]
 
@@ -93,8 +96,8 @@ async def list_all_orders(
 
 
 @router.get("/{order_id}", responses=problems(OrderNotFound))
-async def read_any_order(order_id: UUID, _: Reader, session: SessionDep) -> AdminOrderDetail:
-    """One order with every payment and refund."""
+async def read_any_order(order_id: UUID, _: Reader, session: SessionDep, rt: RuntimeDep) -> AdminOrderDetail:
+    """One order with every payment and refund, and what became of a gift."""
     order = await session.get(Order, order_id)
     if order is None:
         raise OrderNotFound
@@ -104,8 +107,10 @@ async def read_any_order(order_id: UUID, _: Reader, session: SessionDep) -> Admi
     refunded = await session.scalars(
         select(Refund).where(col(Refund.order_id) == order_id).order_by(col(Refund.created_at))
     )
+    gift = (await gifts_of(session, rt.settings, [order])).get(order.id)
     return AdminOrderDetail(
-        **_shown(order).model_dump(),
+        **_shown(order).model_dump() | {"gift": gift.out if gift else None},
+        gift_redeemed_by=gift.redeemer_id if gift else None,
         payments=[PaymentOut.model_validate(payment) for payment in paid],
         refunds=[AdminRefundOut.model_validate(refund) for refund in refunded],
     )

@@ -55,7 +55,7 @@ class RedeemCode(Model, table=True):
     code_hash: bytes = Field(sa_column=Column(LargeBinary, nullable=False, unique=True))
     batch_id: UUID | None = Field(default=None, foreign_key="code_batch.id")
     order_id: UUID | None = Field(default=None, foreign_key="order.id", unique=True)
-    status: Literal["open", "redeemed", "void"] = Field(default="open", sa_type=String)
+    status: Literal["unpaid", "open", "redeemed", "void"] = Field(sa_type=String)
     expires_at: datetime = Field(sa_column=instant())
     member_id: UUID | None = None
     segment_id: UUID | None = Field(default=None, unique=True)

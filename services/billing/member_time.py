@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Select, case, func, literal, select
+from sqlalchemy import ColumnElement, Select, case, exists, func, literal, select
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
@@ -16,7 +16,7 @@ from contracts.members import MembershipChanged, SegmentPicture
 from kit import clock
 from kit.ids import new_id
 from services.billing.code_models import CodeBatch, RedeemCode
-from services.billing.models import MemberTime, Order
+from services.billing.models import MemberTime, Order, Refund
 
 ON_ITS_WAY = timedelta(minutes=10)
 """How long the news of a payment may take to members and back."""
@@ -63,6 +63,14 @@ async def segments_of(session: AsyncSession, member_id: UUID, *, awaited: UUID |
     return segments
 
 
+def _keeps_time() -> ColumnElement[bool]:
+    """Whether an order's time is still there: a part of its money may have gone back, or all of it by an admin's kindness."""
+    taken = exists().where(
+        col(Refund.order_id) == col(Order.id), col(Refund.status) == "succeeded", col(Refund.removes_time)
+    )
+    return col(Order.status).in_(["paid", "partially_refunded"]) | ((col(Order.status) == "refunded") & ~taken)
+
+
 def _paid(member_id: UUID, since: datetime, awaited: UUID | None) -> Select[*tuple[Any, ...]]:
     return select(
         col(Order.id),
@@ -78,7 +86,7 @@ def _paid(member_id: UUID, since: datetime, awaited: UUID | None) -> Select[*tup
     ).where(
         col(Order.member_id) == member_id,
         col(Order.kind) == "membership",
-        col(Order.status) == "paid",
+        _keeps_time(),
         (col(Order.paid_at) > since) | (col(Order.id) == awaited),
     )
 
@@ -99,7 +107,7 @@ def _redeemed(member_id: UUID, since: datetime) -> Select[*tuple[Any, ...]]:
         .where(
             col(RedeemCode.member_id) == member_id,
             col(RedeemCode.redeemed_at) > since,
-            col(RedeemCode.order_id).is_(None) | col(Order.status).in_(["paid", "partially_refunded"]),
+            col(RedeemCode.order_id).is_(None) | _keeps_time(),
         )
     )
 

@@ -15,6 +15,7 @@ from kit.app import Runtime, RuntimeDep
 from kit.app import router as new_router
 from kit.db import SessionDep
 from kit.errors import problems
+from services.billing.gifts import gifts_of
 from services.billing.models import Order, Refund
 from services.billing.orders import OrderNotFound, OwnOrder, shown
 
@@ -79,7 +80,7 @@ async def _follow(rt: Runtime, order_id: UUID, told: str | None) -> AsyncIterato
             state, moving = await _look(session, order_id)
             if state != told:
                 order = await session.get_one(Order, order_id)
-                news = shown(order).model_dump_json()
+                news = shown(order, await gifts_of(session, rt.settings, [order])).model_dump_json()
         # Told without a connection: whoever reads slowly holds none.
         if news is not None:
             told = state

@@ -24,8 +24,10 @@ from kit.http import client_address
 from kit.idempotency import KEY_REQUIRED
 from kit.ids import new_id
 from kit.shapes import CleanStr
-from services.billing import checkout, coupons, items, payments
-from services.billing.items import ItemIn
+from services.billing import checkout, coupons, gifts, items, payments
+from services.billing.codes import ALPHABET
+from services.billing.gifts import gifts_of
+from services.billing.items import CourseForOneself, ItemIn
 from services.billing.models import Order, PaymentMethod
 from services.billing.orders import OrderOut, shown
 from services.billing.provider import PaymentProviderUnavailable, provider_of
@@ -34,8 +36,6 @@ from services.billing.settings import Settings
 
 router = new_router(prefix="/v1/orders", tags=["orders"])
 
-# Crockford's base 32: nobody reads an I for a 1 or an O for a 0 over the telephone.
-_LETTERS = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 ATTEMPTS = 5
 
 Url = Annotated[CleanStr, Field(max_length=2000)]
@@ -65,18 +65,6 @@ class GiftNotRenewed(Unprocessable):
     zh = "赠送为一次性购买，请不勾选自动续费。"
 
 
-class GiftNotOffered(Unprocessable):
-    """Gifts are not offered yet; buy the plan for yourself."""
-
-    zh = "暂未开放赠送，请为自己购买。"
-
-
-class CourseForOneself(Unprocessable):
-    """A course is bought once and for yourself; order it without gift and auto_renew."""
-
-    zh = "课程为一次性购买，仅限本人学习，请去掉赠送和自动续费选项。"
-
-
 class OrderBusy(Conflict):
     """Another request for the same is under way; ask again in a moment."""
 
@@ -90,7 +78,6 @@ class OrderIn(ItemIn):
     coupon_token: CouponToken | None = None
     payment_method: PaymentMethod
     auto_renew: Annotated[bool, Field(strict=True)] = False
-    gift: Annotated[bool, Field(strict=True)] = False
     success_url: Url | None = None
     cancel_url: Url | None = None
 
@@ -105,8 +92,6 @@ class OrderIn(ItemIn):
         AutoRenewNeedsCard,
         AutoRenewNeedsPayment,
         GiftNotRenewed,
-        GiftNotOffered,
-        CourseForOneself,
         OrderBusy,
         checkout.PaymentMethodRefused,
         PaymentProviderUnavailable,
@@ -117,25 +102,23 @@ class OrderIn(ItemIn):
 async def place_order(
     body: OrderIn, caller: MemberDep, session: SessionDep, rt: RuntimeDep, request: Request, response: Response
 ) -> OrderOut:
-    """Order a plan or a course and open its checkout; a second open order of the same answers 200 with the first."""
+    """Order a plan, for yourself or as a gift, or a course; a second open order of the same answers 200 with the first."""
     _check_offered(body, rt.settings)
     order, created = await _take_order(session, rt.settings, body, caller.id, request)
     if order.status == "pending" and order.session_id is None:
         await checkout.ensure_session(session, provider_of(rt), order)
     if not created:
         response.status_code = 200
-    return shown(order)
+    return shown(order, await gifts_of(session, rt.settings, [order]))
 
 
 def _check_offered(body: OrderIn, settings: Settings) -> None:
-    if body.course_id is not None and (body.gift or body.auto_renew):
+    if body.course_id is not None and body.auto_renew:
         raise CourseForOneself
     if body.auto_renew and body.payment_method != "card":
         raise AutoRenewNeedsCard
     if body.auto_renew and body.gift:
         raise GiftNotRenewed
-    if body.gift:
-        raise GiftNotOffered
     for url in (body.success_url, body.cancel_url):
         if url is not None and not is_allowed_url(url, settings):
             raise UrlNotAllowed
@@ -160,7 +143,7 @@ async def _take_order(
 ) -> tuple[Order, bool]:
     """The open order for this item: a new one, or the one there is; whether this request's key made it."""
     key = request.headers.get("idempotency-key")
-    kind = "course" if body.course_id else "membership"
+    kind = "gift" if body.gift else "course" if body.course_id else "membership"
     same = col(Order.course_id) == body.course_id if body.course_id else col(Order.plan_code) == body.plan_code
     for _ in range(ATTEMPTS):
         held = await session.scalar(
@@ -182,6 +165,8 @@ async def _take_order(
             raise AutoRenewNeedsPayment
         order = await _insert(session, settings, body, member_id, kind, priced, request)
         if order is not None:
+            if kind == "gift":
+                await gifts.prepare(session, settings, order)
             if priced.coupon is not None:
                 await coupons.reserve(session, priced.coupon.id, order)
             if order.total == 0:
@@ -237,7 +222,7 @@ async def _insert(
 
 def new_number() -> str:
     """An order's number, which may be taken: the day, and six letters that nobody misreads."""
-    return f"HK{clock.today():%Y%m%d}-{''.join(secrets.choice(_LETTERS) for _ in range(6))}"
+    return f"HK{clock.today():%Y%m%d}-{''.join(secrets.choice(ALPHABET) for _ in range(6))}"
 
 
 def address_prefix(address: str) -> str | None:

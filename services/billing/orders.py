@@ -1,5 +1,6 @@
 """Orders: a member sees what they bought and how it stands, and gives up what is not paid."""
 
+from collections.abc import Mapping
 from typing import Annotated, Literal
 from uuid import UUID
 
@@ -15,6 +16,7 @@ from kit.errors import Conflict, NotFound, problems
 from kit.page import Page, PageDep, keyset
 from kit.shapes import Instant, Out
 from services.billing import checkout, payments
+from services.billing.gifts import Gift, GiftOut, gifts_of
 from services.billing.models import Order, OrderStatus, PaymentMethod
 from services.billing.provider import PaymentProviderUnavailable, provider_of
 
@@ -48,7 +50,7 @@ class CheckoutOut(Out):
 
 
 class OrderOut(Out):
-    """An order as its buyer sees it; `checkout` is there while it can be paid."""
+    """An order as its buyer sees it; `checkout` is there while it can be paid, `gift_code` once a gift is."""
 
     id: UUID
     number: str
@@ -63,19 +65,24 @@ class OrderOut(Out):
     currency: str
     payment_method: PaymentMethod
     checkout: CheckoutOut | None
+    gift_code: str | None
+    gift: GiftOut | None
     refunded_amount: int
     created_at: Instant
     paid_at: Instant | None
 
 
-def shown(order: Order) -> OrderOut:
-    """An order for its buyer."""
+def shown(order: Order, gifts: Mapping[UUID, Gift] | None = None) -> OrderOut:
+    """An order; with its code, if it is a gift, for its buyer only."""
+    gift = gifts.get(order.id) if gifts else None
     payable = order.status == "pending" and order.session_url is not None
     return OrderOut(
         checkout=CheckoutOut(url=order.session_url, expires_at=order.expires_at)
         if payable and order.session_url
         else None,
-        **order.model_dump(include=set(OrderOut.model_fields) - {"checkout"}),
+        gift_code=gift.code if gift else None,
+        gift=gift.out if gift else None,
+        **order.model_dump(include=set(OrderOut.model_fields) - {"checkout", "gift_code", "gift"}),
     )
 
 
@@ -92,14 +99,15 @@ OwnOrder = Annotated[Order, Depends(own_order, scope="function")]
 
 @router.get("")
 async def list_orders(
-    caller: MemberDep, session: SessionDep, page: PageDep, status: OrderStatus | None = None
+    caller: MemberDep, session: SessionDep, rt: RuntimeDep, page: PageDep, status: OrderStatus | None = None
 ) -> Page[OrderOut]:
     """The caller's orders, newest first."""
     query = select(Order).where(col(Order.member_id) == caller.id)
     if status:
         query = query.where(col(Order.status) == status)
     found, next_cursor = await keyset(session, query, page, (col(Order.created_at).desc(), col(Order.id).desc()))
-    return Page(items=[shown(order) for order in found], next_cursor=next_cursor)
+    gifts = await gifts_of(session, rt.settings, found)
+    return Page(items=[shown(order, gifts) for order in found], next_cursor=next_cursor)
 
 
 @router.get("/{order_id}", responses=problems(OrderNotFound, PaymentProviderUnavailable))
@@ -107,7 +115,7 @@ async def read_order(order: OwnOrder, session: SessionDep, rt: RuntimeDep, *, re
     """One order; `refresh=true` asks the payment provider now."""
     if refresh and (order.status == "pending" or order.session_open):
         await checkout.check_now(session, provider_of(rt), order)
-    return shown(order)
+    return shown(order, await gifts_of(session, rt.settings, [order]))
 
 
 @router.post(

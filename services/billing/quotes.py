@@ -62,7 +62,7 @@ class SpanOut(Out):
 
 
 class QuoteOut(Out):
-    """A quote; `membership_after` is the time that is bought, null for a course."""
+    """A quote; `membership_after` is the time that is bought, null for a course and for a gift: its redemption begins it."""
 
     subtotal: int
     discount: int
@@ -92,7 +92,7 @@ async def preview_order(body: QuoteIn, caller: MemberDep, session: SessionDep, r
     if priced.coupon:
         await coupons.check_free(session, priced.coupon.id)
     span = None
-    if priced.item.months:
+    if priced.item.months and not body.gift:
         span = span_of_purchase(await segments_of(session, caller.id), priced.item.months, clock.now())
     return QuoteOut(
         subtotal=priced.subtotal,

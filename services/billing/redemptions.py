@@ -125,7 +125,7 @@ async def redeem_code(
     await _note_wrong(request, member, only_look=True)
     letters = codes.normalised(body.code)
     code = await _find(session, codes.digest(rt.settings.codes_key, letters)) if letters else None
-    if code is None:
+    if code is None or code.status == "unpaid":
         await _note_wrong(request, member)
         raise CodeUnknown
     if code.status != "open":

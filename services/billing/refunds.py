@@ -20,7 +20,7 @@ from kit.db import SessionDep
 from kit.errors import Conflict, Unprocessable, problems
 from kit.idempotency import KEY_REQUIRED
 from kit.shapes import MAX_INTEGER, CleanStr, Out, StrictIn
-from services.billing import payments, refunding
+from services.billing import gifts, payments, refunding
 from services.billing.member_time import segments_of, span_of_purchase, span_without, told_segments
 from services.billing.models import Order, Payment, Refund, RefundStatus
 from services.billing.orders import OrderNotFound, OwnOrder
@@ -50,6 +50,12 @@ class NothingRefundable(Conflict):
     """There is nothing left of this order to give back."""
 
     zh = "这笔订单没有可退的金额。"
+
+
+class OrderInDispute(Conflict):
+    """The payer's bank asked for this order's money itself; it cannot be given back a second time."""
+
+    zh = "付款银行已就这笔订单提出争议，款项不能再另行退回。"
 
 
 class RefundTooHigh(Unprocessable):
@@ -116,15 +122,17 @@ async def _returnable(session: AsyncSession, settings: Settings, order: Order) -
 
 async def _preview(session: AsyncSession, settings: Settings, order: Order, *, by_admin: bool) -> RefundPreviewOut:
     now = clock.now()
-    segments = await segments_of(session, order.member_id)
-    if order.kind == "course":
-        return await _preview_of_course(session, settings, order, segments, by_admin=by_admin)
+    gift = await gifts.redeemed(session, order)
+    holder_id = gift.member_id if gift and gift.member_id else order.member_id
+    segments = await segments_of(session, holder_id)
+    if order.kind == "course" or (order.kind == "gift" and gift is None):
+        return await _preview_without_time(session, settings, order, segments, by_admin=by_admin)
     own = next((segment for segment in segments if segment.source_id == order.id), None)
     starts_at, ends_at = (
         (own.starts_at, own.ends_at)
         if own is not None
         # Members has not told of it yet: it lies where the purchase put it.
-        else span_of_purchase(segments, order.months, order.paid_at or now)
+        else span_of_purchase(segments, order.months, (gift.redeemed_at if gift else order.paid_at) or now)
     )
     days = -((starts_at - ends_at) // DAY)
     days_used = min(max(-((starts_at - now) // DAY), 0), days)
@@ -132,7 +140,9 @@ async def _preview(session: AsyncSession, settings: Settings, order: Order, *, b
     refundable = left
     if not in_members_window(order, settings):
         refundable = min(left, order.total * (days - days_used) // days) if by_admin else 0
-    after = span_without(segments, order.id, now)
+    # How long somebody else is a member is not the giver's business.
+    own_business = by_admin or holder_id == order.member_id
+    after = span_without(segments, order.id, now) if own_business else None
     return RefundPreviewOut(
         refundable=refundable,
         days_used=days_used,
@@ -140,16 +150,16 @@ async def _preview(session: AsyncSession, settings: Settings, order: Order, *, b
     )
 
 
-async def _preview_of_course(
+async def _preview_without_time(
     session: AsyncSession, settings: Settings, order: Order, segments: Sequence[SegmentPicture], *, by_admin: bool
 ) -> RefundPreviewOut:
-    """A course has no days that could be used up: after the window an admin gives back all of it, or what they name."""
+    """A course, or a gift nobody has redeemed, has no days that could be used up: after the window an admin gives back all."""
     now = clock.now()
     refundable = await _returnable(session, settings, order) if by_admin or in_members_window(order, settings) else 0
     after = span_without(segments, order.id, now)
     return RefundPreviewOut(
         refundable=refundable,
-        days_used=-((order.paid_at - now) // DAY) if order.paid_at else 0,
+        days_used=-((order.paid_at - now) // DAY) if order.paid_at and order.kind == "course" else 0,
         membership_after=SpanOut(starts_at=after.starts_at, ends_at=after.ends_at) if after else None,
     )
 
@@ -171,6 +181,7 @@ REFUSALS = (
     RefundWindowOver,
     ProviderRefundWindowOver,
     NothingRefundable,
+    OrderInDispute,
     RefundTooHigh,
     PaymentProviderUnavailable,
 )
@@ -222,7 +233,8 @@ async def _refund(
     await session.commit()
     await refunding.execute(rt, refund.id)
     await session.refresh(refund)
-    own = next((segment.id for segment in segments if segment.source_id == order.id), None)
+    gift = await gifts.redeemed(session, order)
+    own = gift.segment_id if gift else next((item.id for item in segments if item.source_id == order.id), None)
     return RefundOut(
         id=refund.id, amount=refund.amount, status=refund.status, segment_id=own if refund.removes_time else None
     )
@@ -239,6 +251,8 @@ async def _write(
     keep_time: bool,
 ) -> Refund:
     by_admin = caller.role == "admin"
+    if order.status == "disputed":
+        raise OrderInDispute
     left = await _left(session, order)
     payment_id = await session.scalar(
         select(col(Payment.id)).where(col(Payment.order_id) == order.id, col(Payment.status) == "applied")

@@ -178,3 +178,9 @@ def _late(order: dict[str, Any]) -> dict[str, Any]:
         "currency": "cny",
         "metadata": {"order_id": order["id"]},
     }
+
+
+async def test_a_coupon_can_be_spent_on_a_connection_that_has_spent_many(till: Till) -> None:
+    for _ in range(12):
+        member = new_id()
+        assert (await till.order(member, coupon_token=till.coupon(member))).status_code == 201

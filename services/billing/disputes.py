@@ -15,7 +15,7 @@ from kit import clock
 from kit.app import Runtime
 from kit.due import Due
 from kit.events import emit
-from services.billing import books, course_sales, payments, provider_disputes, recognition
+from services.billing import books, course_sales, payments, provider_disputes, recognition, renewals, subscribing
 from services.billing.chasing import next_chase
 from services.billing.code_models import RedeemCode
 from services.billing.dispute_models import Dispute
@@ -164,6 +164,19 @@ async def _open(session: AsyncSession, settings: Settings, dispute: Dispute, ord
     await session.flush()
     if first:
         await _tell(session, dispute, order, "opened", at)
+        await _stop_renewing(session, order)
+
+
+async def _stop_renewing(session: AsyncSession, order: Order) -> None:
+    """Never charge a card again whose owner disputes what it was charged; the member may subscribe anew."""
+    if order.subscription_id is None and not order.auto_renew:
+        return
+    subscription_id = await subscribing.live_id(session, order.member_id)
+    if subscription_id is None:
+        return
+    subscription = await subscribing.lock(session, subscription_id)
+    if subscription.status != "none":
+        await renewals.stop(session, subscription, "disputed")
 
 
 async def _decide(session: AsyncSession, settings: Settings, dispute: Dispute, order: Order, at: datetime) -> None:

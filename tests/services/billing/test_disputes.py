@@ -8,7 +8,8 @@ from uuid import UUID
 
 import pytest
 
-from contracts.billing import OrderDisputed, OrderPaid, OrderRefunded
+from contracts.billing import OrderDisputed, OrderPaid, OrderRefunded, SubscriptionChanged
+from contracts.notices import BillingNoticeWanted
 from kit.events import Event
 from kit.ids import new_id
 from services.billing.disputes import take_in
@@ -111,6 +112,26 @@ async def test_a_dispute_first_heard_of_when_it_was_lost_is_told_whole(till: Til
 
     assert (await till.read(member, order["id"]))["status"] == "disputed"
     assert told(await till.api.emitted()) == [("opened", True), ("lost", True)]
+
+
+async def test_a_disputed_card_is_not_charged_again(till: Till) -> None:
+    member, order = await bought(till, auto_renew=True)
+
+    await bank(till, order, "opened")
+
+    disputed, changed, notice = await till.api.emitted()
+    assert told([disputed]) == [("opened", True)]
+    assert isinstance(changed, SubscriptionChanged)
+    assert (changed.status, changed.renewing) == ("none", False)
+    assert isinstance(notice, BillingNoticeWanted)
+    assert "争议" in notice.body_zh
+    mine = await till.client.get("/v1/me/subscription", headers=till.api.member(member))
+    assert mine.json()["status"] == "none"
+    await bank(till, order, "won")
+    till.api.clock.advance(timedelta(days=40))
+    await till.api.run_due()
+    assert told(await till.api.emitted()) == [("won", True)]
+    assert await till.api.sql("SELECT count(*) FROM sandbox_charge") == [(1,)]
 
 
 NEWS = ("created", "funds_withdrawn", "closed", "funds_reinstated")

@@ -62,13 +62,13 @@ class Period:
         return self
 
 
-def asked_period(
+async def asked_period(
     first: Annotated[date | None, Query(alias="from", description="first business day; 29 days before `to`")] = None,
     last: Annotated[date | None, Query(alias="to", description="last business day, included; today")] = None,
 ) -> Period:
     """The period that a request names: the last thirty days where it names none."""
     last = last or max(clock.today(), first or clock.today())
-    return Period(first or max(last - 29 * DAY, date.min + 30 * DAY), last)
+    return Period(first or max(last, EARLIEST + 29 * DAY) - 29 * DAY, last)
 
 
 PeriodDep = Annotated[Period, Depends(asked_period)]

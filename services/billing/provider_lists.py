@@ -48,6 +48,13 @@ async def refunds_between(provider: Provider, since: datetime, until: datetime) 
         yield [_refund(provider, refund) for refund in page]
 
 
+async def moves_between(provider: Provider, since: datetime, until: datetime) -> AsyncIterator[list[dict[str, Any]]]:
+    """What changed the balance at the provider in [since, until), with `made_at` and its source, a page at a time."""
+    ask = provider.client.v1.balance_transactions.list_async
+    async for page in _pages(provider, ask, since, until, expand=["data.source"]):
+        yield [move | {"made_at": _at(provider, move["created"])} for move in page]
+
+
 async def payment_at(provider: Provider, ref: str) -> ListedPayment | None:
     """One payment that has succeeded; None when the provider knows of none."""
     intents = provider.client.v1.payment_intents
@@ -67,12 +74,16 @@ async def refund_at(provider: Provider, ref: str) -> ListedRefund | None:
 
 
 async def _pages(
-    provider: Provider, ask: Callable[[Any], Coroutine[Any, Any, Any]], since: datetime, until: datetime
+    provider: Provider,
+    ask: Callable[[Any], Coroutine[Any, Any, Any]],
+    since: datetime,
+    until: datetime,
+    **more: Any,
 ) -> AsyncIterator[list[dict[str, Any]]]:
     wanted: dict[str, Any] = {
         "created": {"gte": provider.epoch(since), "lt": provider.epoch(until)},
         "limit": PAGE,
-    }
+    } | more
     while True:
         found: Any = await provider.ask(ask(wanted))
         yield [item.to_dict() for item in found.data]

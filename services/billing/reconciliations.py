@@ -57,7 +57,7 @@ class DifferenceNotFound(NotFound):
     zh = "这次对账里没有这条差异。"
 
 
-class NeedsAPerson(Conflict):
+class RepairNeedsPerson(Conflict):
     """No machine can repair this: compare what is expected with what was found, and set it right by hand."""
 
     zh = "这条差异无法自动修复：请对照应有与实有，由人工处理。"
@@ -188,7 +188,7 @@ async def read_reconciliation(run: Run, _: Reader, session: SessionDep) -> Recon
 @router.post(
     "/{reconciliation_id}/differences/{difference_id}/repair",
     responses=problems(
-        ReconciliationNotFound, DifferenceNotFound, NeedsAPerson, RepairNotPossible, PaymentProviderUnavailable
+        ReconciliationNotFound, DifferenceNotFound, RepairNeedsPerson, RepairNotPossible, PaymentProviderUnavailable
     ),
 )
 async def repair_difference(
@@ -201,7 +201,7 @@ async def repair_difference(
     if difference.status == "repaired":
         return DifferenceOut.model_validate(difference)
     if difference.repair == "person":
-        raise NeedsAPerson
+        raise RepairNeedsPerson
     outcome = await repairs.repair(session, rt, difference, caller.id)
     if outcome is None:
         raise RepairNotPossible

@@ -9,6 +9,7 @@ from sqlalchemy import ColumnElement, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.billing.registry import Model
+from services.billing.sandbox.balance import SandboxBalanceMove, SandboxPayout, move_json, payout_json
 from services.billing.sandbox.dispute_shapes import dispute_json
 from services.billing.sandbox.models import (
     SandboxCharge,
@@ -65,6 +66,8 @@ KINDS = {
     "ch": Kind(SandboxCharge, charge_json, "charge", frozenset({"payment_intent", "customer"})),
     "re": Kind(SandboxRefund, refund_json, "refund", frozenset({"charge", "payment_intent"})),
     "du": Kind(SandboxDispute, dispute_json, "dispute", frozenset({"charge", "payment_intent"})),
+    "txn": Kind(SandboxBalanceMove, move_json, "balance_transaction", frozenset({"source"})),
+    "po": Kind(SandboxPayout, payout_json, "payout"),
     "evt": Kind(SandboxEvent, event_json, "event"),
     "cus": Kind(SandboxCustomer, customer_json, "customer"),
 }

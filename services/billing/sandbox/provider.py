@@ -20,7 +20,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from kit.db import Database
 from kit.errors import is_disconnect
 from kit.text import dump_json
-from services.billing.sandbox import checkout, disputes, intents, methods, records, refunds, setups
+from services.billing.sandbox import balance, checkout, disputes, intents, methods, records, refunds, setups
 from services.billing.sandbox.call import Call, Operation
 from services.billing.sandbox.faults import Fault, take
 from services.billing.sandbox.idempotency import hold, once
@@ -41,6 +41,7 @@ OPERATIONS: list[Operation] = [
     *setups.OPERATIONS,
     *refunds.OPERATIONS,
     *disputes.OPERATIONS,
+    *balance.OPERATIONS,
     *records.OPERATIONS,
 ]
 MAX_BODY = 1 << 20

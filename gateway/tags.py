@@ -31,6 +31,7 @@ TAGS: Final = {
     "coupons": "领取与查看优惠券 / claiming and holding coupons",
     "invitations": "邀请与来源 / invitations and where visitors come from",
     "partner": "合作伙伴：链接、推荐、佣金与结算 / partners: links, referrals, commissions, payouts",
+    "partner webhooks": "合作伙伴：接收事件通知 / partners: webhooks, their log and replays",
     "contests": "比赛、排行榜与结果 / contests, leaderboards, results",
     "entries": "参赛作品与评论 / works and comments",
     "votes": "投票 / votes",

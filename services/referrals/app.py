@@ -12,6 +12,7 @@ from services.referrals import (
     cards,
     channels,
     claims,
+    commission_states,
     commissions,
     coupons,
     grants,
@@ -25,6 +26,9 @@ from services.referrals import (
     rewards,
     rules,
     touches,
+    webhook_endpoints,
+    webhook_log,
+    webhook_sending,
 )
 from services.referrals.models import Model
 from services.referrals.seed import seed
@@ -50,6 +54,8 @@ service = Service(
         partners.routes,
         partner_links.routes,
         payouts.partner_routes,
+        webhook_endpoints.routes,
+        webhook_log.routes,
     ],
     handlers=merging.merging.handlers(
         {
@@ -65,8 +71,8 @@ service = Service(
             CouponRedeemed: [coupons.on_coupon_redeemed],
         }
     ),
-    due=[merging.merging.due, commissions.due],
-    start=[claims.claims_writer],
+    due=[merging.merging.due, commission_states.due, webhook_sending.due],
+    start=[claims.claims_writer, webhook_sending.webhook_sender],
     seed=seed,
     listeners=frozenset({"members", "billing"}),
     personal=cards.PERSONAL,

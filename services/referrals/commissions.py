@@ -5,20 +5,21 @@ from datetime import datetime, timedelta
 from typing import Any, Final, Literal
 from uuid import UUID
 
-from sqlalchemy import Row, delete, func, select, text, update
+from sqlalchemy import Row, select, text
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from contracts.billing import OrderDisputed
-from contracts.referrals import CommissionAccrued, CommissionReversed, CommissionVoided
+from contracts.referrals import CommissionAccrued, CommissionReversed
 from kit import clock
-from kit.app import Runtime
-from kit.due import Due
 from kit.events import emit
 from kit.ids import new_id
+from services.referrals.commission_states import hold, release, told, void
 from services.referrals.models import Attribution, MemberCard
 from services.referrals.partner_models import Commission, CommissionHold, PartnerTerms
+from services.referrals.partner_news import tell_progress
+from services.referrals.webhook_messages import tell
 
 TRIAL_WITHIN: Final = timedelta(days=14)
 BATCH: Final = 500
@@ -50,6 +51,7 @@ async def settle_commissions(session: AsyncSession, member_id: UUID) -> None:
     card = await session.get(MemberCard, member_id, populate_existing=True)
     if terms is None or card is None or (card.paid_at is not None and card.paid_at < origin.bound_at):
         return
+    await tell_progress(session, origin, card)
     if terms.trial_amount and card.lesson_at is not None and card.lesson_at < origin.bound_at + TRIAL_WITHIN:
         await _accrue(
             session,
@@ -143,6 +145,7 @@ async def _accrue(  # noqa: PLR0913 - what a commission is made of
         due_at=commission.due_at,
     )
     await emit(session, accrued)
+    await tell(session, commission.partner_id, "commission.created", commission.id, **told(commission))
 
 
 async def _reverse(session: AsyncSession, sale: Commission, amount: int) -> None:
@@ -178,67 +181,7 @@ async def _reverse(session: AsyncSession, sale: Commission, amount: int) -> None
         reversed_at=now,
     )
     await emit(session, reversed_)
-
-
-async def void(session: AsyncSession, rows: Sequence[Commission]) -> None:
-    """Give up commissions of one sale or trial that are in no payout; what they came to is not owed after all."""
-    now = clock.now()
-    owed = [row for row in rows if row.status != "voided" and row.payout_id is None]
-    first = next((row for row in owed if row.kind != "reversal"), None)
-    if first is None:
-        return
-    for row in owed:
-        row.status, row.voided_at = "voided", now
-    await session.flush()
-    voided = CommissionVoided(
-        commission_id=first.id,
-        partner_id=first.partner_id,
-        order_id=first.order_id,
-        amount=sum(row.amount for row in owed),
-        currency=first.currency,
-        voided_at=now,
-    )
-    await emit(session, voided)
-
-
-async def hold(session: AsyncSession, cause: str, commission_ids: list[UUID]) -> list[UUID]:
-    """Let these commissions wait for `cause`, as far as they are in no payout; those that do."""
-    now = clock.now()
-    open_still = select(col(Commission.id)).where(
-        col(Commission.id).in_(commission_ids),
-        col(Commission.status).in_(["pending", "due", "held"]),
-        col(Commission.payout_id).is_(None),
-    )
-    held = list((await session.execute(open_still.with_for_update())).scalars())
-    for commission_id in held:
-        row = {"commission_id": commission_id, "cause": cause, "at": now}
-        await session.execute(insert(CommissionHold).values(row).on_conflict_do_nothing())
-    await _restate(session, held)
-    return held
-
-
-async def release(session: AsyncSession, cause: str, commission_ids: list[UUID]) -> list[UUID]:
-    """End one reason for which these commissions wait; whoever waits for nothing else goes on. The ids again."""
-    await session.execute(
-        delete(CommissionHold).where(
-            col(CommissionHold.commission_id).in_(commission_ids), col(CommissionHold.cause) == cause
-        )
-    )
-    await _restate(session, commission_ids)
-    return commission_ids
-
-
-_RESTATE: Final = text("""
-UPDATE commission SET status = CASE
-    WHEN EXISTS (SELECT FROM commission_hold WHERE commission_id = commission.id) THEN 'held'
-    WHEN due_at <= :now THEN 'due' ELSE 'pending' END
-WHERE id = ANY(:ids) AND status IN ('pending', 'due', 'held') AND payout_id IS NULL
-""")
-
-
-async def _restate(session: AsyncSession, commission_ids: list[UUID]) -> None:
-    await session.flush()
-    await session.execute(_RESTATE, {"ids": commission_ids, "now": clock.now()})
+    await tell(session, row.partner_id, "commission.reversed", row.id, **told(row))
 
 
 async def on_order_disputed(session: AsyncSession, event: OrderDisputed) -> None:
@@ -252,34 +195,3 @@ async def on_order_disputed(session: AsyncSession, event: OrderDisputed) -> None
     }
     await session.execute(_DISPUTE, told)
     await settle_commissions(session, event.member_id)
-
-
-async def become_due(rt: Runtime) -> int:
-    """Say of commissions whose time of waiting is over that they are due; how many."""
-    async with rt.db.session() as session, session.begin():
-        return await mark_due(session)
-
-
-async def mark_due(session: AsyncSession) -> int:
-    """The same in the caller's transaction."""
-    over = (
-        select(col(Commission.id))
-        .where(col(Commission.status) == "pending", col(Commission.due_at) <= clock.now())
-        .order_by(col(Commission.due_at))
-        .limit(BATCH)
-        .with_for_update(skip_locked=True)
-    )
-    due = update(Commission).where(col(Commission.id).in_(over)).values(status="due")
-    return len((await session.execute(due.returning(col(Commission.id)))).all())
-
-
-async def next_due(rt: Runtime) -> datetime | None:
-    """When the next commission will be due."""
-    async with rt.db.session() as session:
-        waiting = select(func.min(col(Commission.due_at))).where(
-            col(Commission.status) == "pending", col(Commission.due_at) > clock.now()
-        )
-        return (await session.execute(waiting)).scalar_one()
-
-
-due = Due("commissions become due", become_due, every_s=5.0, next_at=next_due)

@@ -16,10 +16,21 @@ from services.referrals.admin_partners import PartnerNotFound
 from services.referrals.partner_models import Commission, Partner
 from services.referrals.periods import BadPeriod, PeriodDep
 from services.referrals.terms import TermsOut, newest_terms
+from services.referrals.webhook_endpoints import stopped_endpoints
 
 routes = router(prefix="/v1/partner", tags=["partner"])
 
 CommissionStatus = Literal["pending", "due", "paid", "held", "voided"]
+
+
+class NoticeOut(Out):
+    """Something that needs the partner: a webhook endpoint that was disabled because nothing there answered well."""
+
+    kind: Literal["webhook_endpoint_disabled"] = "webhook_endpoint_disabled"
+    endpoint_id: UUID
+    url: str
+    reason: str
+    at: Instant
 
 
 class PartnerMe(Out):
@@ -32,6 +43,7 @@ class PartnerMe(Out):
     commission: TermsOut
     hold_days: int
     created_at: Instant
+    notices: list[NoticeOut]
 
 
 class CommissionOut(Out):
@@ -92,6 +104,10 @@ async def read_myself(caller: PartnerDep, session: SessionDep) -> PartnerMe:
     return PartnerMe(
         commission=TermsOut(**terms.model_dump(include=set(TermsOut.model_fields))),
         hold_days=terms.hold_days,
+        notices=[
+            NoticeOut.model_validate(stopped.model_dump() | {"endpoint_id": stopped.id, "at": stopped.disabled_at})
+            for stopped in await stopped_endpoints(session, partner.id)
+        ],
         **partner.model_dump(include=set(PartnerMe.model_fields)),
     )
 

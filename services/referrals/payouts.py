@@ -21,8 +21,9 @@ from kit.errors import Conflict, NotFound, problems
 from kit.events import emit
 from kit.page import Page, PageDep, keyset
 from kit.shapes import Instant, Out, StrictIn
-from services.referrals.commissions import BATCH, mark_due
+from services.referrals.commission_states import BATCH, mark_due
 from services.referrals.partner_models import Commission, Payout, PayoutRun
+from services.referrals.webhook_messages import tell
 
 routes = router(prefix="/v1/admin/payout-runs", tags=["admin partners"])
 partner_routes = router(prefix="/v1/partner/payouts", tags=["partner"])
@@ -181,6 +182,8 @@ async def pay_run(_: Payer, run: LockedRun, session: SessionDep) -> PayoutOut:
                 paid_at=run.paid_at,
             )
             await emit(session, paid)
+            told = {"payout_id": payout.id, "amount": payout.amount, "currency": run.currency, "paid_at": run.paid_at}
+            await tell(session, payout.partner_id, "payout.paid", payout.id, **told)
         await audit.record(session, "payout_run.paid", run.id, after=run.model_dump(mode="json"))
     return (await _shown(session, [run]))[0]
 

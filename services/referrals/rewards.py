@@ -18,6 +18,7 @@ from services.referrals.cards import keep_earliest
 from services.referrals.commissions import settle_commissions
 from services.referrals.issue import Issued, Want, issue
 from services.referrals.models import Attribution, MemberCard, Purchase, ReferralRule, Reward
+from services.referrals.partner_news import tell_refund
 
 Cause = Literal["first_lesson", "first_payment"]
 
@@ -106,6 +107,7 @@ async def on_order_refunded(session: AsyncSession, event: OrderRefunded) -> None
     await session.execute(row.on_conflict_do_update(index_elements=["order_id"], set_=more))
     await _reverse(session, event.member_id)
     await settle_commissions(session, event.member_id)
+    await tell_refund(session, event)
 
 
 async def settle(session: AsyncSession, newcomer_id: UUID) -> None:

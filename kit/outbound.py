@@ -1,0 +1,177 @@
+"""Outgoing calls to addresses that others choose: never into a private network, whatever a name resolves to."""
+
+import asyncio
+import socket
+import ssl
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from typing import Final
+from urllib.parse import urlsplit
+
+import httpcore
+
+from kit.settings import Network
+
+# The IANA special-purpose registries (RFC 6890 and its successors), written out: `ipaddress.is_global` says of
+# multicast, NAT64 and 6to4 that they lead outside.
+_CLOSED_4: Final = tuple(
+    ip_network(item)
+    for item in (
+        "0.0.0.0/8",
+        "10.0.0.0/8",
+        "100.64.0.0/10",
+        "127.0.0.0/8",
+        "169.254.0.0/16",
+        "172.16.0.0/12",
+        "192.0.0.0/24",
+        "192.0.2.0/24",
+        "192.88.99.0/24",
+        "192.168.0.0/16",
+        "198.18.0.0/15",
+        "198.51.100.0/24",
+        "203.0.113.0/24",
+        "224.0.0.0/4",
+        "240.0.0.0/4",
+    )
+)
+_OPEN_6: Final = ip_network("2000::/3")
+_CLOSED_6: Final = tuple(
+    ip_network(item) for item in ("2001::/23", "2001:db8::/32", "2002::/16", "2620:4f:8000::/48", "3fff::/20")
+)
+LONGEST_ANSWER: Final = 4096
+
+
+class AddressRefused(Exception):
+    """The address leads into a network that nobody outside may reach through us."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What came back: the status, the headers in small letters, and the beginning of the body."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+    duration_ms: int
+
+
+class Outbound:
+    """A client for such calls; `allowed` are networks that are open although they are private, for development."""
+
+    def __init__(self, allowed: Iterable[Network] = (), *, connections: int = 200) -> None:
+        self._allowed = tuple(allowed)
+        self._pools = {
+            scheme: httpcore.AsyncConnectionPool(
+                ssl_context=ssl.create_default_context() if scheme == "https" else None,
+                max_connections=connections,
+                max_keepalive_connections=connections,
+                keepalive_expiry=4.0,
+                network_backend=_GuardedNetwork(self, plain=scheme == "http"),
+            )
+            for scheme in ("https", "http")
+        }
+
+    async def close(self) -> None:
+        """Close the connections."""
+        for pool in self._pools.values():
+            await pool.aclose()
+
+    async def check(self, url: str) -> None:
+        """Refuse what `post` would refuse, as far as it can be seen now: AddressRefused or ValueError.
+
+        `http:` leads only to networks that are named as allowed. A name that does not resolve now is let through: it is
+        looked at again with every connection.
+        """
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.username is not None or parts.fragment:
+            raise ValueError("an address is https://host/path, without a user or a fragment")
+        port = parts.port or (443 if parts.scheme == "https" else 80)
+        try:
+            async with asyncio.timeout(3):
+                found = await resolve(parts.hostname, port)
+        except (TimeoutError, OSError, UnicodeError):
+            if parts.scheme == "http":
+                raise AddressRefused(parts.hostname) from None
+            return
+        self.require(found, plain=parts.scheme == "http")
+
+    def require(self, addresses: Sequence[str], *, plain: bool) -> None:
+        """Refuse unless every one of these addresses may be called; `plain` is http without TLS."""
+        for text in addresses:
+            address = ip_address(text.partition("%")[0])
+            if isinstance(address, IPv6Address) and address.ipv4_mapped:
+                address = address.ipv4_mapped
+            if any(address in network for network in self._allowed if network.version == address.version):
+                continue
+            if plain or not _leads_outside(address):
+                raise AddressRefused(str(address))
+
+    async def post(self, url: str, headers: dict[str, str], body: bytes, *, seconds: float) -> Reply:
+        """Send a body; AddressRefused, TimeoutError, or OSError when there was no answer. Redirects are not followed."""
+        started = time.monotonic()
+        timeout = {"connect": seconds, "read": seconds, "write": seconds, "pool": seconds}
+        try:
+            async with (
+                asyncio.timeout(seconds),
+                self._pools[urlsplit(url).scheme].stream(
+                    "POST", url, headers=list(headers.items()), content=body, extensions={"timeout": timeout}
+                ) as response,
+            ):
+                beginning = b""
+                async for chunk in response.aiter_stream():
+                    beginning += chunk
+                    if len(beginning) > LONGEST_ANSWER:
+                        break
+                took = int((time.monotonic() - started) * 1000)
+                told = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in response.headers}
+                return Reply(response.status, told, beginning[:LONGEST_ANSWER], took)
+        except httpcore.TimeoutException as failure:
+            raise TimeoutError from failure
+        except (httpcore.NetworkError, httpcore.ProtocolError, httpcore.UnsupportedProtocol, ssl.SSLError) as failure:
+            raise OSError(f"{type(failure).__name__}: {failure}"[:200]) from failure
+
+
+def _leads_outside(address: IPv4Address | IPv6Address) -> bool:
+    if isinstance(address, IPv4Address):
+        return not any(address in network for network in _CLOSED_4)
+    return address in _OPEN_6 and not any(address in network for network in _CLOSED_6)
+
+
+async def resolve(host: str, port: int) -> list[str]:
+    """The addresses of a name; OSError when it has none."""
+    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return list(dict.fromkeys(str(info[4][0]) for info in found))
+
+
+class _GuardedNetwork(httpcore.AsyncNetworkBackend):
+    """Connects to an address that was looked at, and to no other: between look and connection a name cannot change."""
+
+    def __init__(self, guard: Outbound, *, plain: bool) -> None:
+        self._guard = guard
+        self._plain = plain
+        self._network = httpcore.AnyIOBackend()
+
+    async def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,  # noqa: ASYNC109 - the interface's own
+        local_address: str | None = None,
+        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
+    ) -> httpcore.AsyncNetworkStream:
+        """Resolve, refuse or connect."""
+        try:
+            addresses = await resolve(host, port)
+        except (OSError, UnicodeError) as failure:
+            raise httpcore.ConnectError(str(failure)) from failure
+        self._guard.require(addresses, plain=self._plain)
+        stream = await self._network.connect_tcp(addresses[0], port, timeout, local_address, socket_options)
+        peer = stream.get_extra_info("server_addr")
+        self._guard.require([str(peer[0])], plain=self._plain)
+        return stream
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait."""
+        await asyncio.sleep(seconds)

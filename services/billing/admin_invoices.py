@@ -20,6 +20,7 @@ from kit.errors import Conflict, NotFound, problems
 from kit.events import emit
 from kit.page import Page, PageDep, keyset
 from kit.shapes import CleanStr, StrictIn
+from kit.wording import Wrong
 from services.billing import payments
 from services.billing.invoice_models import InvoiceRequest, InvoiceState
 from services.billing.invoices import InvoiceRequestOut
@@ -77,9 +78,9 @@ class ResolutionIn(StrictIn):
     @model_validator(mode="after")
     def _is_complete(self) -> Self:
         if self.decision == "issue" and (self.number is None or self.reason is not None):
-            raise ValueError("issue needs the invoice's number, and no reason")
+            raise Wrong("issue needs the invoice's number, and no reason", "开具时须填写发票号码，且不填原因")
         if self.decision == "reject" and (self.reason is None or self.number is not None):
-            raise ValueError("reject needs a reason, and no number")
+            raise Wrong("reject needs a reason, and no number", "驳回时须填写原因，且不填发票号码")
         return self
 
 

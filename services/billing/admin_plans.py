@@ -18,6 +18,7 @@ from kit.errors import Conflict, StaleVersion, Unprocessable, problems
 from kit.events import emit
 from kit.http import require_version, version_tag
 from kit.shapes import CleanStr, StrictIn
+from kit.wording import Wrong
 from services.billing.models import Plan, PlanVersion
 from services.billing.plans import PlanList, PlanNotFound, PlanOut, priced, priced_plan
 
@@ -61,7 +62,7 @@ class PlanIn(StrictIn):
     @model_validator(mode="after")
     def _is_a_discount(self) -> Self:
         if self.original_amount is not None and self.original_amount < self.amount:
-            raise ValueError("original_amount must not be below amount")
+            raise Wrong("original_amount must not be below amount", "原价 original_amount 不能低于现价 amount")
         return self
 
 

@@ -3,6 +3,8 @@
 import re
 from typing import Final
 
+from kit.wording import Wrong
+
 _LETTERS: Final = "0123456789ABCDEFGHJKLMNPQRTUWXY"
 _UNIFIED: Final = re.compile(rf"[{_LETTERS}]{{2}}[0-9]{{6}}[{_LETTERS}]{{10}}")
 _OLD: Final = re.compile(rf"[0-9]{{6}}[{_LETTERS}]{{9}}|[0-9]{{17}}[0-9X][0-9A-Z]{{2}}")
@@ -22,7 +24,10 @@ def tidy_tax_id(typed: str) -> str:
             return tax_id
     elif _OLD.fullmatch(tax_id):
         return tax_id
-    raise ValueError("not a taxpayer number: 18 places with a valid check letter, or 15 or 20 of the old kind")
+    raise Wrong(
+        "not a taxpayer number: 18 places with a valid check letter, or 15 or 20 of the old kind",
+        "税号不正确：应为 18 位统一社会信用代码（含校验位），或 15、20 位旧税号",
+    )
 
 
 def _check_letter(places: str) -> str:

@@ -115,6 +115,6 @@ async def on_order_disputed(session: AsyncSession, event: OrderDisputed) -> None
     held = col(Purchase.dispute_told_at)
     await session.execute(
         statement.on_conflict_do_update(
-            index_elements=["order_id"], set_=told, where=held.is_(None) | (held < event.at)
+            index_elements=["order_id"], set_=told, where=held.is_(None) | (held <= event.at)
         )
     )

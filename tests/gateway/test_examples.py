@@ -104,6 +104,10 @@ def test_every_example_works_as_given(heika: Heika) -> None:
         opened = client.get("/v1/contests?phase=open").json()["items"][0]["id"]
         entry = client.post(f"/v1/contests/{opened}/entries", headers=member, json=work).json()["id"]
         walk.run("comment", 201, entry_id=entry)
+        invoice = walk.run("request_invoice", 201, order_id=order["id"])["id"]
+        walk.headers = admin
+        walk.run("resolve_invoice_request", 200, request_id=invoice)
+        walk.headers = member
         walk.run("refund_order", 201, order_id=order["id"])
         certificate = walk.run("apply_with_certificate", 201)["id"]
 
@@ -112,6 +116,7 @@ def test_every_example_works_as_given(heika: Heika) -> None:
         walk.run("change_member", 200, member_id=signed_in["member"]["id"])
         walk.run("grant_membership", 201, member_id=signed_in["member"]["id"])
         walk.run("refund_order_as_admin", 409, order_id=order["id"])
+        walk.run("take_invoice_back", 200, request_id=invoice)
         walk.run("impersonate_member", 201, member_id=signed_in["member"]["id"])
         walk.run("decide_certificate", 200, certificate_id=certificate)
         walk.run("retire_channel", 204)

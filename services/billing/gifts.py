@@ -14,7 +14,7 @@ from kit import clock
 from kit.shapes import Instant, Out
 from services.billing import codes
 from services.billing.code_models import RedeemCode
-from services.billing.models import Order
+from services.billing.models import Order, Refund
 from services.billing.settings import Settings
 
 
@@ -57,6 +57,14 @@ async def become_good(session: AsyncSession, order: Order) -> None:
         .where(col(RedeemCode.order_id) == order.id, col(RedeemCode.status) == "unpaid")
         .values(status="open", expires_at=col(RedeemCode.expires_at) + (order.paid_at - order.created_at))
     )
+
+
+async def is_going_back(session: AsyncSession, order: Order) -> bool:
+    """Whether a refund is under way that will void this gift; the caller holds the order's lock."""
+    under_way = select(col(Refund.id)).where(
+        col(Refund.order_id) == order.id, col(Refund.status) == "pending", col(Refund.removes_time)
+    )
+    return await session.scalar(under_way.limit(1)) is not None
 
 
 async def take_back(session: AsyncSession, order: Order) -> None:

@@ -21,7 +21,7 @@ from kit.events import emit
 from kit.ids import new_id
 from kit.limits import limit, limit_address
 from kit.shapes import LAST_YEAR, CleanStr, Instant, Out, StrictIn
-from services.billing import codes, payments
+from services.billing import codes, gifts, payments
 from services.billing.code_models import CodeBatch, RedeemCode
 from services.billing.member_time import segments_of
 
@@ -183,8 +183,8 @@ async def _given(session: AsyncSession, code: RedeemCode) -> Given:
     order = await payments.lock_order(session, code.order_id)
     if order is None or order.plan_code is None:
         raise CodeUnknown
-    if order.status == "disputed":
-        # Its money may yet be lost; a dispute that is won makes the gift good again.
+    if order.status == "disputed" or await gifts.is_going_back(session, order):
+        # Its money may yet be gone; a dispute that is won, or a refund that fails, makes the gift good again.
         raise CodeVoid
     return Given(source="gift", source_id=order.id, **order.model_dump())
 

@@ -295,6 +295,17 @@ async def test_a_gift_is_redeemed_before_its_refund_or_not_at_all(till: Till) ->
             assert {answer.json()["code"] for answer in redeemed} == {"code_void"}
 
 
+async def test_nobody_redeems_a_gift_whose_refund_is_under_way_unless_it_fails(till: Till) -> None:
+    buyer = new_id()
+    order = await buy_gift(till, buyer)
+    await till.break_calls("error", match="/v1/refunds")
+    assert (await till.refund(buyer, order["id"])).status_code == 503
+    assert (await redeem(till, order["gift_code"])).json()["code"] == "code_void"
+    assert await till.api.sql("SELECT status FROM redeem_code") == [("open",)]
+    await till.api.sql("UPDATE refund SET status = 'failed'")
+    assert (await redeem(till, order["gift_code"])).status_code == 201
+
+
 async def test_a_disputed_gift_waits_and_a_dispute_won_makes_it_good_again(till: Till) -> None:
     order = await buy_gift(till, new_id())
     await till.api.sql("UPDATE \"order\" SET status = 'disputed'")

@@ -6,7 +6,9 @@ import pytest
 
 from services.billing.app import service
 from services.billing.sandbox.provider import serving
+from services.members.app import service as members
 from tests.harness import Api, Run
+from tests.services.billing.renewing import World
 from tests.services.billing.till import COUPON_KEY, WEBHOOK_SECRET, Till
 
 
@@ -32,3 +34,10 @@ async def till(run: Run) -> AsyncIterator[Till]:
 def api(till: Till) -> Api:
     """The same service, for what needs no payment."""
     return till.api
+
+
+@pytest.fixture
+async def world(till: Till, run: Run) -> AsyncIterator[World]:
+    """The same service beside members, for what goes through both."""
+    async with run(members, limits_mode="relaxed") as people:
+        yield World(till, people)

@@ -22,6 +22,12 @@ BODIES: Final[dict[str, dict[str, Any]]] = {
     "resolve_invoice_request": {"decision": "issue", "number": "25312000000012345678"},
     "take_invoice_back": {"number": "25312000000087654321"},
     "refund_order_as_admin": {"reason": "会员申请退款", "keep_time": False},
+    "create_code_batch": {
+        "plan_code": "black-card-1m",
+        "count": 100,
+        "expires_at": "2035-01-01T00:00:00Z",
+        "note": "春季线下沙龙的到场礼",
+    },
     "change_member": {"labels": ["线下沙龙"], "note": "四月沙龙的志愿者"},
     "decide_certificate": {"decision": "approve", "reason": ""},
     "impersonate_member": {"reason": "会员来电：看不到已购买的课程"},
@@ -108,6 +114,8 @@ BODIES: Final[dict[str, dict[str, Any]]] = {
         "email": "finance@example.com",
     },
     "refund_order": {"reason": "不想要了"},
+    # Codes come from codes.csv or a gift's order; this one is nobody's.
+    "redeem_code": {"code": "7K3M-Q9TX-04HB-WZ5R"},
     "save_progress": {"position_s": 60, "watched": [[0, 60]]},
     "rate_lesson": {"score": 5, "comment": "讲得清楚"},
     "comment": {"text": "切面真漂亮！"},

@@ -62,6 +62,7 @@ def test_every_example_works_as_given(heika: Heika) -> None:
         walk.run("create_plan", 201)
         walk.run("read_plan_to_edit", 200)
         walk.run("change_plan", 200)
+        walk.run("create_code_batch", 201)
         walk.run("create_channel", 201)
         walk.run("rename_channel", 200)
         walk.run("new_rule", 201)
@@ -108,6 +109,7 @@ def test_every_example_works_as_given(heika: Heika) -> None:
         walk.headers = admin
         walk.run("resolve_invoice_request", 200, request_id=invoice)
         walk.headers = member
+        walk.run("redeem_code", 404)
         walk.run("refund_order", 201, order_id=order["id"])
         certificate = walk.run("apply_with_certificate", 201)["id"]
 

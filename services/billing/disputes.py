@@ -15,7 +15,16 @@ from kit import clock
 from kit.app import Runtime
 from kit.due import Due
 from kit.events import emit
-from services.billing import books, course_sales, payments, provider_disputes, recognition, renewals, subscribing
+from services.billing import (
+    books,
+    course_sales,
+    invoices,
+    payments,
+    provider_disputes,
+    recognition,
+    renewals,
+    subscribing,
+)
 from services.billing.chasing import next_chase
 from services.billing.code_models import RedeemCode
 from services.billing.dispute_models import Dispute
@@ -204,6 +213,7 @@ async def _decide(session: AsyncSession, settings: Settings, dispute: Dispute, o
     if dispute.withdrawn:
         amount = min(dispute.amount, order.total - order.refunded_amount)
         await recognition.give_back(session, "dispute_lost", dispute.id, order, amount, credit=books.DISPUTED, at=at)
+        await invoices.follow_money_back(session, order, amount)
     if dispute.removes_time:
         await course_sales.give_up(session, order)
     await _tell(session, dispute, order, "lost", at)

@@ -217,3 +217,28 @@ async def test_two_open_orders_for_one_course_survive_a_merge(till: Till) -> Non
     held = await till.api.sql("SELECT order_id FROM course_holding")
     assert held == [(UUID(mine["id"]),)]
     assert theirs["id"] != mine["id"]
+
+
+@pytest.mark.parametrize(("outcome", "again"), [("won", 409), ("lost", 201)])
+async def test_a_disputed_course_is_not_sold_twice_until_the_dispute_is_lost(
+    till: Till, outcome: str, again: int
+) -> None:
+    member, course = new_id(), await sold(till)
+    first = await bought(till, member, course)
+    invoice = {"title": "福州烘焙有限公司", "email": "finance@example.com"}
+    path = f"/v1/orders/{first['id']}/invoice-requests"
+    request = (await till.client.post(path, json=invoice, headers=till.api.member(member))).json()
+    await till.client.post(
+        f"/v1/admin/invoice-requests/{request['id']}/resolution",
+        json={"decision": "issue", "number": "1"},
+        headers=till.api.admin("orders:write"),
+    )
+    for step in ("opened", outcome):
+        body = {"order_id": first["id"], "outcome": step}
+        assert (await till.client.post("/v1/sandbox/disputes", json=body)).status_code == 200
+        await till.api.run_due()
+        if step == "opened":
+            assert (await order(till, member, course)).json()["code"] == "course_already_bought"
+    assert (await order(till, member, course)).status_code == again
+    [seen] = (await till.client.get(path, headers=till.api.member(member))).json()["items"]
+    assert seen["needs_red_letter"] is (outcome == "lost")

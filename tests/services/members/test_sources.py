@@ -1,5 +1,6 @@
 """Where time comes from: redeemed gifts and codes, disputes that suspend it and give it back, and plans told beforehand."""
 
+import asyncio
 import random
 from datetime import timedelta
 from itertools import permutations
@@ -163,6 +164,26 @@ async def test_the_steps_of_a_dispute_may_come_in_any_order_and_twice(api: Api) 
             seen.append([(item["starts_at"], item["ends_at"]) for item in listed])
         assert all(spans == seen[0] for spans in seen)
         api.clock.advance(DAY)
+
+
+async def test_all_that_bears_on_an_order_may_be_heard_at_once(api: Api) -> None:
+    for turn in range(4):
+        member_id = new_id()
+        order = paid(member_id, at=START)
+        news: list[Event] = [
+            order,
+            disputed(order, "opened", START + 2 * DAY),
+            disputed(order, "won", START + 4 * DAY),
+            redeemed(member_id, redeemed_at=START + 5 * DAY),
+            refunded(order, START + 20 * DAY) if turn % 2 else order,
+        ]
+        again = [event.model_copy(update={"id": new_id()}) for event in news]
+        await asyncio.gather(*(api.handle(event) for event in [*news, *again]))
+        end = ("2031-03-02T02:00:00Z", "2031-02-20T02:00:00Z")[turn % 2]
+        assert await spans(api, member_id) == [
+            ("2031-01-31T02:00:00Z", end),
+            (end, ("2031-04-02T02:00:00Z", "2031-03-20T02:00:00Z")[turn % 2]),
+        ]
 
 
 async def test_a_dispute_that_keeps_the_time_keeps_it(api: Api) -> None:

@@ -27,7 +27,7 @@ UPDATE touch SET visitor_id = NULL WHERE visitor_id IN (
     EXCEPT SELECT visitor_id FROM device WHERE member_id <> :id)
 """)
 _FORGET_TOUCHES = text("UPDATE touch SET visitor_id = NULL WHERE member_id = :id OR newcomer_id = :id")
-_FORGET_CARDS = text("UPDATE purchase SET fingerprint = NULL WHERE member_id = :id")
+_FORGET_CARDS = text("UPDATE purchase SET fingerprint = NULL, address_prefix = NULL WHERE member_id = :id")
 
 
 async def keep(session: AsyncSession, member_id: UUID, **columns: Any) -> None:

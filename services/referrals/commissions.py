@@ -16,6 +16,7 @@ from kit import clock
 from kit.events import emit
 from kit.ids import new_id
 from services.referrals.commission_states import hold, release, told, void
+from services.referrals.fraud import hold_commissions
 from services.referrals.models import Attribution, MemberCard
 from services.referrals.partner_models import Commission, CommissionHold, PartnerTerms
 from services.referrals.partner_news import tell_progress
@@ -145,6 +146,7 @@ async def _accrue(  # noqa: PLR0913 - what a commission is made of
         due_at=commission.due_at,
     )
     await emit(session, accrued)
+    await hold_commissions(session, origin.member_id)
     await tell(session, commission.partner_id, "commission.created", commission.id, **told(commission))
 
 
@@ -184,8 +186,8 @@ async def _reverse(session: AsyncSession, sale: Commission, amount: int) -> None
     await tell(session, row.partner_id, "commission.reversed", row.id, **told(row))
 
 
-async def on_order_disputed(session: AsyncSession, event: OrderDisputed) -> None:
-    """While a bank looks at a payment its commission waits; if the money is lost, so is the commission."""
+async def note_dispute(session: AsyncSession, event: OrderDisputed) -> None:
+    """Keep how a dispute stands; once decided, it stays so. Heard before its payment, it waits there for it."""
     told = {
         "order": event.order_id,
         "member": event.member_id,
@@ -194,4 +196,3 @@ async def on_order_disputed(session: AsyncSession, event: OrderDisputed) -> None
         "outcome": event.outcome,
     }
     await session.execute(_DISPUTE, told)
-    await settle_commissions(session, event.member_id)

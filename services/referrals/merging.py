@@ -80,6 +80,11 @@ _MOVES: Final = (
     ))
     """),
     text("""
+    WITH theirs AS (DELETE FROM fraud_case_member WHERE member_id = :merged RETURNING case_id, holds)
+    INSERT INTO fraud_case_member AS mine (case_id, member_id, holds) SELECT case_id, :kept, holds FROM theirs
+    ON CONFLICT (case_id, member_id) DO UPDATE SET holds = mine.holds OR excluded.holds
+    """),
+    text("""
     WITH theirs AS (DELETE FROM reward_budget WHERE inviter_id = :merged RETURNING *)
     INSERT INTO reward_budget AS mine (inviter_id, month, used) SELECT :kept, month, used FROM theirs
     ON CONFLICT (inviter_id, month) DO UPDATE SET used = mine.used + excluded.used

@@ -84,6 +84,7 @@ class Purchase(Model, table=True):
     refunded: int = Field(sa_column=_fen())
     currency: str = "CNY"
     fingerprint: str | None = None
+    address_prefix: str | None = None
     dispute: str | None = None
     paid_at: datetime = Field(sa_column=instant())
 
@@ -237,7 +238,7 @@ class Reward(Model, table=True):
         UniqueConstraint("newcomer_id", "cause", name="reward_newcomer_cause_key"),
         Index("reward_inviter_id_idx", "inviter_id", "at"),
         CheckConstraint("cause IN ('first_lesson', 'first_payment')", name="cause"),
-        CheckConstraint("status IN ('granted', 'refused', 'revoked')", name="status"),
+        CheckConstraint("status IN ('granted', 'refused', 'revoked', 'held')", name="status"),
     )
 
     id: UUID = Field(default_factory=new_id, primary_key=True)

@@ -9,8 +9,8 @@ from sqlmodel import col
 
 from contracts.members import MemberRegistered
 from kit import clock
+from services.referrals import fraud
 from services.referrals.cards import keep
-from services.referrals.commissions import settle_commissions
 from services.referrals.issue import Want, issue
 from services.referrals.models import Attribution, Device, MemberCard, ReferralRule, Touch
 from services.referrals.partner_models import PartnerLink
@@ -19,6 +19,8 @@ from services.referrals.rules import rule_at
 from services.referrals.sources import name_source
 from services.referrals.terms import terms_at
 from services.referrals.touches import channel_exists, remember_device
+
+SUSPICIOUS = ("self", "existing_customer", "same_device", "loop")
 
 _INVITES = text("""
 WITH RECURSIVE chain (member_id, depth) AS (
@@ -52,7 +54,7 @@ async def on_member_registered(session: AsyncSession, event: MemberRegistered) -
     if origin is None:
         return
     if origin.inviter_id is None:
-        await settle_commissions(session, event.member_id)
+        await settle(session, event.member_id)
         return
     rule = await session.get(ReferralRule, origin.rule_version)
     if rule is not None and rule.newcomer_campaign_id is not None:
@@ -94,6 +96,8 @@ async def _bind(session: AsyncSession, event: MemberRegistered, candidates: list
         touch.newcomer_id = event.member_id
         refusal = "later" if winner else await _refusal(session, event, touch)
         touch.outcome, touch.reason = ("lost", refusal) if refusal else ("won", None)
+        if refusal in SUSPICIOUS and touch.inviter_id is not None:
+            await fraud.flag_refusal(session, refusal, touch.inviter_id, event.member_id)
         if refusal is None:
             winner = touch
     await session.flush()
@@ -119,6 +123,7 @@ async def _bind(session: AsyncSession, event: MemberRegistered, candidates: list
     )
     session.add(origin)
     await session.flush()
+    await fraud.flag_burst(session, origin)
     return origin
 
 

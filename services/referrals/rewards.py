@@ -9,18 +9,20 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
-from contracts.billing import OrderPaid, OrderRefunded
+from contracts.billing import OrderDisputed, OrderPaid, OrderRefunded
 from contracts.courses import LessonCompleted
 from contracts.referrals import RewardGranted, RewardRevoked
 from kit import clock
 from kit.events import emit
+from services.referrals import fraud
 from services.referrals.cards import keep_earliest
-from services.referrals.commissions import settle_commissions
+from services.referrals.commissions import note_dispute, settle_commissions
 from services.referrals.issue import Issued, Want, issue
 from services.referrals.models import Attribution, MemberCard, Purchase, ReferralRule, Reward
 from services.referrals.partner_news import tell_refund
 
 Cause = Literal["first_lesson", "first_payment"]
+GONE: Final = "inviter_gone"
 
 # One answer: the first reason why this inviter earns nothing by this newcomer, or null.
 _REFUSAL: Final = text("""
@@ -52,13 +54,15 @@ _RETURN_BUDGET: Final = text(
 )
 
 
-# The first membership order is the one that was paid when the card says; all of its money went back.
+# The first membership order is the one that was paid when the card says; all of its money went back, or a bank took it.
 _REVERSE: Final = text("""
-UPDATE reward SET status = 'revoked', reason = 'refunded'
-FROM member_card card JOIN purchase ON purchase.member_id = card.member_id AND purchase.paid_at = card.membership_paid_at
-WHERE card.member_id = :newcomer AND purchase.total > 0 AND purchase.refunded >= purchase.total
-    AND reward.newcomer_id = :newcomer AND reward.cause = 'first_payment' AND reward.status = 'granted'
-RETURNING reward.id, reward.inviter_id, reward.at
+UPDATE reward SET status = CASE held.status WHEN 'held' THEN 'refused' ELSE 'revoked' END, reason = 'refunded'
+FROM reward held, member_card card JOIN purchase ON purchase.member_id = card.member_id AND purchase.paid_at = card.membership_paid_at
+WHERE card.member_id = :newcomer AND purchase.total > 0
+    AND (purchase.refunded >= purchase.total OR purchase.dispute = 'lost')
+    AND reward.newcomer_id = :newcomer AND reward.cause = 'first_payment' AND reward.status IN ('granted', 'held')
+    AND held.id = reward.id
+RETURNING reward.id, reward.inviter_id, reward.at, reward.status
 """)
 
 
@@ -76,6 +80,7 @@ async def on_order_paid(session: AsyncSession, event: OrderPaid) -> None:
         "member_id": event.member_id,
         "total": event.total,
         "currency": event.currency,
+        "address_prefix": event.address_prefix,
         "fingerprint": event.fingerprint,
         "paid_at": event.paid_at,
     }
@@ -110,11 +115,21 @@ async def on_order_refunded(session: AsyncSession, event: OrderRefunded) -> None
     await tell_refund(session, event)
 
 
+async def on_order_disputed(session: AsyncSession, event: OrderDisputed) -> None:
+    """A bank looks at a payment: what a partner earned by it waits, and what was earned is lost with the money."""
+    await note_dispute(session, event)
+    await settle_commissions(session, event.member_id)
+    await _reverse(session, event.member_id)
+
+
 async def settle(session: AsyncSession, newcomer_id: UUID) -> None:
     """Pay the inviter, or owe the partner, for every step the newcomer has reached and that was not settled yet."""
-    await settle_commissions(session, newcomer_id)
     origin = await session.get(Attribution, newcomer_id)
-    if origin is None or origin.inviter_id is None:
+    if origin is None:
+        return
+    await fraud.flag_address(session, origin)
+    await settle_commissions(session, newcomer_id)
+    if origin.inviter_id is None:
         return
     card = await session.get(MemberCard, newcomer_id, populate_existing=True)
     rule = await session.get(ReferralRule, origin.rule_version)
@@ -130,6 +145,8 @@ async def settle(session: AsyncSession, newcomer_id: UUID) -> None:
 async def _reverse(session: AsyncSession, newcomer_id: UUID) -> None:
     """Take the inviter's days back when the newcomer's first membership was refunded in full."""
     for reward in (await session.execute(_REVERSE, {"newcomer": newcomer_id})).all():
+        if reward.status != "revoked":
+            continue
         await session.execute(_RETURN_BUDGET, {"inviter": reward.inviter_id, "month": _month(reward.at)})
         revoked = RewardRevoked(reward_id=reward.id, member_id=reward.inviter_id, revoked_at=clock.now())
         await emit(session, revoked)
@@ -140,11 +157,15 @@ async def _reward(session: AsyncSession, origin: Attribution, rule: ReferralRule
         return
     pair = {"inviter": origin.inviter_id, "newcomer": origin.member_id}
     refusal = (await session.execute(_REFUSAL, pair)).scalar_one_or_none()
+    about = fraud.pair(origin.inviter_id, origin.member_id)
+    if refusal is not None and await fraud.is_released(session, refusal, about):
+        refusal = None
+    waiting = [] if refusal else await fraud.cases_holding(session, origin.member_id)
     reward = Reward(
         inviter_id=origin.inviter_id,
         newcomer_id=origin.member_id,
         cause=cause,
-        status="refused" if refusal else "granted",
+        status="refused" if refusal else "held" if waiting else "granted",
         reason=refusal,
         rule_version=rule.version,
         at=at,
@@ -152,12 +173,23 @@ async def _reward(session: AsyncSession, origin: Attribution, rule: ReferralRule
     # The unique step is taken first: whoever does not get it has nothing to pay.
     row = insert(Reward).values(reward.model_dump()).on_conflict_do_nothing(index_elements=["newcomer_id", "cause"])
     taken = (await session.execute(row.returning(col(Reward.id)))).scalar_one_or_none()
-    if taken is None or refusal:
+    if taken is None:
         return
-    budget = {"inviter": origin.inviter_id, "month": _month(at), "cap": rule.monthly_cap}
+    if refusal is not None:
+        if refusal != GONE:
+            await fraud.flag_refusal(session, refusal, origin.inviter_id, origin.member_id, reward.id)
+    elif waiting:
+        await fraud.hold_reward(session, waiting, reward.id)
+    else:
+        await pay(session, reward, rule)
+
+
+async def pay(session: AsyncSession, reward: Reward, rule: ReferralRule) -> None:
+    """Give an inviter what they earned, within the month's cap."""
+    budget = {"inviter": reward.inviter_id, "month": _month(reward.at), "cap": rule.monthly_cap}
     if (await session.execute(_TAKE_BUDGET, budget)).scalar_one_or_none() is None:
         await _settled(session, reward.id, status="refused", reason="monthly_cap")
-    elif cause == "first_lesson":
+    elif reward.cause == "first_lesson":
         await _give_coupon(session, reward, rule)
     else:
         await _give_days(session, reward, rule)
@@ -169,7 +201,7 @@ async def _give_coupon(session: AsyncSession, reward: Reward, rule: ReferralRule
     want = Want(rule.inviter_campaign_id, reward.inviter_id, clock.now(), "reward")
     (answer,) = await issue(await session.connection(), [want])
     if isinstance(answer, Issued):
-        await _settled(session, reward.id, coupon_id=answer.id)
+        await _settled(session, reward.id, status="granted", coupon_id=answer.id)
     else:
         await _settled(session, reward.id, status="refused", reason=answer.code)
         await session.execute(_RETURN_BUDGET, {"inviter": reward.inviter_id, "month": _month(reward.at)})
@@ -180,7 +212,7 @@ def _month(at: datetime) -> date:
 
 
 async def _give_days(session: AsyncSession, reward: Reward, rule: ReferralRule) -> None:
-    await _settled(session, reward.id, days=rule.inviter_days)
+    await _settled(session, reward.id, status="granted", days=rule.inviter_days)
     granted = RewardGranted(
         reward_id=reward.id,
         member_id=reward.inviter_id,

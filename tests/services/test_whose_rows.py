@@ -41,6 +41,7 @@ NOT_FORGOTTEN = {
     "referrals.invite_code": "leads to an account without a name",
     "referrals.attribution": "a record of what is owed",
     "referrals.commission": "a record of what is owed",
+    "referrals.fraud_case_member": "what a case is about, without a name",
     "referrals.reward": "a record of what is owed",
     "referrals.reward_budget": "how much is owed still",
     "showcase.vote": "votes stand, of an account without a name",

@@ -224,7 +224,7 @@ async def test_without_a_key_the_service_does_not_start(run: Run) -> None:
 
 
 async def test_production_knows_the_channels_and_the_rule_but_opens_no_campaign(run: Run) -> None:
-    async with run(service, env="production", coupon_keys=KEYS) as api:
+    async with run(service, env="production", coupon_keys=KEYS, sealing_key=KEYS[0]) as api:
         listed = (await api.client.get(CHANNELS, headers=api.admin(), params={"limit": 100})).json()["items"]
         rules = (await api.client.get("/v1/admin/referral-rules", headers=api.admin())).json()["items"]
         campaigns = (await api.client.get("/v1/coupon-campaigns")).json()["items"]

@@ -21,6 +21,7 @@ BODIES: Final[dict[str, dict[str, Any]]] = {
     "change_plan": {"name": "黑卡月卡", "amount": 1990, "original_amount": 2990, "active": True},
     "resolve_invoice_request": {"decision": "issue", "number": "25312000000012345678"},
     "take_invoice_back": {"number": "25312000000087654321"},
+    "cancel_subscription_as_admin": {"reason": "会员来电要求停止自动续费", "at_once": False},
     "refund_order_as_admin": {"reason": "会员申请退款", "keep_time": False},
     "create_code_batch": {
         "plan_code": "black-card-1m",
@@ -28,6 +29,7 @@ BODIES: Final[dict[str, dict[str, Any]]] = {
         "expires_at": "2035-01-01T00:00:00Z",
         "note": "春季线下沙龙的到场礼",
     },
+    "reconcile_day": {"day": "2026-01-01"},
     "change_member": {"labels": ["线下沙龙"], "note": "四月沙龙的志愿者"},
     "decide_certificate": {"decision": "approve", "reason": ""},
     "impersonate_member": {"reason": "会员来电：看不到已购买的课程"},
@@ -113,6 +115,7 @@ BODIES: Final[dict[str, dict[str, Any]]] = {
         "tax_id": "91350100M000100Y43",
         "email": "finance@example.com",
     },
+    "change_card": {},
     "refund_order": {"reason": "不想要了"},
     # Codes come from codes.csv or a gift's order; this one is nobody's.
     "redeem_code": {"code": "7K3M-Q9TX-04HB-WZ5R"},

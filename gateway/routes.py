@@ -40,7 +40,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     *_routes("members", "sandbox/otp sandbox/wechat sandbox/notices"),
     *_routes("members", "admin/members/imports", deadline=60.0, body_limit=UPLOAD),
     Route("/.well-known", "members", checks_bearer=False),
-    *_routes("billing", "plans redemptions me/subscription"),
+    *_routes("billing", "plans redemptions me/subscription admin/subscriptions"),
     *_routes("billing", "orders", deadline=40.0),
     *_routes("billing", "webhooks", deadline=30.0, limit_class="webhook", checks_bearer=False),
     *_routes("billing", "admin/plans admin/disputes admin/invoice-requests admin/ledger"),

@@ -62,6 +62,7 @@ def test_every_example_works_as_given(heika: Heika) -> None:
         walk.run("create_plan", 201)
         walk.run("read_plan_to_edit", 200)
         walk.run("change_plan", 200)
+        assert walk.run("reconcile_day", 201)["differences"] == []
         walk.run("create_code_batch", 201)
         walk.run("create_channel", 201)
         walk.run("rename_channel", 200)
@@ -110,6 +111,7 @@ def test_every_example_works_as_given(heika: Heika) -> None:
         walk.run("resolve_invoice_request", 200, request_id=invoice)
         walk.headers = member
         walk.run("redeem_code", 404)
+        walk.run("change_card", 404)
         walk.run("refund_order", 201, order_id=order["id"])
         certificate = walk.run("apply_with_certificate", 201)["id"]
 
@@ -119,6 +121,7 @@ def test_every_example_works_as_given(heika: Heika) -> None:
         walk.run("grant_membership", 201, member_id=signed_in["member"]["id"])
         walk.run("refund_order_as_admin", 409, order_id=order["id"])
         walk.run("take_invoice_back", 200, request_id=invoice)
+        walk.run("cancel_subscription_as_admin", 404, subscription_id=invoice)
         walk.run("impersonate_member", 201, member_id=signed_in["member"]["id"])
         walk.run("decide_certificate", 200, certificate_id=certificate)
         walk.run("retire_channel", 204)

@@ -19,9 +19,9 @@ from services.billing.settings import Settings
 
 
 class GiftOut(Out):
-    """What became of a gift; `void` is one whose order was refunded."""
+    """What became of a gift; `void` is one whose order was refunded, `on_hold` one whose payment is disputed."""
 
-    status: Literal["open", "redeemed", "void", "expired"]
+    status: Literal["open", "redeemed", "void", "expired", "on_hold"]
     expires_at: Instant
     redeemed_at: Instant | None
 
@@ -86,19 +86,23 @@ async def redeemed(session: AsyncSession, order: Order) -> RedeemCode | None:
 
 async def gifts_of(session: AsyncSession, settings: Settings, orders: Sequence[Order]) -> dict[UUID, Gift]:
     """The paid gifts among these orders, by order."""
-    ids = [order.id for order in orders if order.kind == "gift" and order.paid_at is not None]
-    if not ids:
+    paid = {order.id: order for order in orders if order.kind == "gift" and order.paid_at is not None}
+    if not paid:
         return {}
     found = await session.scalars(
-        select(RedeemCode).where(col(RedeemCode.order_id).in_(ids)).execution_options(populate_existing=True)
+        select(RedeemCode).where(col(RedeemCode.order_id).in_(paid)).execution_options(populate_existing=True)
     )
-    return {code.order_id: _gift(settings, code.order_id, code) for code in found if code.order_id}
+    return {code.order_id: _gift(settings, paid[code.order_id], code) for code in found if code.order_id}
 
 
-def _gift(settings: Settings, order_id: UUID, code: RedeemCode) -> Gift:
-    over = code.status == "open" and code.expires_at <= clock.now()
+def _gift(settings: Settings, order: Order, code: RedeemCode) -> Gift:
+    status: str = code.status
+    if status == "open" and code.expires_at <= clock.now():
+        status = "expired"
+    elif status == "open" and order.status == "disputed":
+        status = "on_hold"
     return Gift(
-        out=GiftOut.model_validate(code.model_dump() | ({"status": "expired"} if over else {})),
-        code=None if code.status == "void" else codes.grouped(codes.gift_code(settings.codes_key, order_id)),
+        out=GiftOut.model_validate(code.model_dump() | {"status": status}),
+        code=None if status == "void" else codes.grouped(codes.gift_code(settings.codes_key, order.id)),
         redeemer_id=code.member_id,
     )

@@ -307,8 +307,11 @@ async def test_nobody_redeems_a_gift_whose_refund_is_under_way_unless_it_fails(t
 
 
 async def test_a_disputed_gift_waits_and_a_dispute_won_makes_it_good_again(till: Till) -> None:
-    order = await buy_gift(till, new_id())
+    buyer = new_id()
+    order = await buy_gift(till, buyer)
     await till.api.sql("UPDATE \"order\" SET status = 'disputed'")
+    held = await till.read(buyer, order["id"])
+    assert (held["gift"]["status"], held["gift_code"]) == ("on_hold", order["gift_code"])
     assert (await redeem(till, order["gift_code"])).json()["code"] == "code_void"
     await till.api.sql("UPDATE \"order\" SET status = 'paid'")
     assert (await redeem(till, order["gift_code"])).status_code == 201

@@ -69,7 +69,7 @@ NO_REQUESTS: tuple[tuple[dict[str, str], str], ...] = (
     ({"grant_type": "password"}, "invalid_request"),
     ({"grant_type": "password", "username": EMAIL}, "invalid_request"),
     ({"grant_type": "refresh_token"}, "invalid_request"),
-    ({"grant_type": "client_credentials", "client_id": "x", "client_secret": "y"}, "unsupported_grant_type"),
+    ({"grant_type": "client_credentials", "client_id": "x"}, "invalid_request"),
     ({"grant_type": "authorization_code", "code": "x"}, "unsupported_grant_type"),
 )
 

@@ -136,7 +136,8 @@ class SandboxClock:
         """Stop wherever a service has something to do on the way, as if the time between had passed."""
         stops = 0
         pause = timedelta(seconds=1)
-        next_at = await self._settle()
+        walk = str(new_id())
+        next_at = await self._settle(walk, last=present >= target)
         while present < target:
             stop = target if next_at is None else min(next_at, target)
             if stop <= present:
@@ -149,7 +150,7 @@ class SandboxClock:
                 stop = min(max(stop, present + (target - present) / (EXACT_STOPS + COARSE_STOPS - stops)), target)
             stops += 1
             await self._set(stop)
-            next_at = await self._settle()
+            next_at = await self._settle(walk, last=stop == target)
             present = stop
 
     async def _set(self, instant: datetime) -> None:
@@ -159,18 +160,18 @@ class SandboxClock:
         wanted = {"offset_s": clock.offset().total_seconds()}
         await asyncio.gather(*(_told(one, "POST", "/internal/clock", wanted) for one in self._upstreams))
 
-    async def _settle(self) -> datetime | None:
+    async def _settle(self, walk: str, *, last: bool) -> datetime | None:
         """Rounds over all services, until a whole round finds nothing: one service's work is another's event.
 
         The earliest instant at which there will be something to do again; None when nobody knows of any.
         """
+        wanted = {"walk": walk, "last": last}
         deadline = asyncio.get_running_loop().time() + SETTLE_S
-        stop = {"stop": str(new_id())}
         for _ in range(MAX_ROUNDS):
             left = deadline - asyncio.get_running_loop().time()
             if left <= 0:
                 break
-            calls = (_told(one, "POST", "/internal/settle", stop, seconds=left) for one in self._upstreams)
+            calls = (_told(one, "POST", "/internal/settle", wanted, seconds=left) for one in self._upstreams)
             told = await asyncio.gather(*calls)
             if not sum(each["done"] for each in told):
                 instants = [datetime.fromisoformat(each["next_at"]) for each in told if each.get("next_at")]

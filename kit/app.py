@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Annotated, Any
 
 import structlog
@@ -77,7 +78,11 @@ class Runtime:
         self.consumer = Consumer(self, service.handlers)
         self.state: dict[str, Any] = {}
         self.done = 0
-        self.due: tuple[Due, ...] = (*service.due, Due("retry events", _retry_events), *_HOUSEKEEPING)
+        self.due: tuple[Due, ...] = (
+            *service.due,
+            Due("retry events", _retry_events, next_at=_next_retry),
+            *_HOUSEKEEPING,
+        )
 
     async def close(self) -> None:
         """Give back the connections."""
@@ -88,6 +93,10 @@ class Runtime:
 
 async def _retry_events(runtime: Runtime) -> int:
     return await runtime.consumer.retry_due()
+
+
+async def _next_retry(runtime: Runtime) -> datetime | None:
+    return await runtime.consumer.next_retry()
 
 
 async def _purge_keys(runtime: Runtime) -> int:

@@ -5,7 +5,7 @@ import contextlib
 import socket
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID
 
@@ -48,6 +48,7 @@ _DUE = text(
     "SELECT event_id, type, body::text AS body, request_id, traceparent, attempts FROM event_failure "
     "WHERE next_attempt_at <= :now ORDER BY next_attempt_at LIMIT 1 FOR UPDATE SKIP LOCKED"
 )
+_NEXT = text("SELECT min(next_attempt_at) FROM event_failure WHERE next_attempt_at > :now")
 _DONE = text("DELETE FROM event_failure WHERE event_id = :id")
 _FORGET = text("DELETE FROM inbox WHERE handled_at < clock_timestamp() - make_interval(days => 30)")
 
@@ -223,6 +224,12 @@ class Consumer:
                     await self._fail(session, letter, row.attempts + 1, failure)
                 else:
                     await session.execute(_DONE, {"id": row.event_id})
+
+    async def next_retry(self) -> datetime | None:
+        """When the next failed event is tried again."""
+        async with self.runtime.db.session() as session:
+            found: datetime | None = (await session.execute(_NEXT, {"now": clock.now()})).scalar_one()
+        return found
 
     async def forget(self) -> int:
         """Drop inbox rows older than any event that could still be told again."""

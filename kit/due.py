@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import chain, repeat
 from typing import TYPE_CHECKING
 
 import structlog
@@ -34,13 +35,17 @@ class Due:
 
 
 async def run_due(runtime: "Runtime", jobs: tuple[Due, ...]) -> int:
-    """Run all jobs until none finds anything, nor does the background meanwhile; how many rows were done."""
-    before = runtime.done
-    for _ in range(MAX_ROUNDS):
+    """Run the jobs in turn until all of them, one after the other, found nothing; how many rows were done meanwhile.
+
+    What the background did counts, too: it may have given any of them something to do.
+    """
+    before = seen = runtime.done
+    quiet = 0
+    for job in chain.from_iterable(repeat(jobs, MAX_ROUNDS)):
+        await _run(runtime, job)
+        quiet = quiet + 1 if runtime.done == seen else 0
         seen = runtime.done
-        for job in jobs:
-            await _run(runtime, job)
-        if runtime.done == seen:
+        if quiet == len(jobs):
             return runtime.done - before
     log.error("periodic work does not come to an end", service=runtime.service)
     return runtime.done - before

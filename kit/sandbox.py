@@ -1,7 +1,8 @@
 """The sandbox's own inside: moving the clock and doing what has become due, for the gateway to call; never in production."""
 
 import asyncio
-from datetime import timedelta
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Annotated
 
 from fastapi import APIRouter, Request
@@ -40,13 +41,14 @@ class ClockOut(Out):
 
 
 class SettleIn(StrictIn):
-    """Which stop of the clock this round of settling belongs to."""
+    """Which walk of the clock this round of settling belongs to, and whether it is at its end."""
 
-    stop: Annotated[str, Field(max_length=64)] | None = None
+    walk: Annotated[str, Field(max_length=64)]
+    last: Annotated[bool, Field(strict=True)]
 
 
 class SettleOut(Out):
-    """How much was done; 0 when all is quiet, and then `next_at` is when there will be something to do again."""
+    """How much was done; once that is 0, `next_at` is when there will be something to do again."""
 
     done: int
     next_at: Instant | None = None
@@ -77,26 +79,48 @@ async def move_clock(wanted: ClockIn, request: Request) -> ClockOut:
     return ClockOut(offset_s=clock.offset().total_seconds())
 
 
+@dataclass(frozen=True, slots=True)
+class _Settled:
+    """How a service was left: when by the clock, after how much; `quiet` if it had nothing more to do, until `next_at`."""
+
+    walk: str | None = None
+    offset: timedelta = timedelta(0)
+    activity: int = 0
+    quiet: bool = False
+    next_at: datetime | None = None
+
+    def still(self, wanted: SettleIn | None, activity: int) -> bool:
+        """Whether it has nothing to do here either, so that nobody need look.
+
+        Between the stops of a walk jobs that name no moment may wait; at its end everything is done.
+        """
+        if wanted is None or self.walk != wanted.walk or not self.quiet or self.activity != activity:
+            return False
+        waits = not wanted.last and (self.next_at is None or self.next_at > clock.now())
+        return waits or self.offset == clock.offset()
+
+
 @router.post("/settle")
 async def settle(request: Request, wanted: SettleIn | None = None) -> SettleOut:
     """Do what is due, tell what was told, and handle what was heard; how much that was since the last time.
 
-    What the background did in between counts, because it may have given others something to do. A service that was
-    quiet before at the same stop, and about which nothing has happened since, is quiet still.
+    What the background did in between counts, because it may have given others something to do.
     """
     runtime: Runtime = request.app.state.runtime
-    stop = wanted.stop if wanted else None
-    last: tuple[str | None, int, SettleOut] = runtime.state.get(_LAST, (None, 0, SettleOut(done=0)))
+    last: _Settled = runtime.state.get(_LAST, _Settled())
     await _hear(runtime)
-    if stop is not None and not last[2].done and (stop, _activity(runtime)) == last[:2]:
-        return last[2]
+    if last.still(wanted, _activity(runtime)):
+        return SettleOut(done=0, next_at=last.next_at)
     await run_due(runtime, runtime.due)
+    handled = runtime.consumer.handled
     await _tell(runtime)
     await _hear(runtime)
-    done = _activity(runtime) - last[1]
-    answer = SettleOut(done=done, next_at=None if done else await next_due(runtime, runtime.due))
-    runtime.state[_LAST] = stop, _activity(runtime), answer
-    return answer
+    activity = _activity(runtime)
+    # What was heard after the jobs found nothing may give them something to do.
+    quiet = handled == runtime.consumer.handled
+    next_at = await next_due(runtime, runtime.due) if quiet else None
+    runtime.state[_LAST] = _Settled(wanted.walk if wanted else None, clock.offset(), activity, quiet, next_at)
+    return SettleOut(done=activity - last.activity, next_at=next_at)
 
 
 def _activity(runtime: "Runtime") -> int:

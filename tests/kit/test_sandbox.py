@@ -6,11 +6,12 @@ from datetime import datetime, timedelta
 
 from kit import clock
 from kit.app import Runtime, create_app
+from kit.consume import Letter
 from kit.due import Due, keep_running
 from kit.settings import ServiceSettings
 from kit.text import instant
 from tests.harness import Run
-from tests.kit.conftest import NoteWritten, service
+from tests.kit.conftest import NoteWritten, service, trouble
 
 
 async def test_the_clock_moves_forward_and_is_remembered(run: Run) -> None:
@@ -54,25 +55,54 @@ async def test_a_quiet_service_says_when_it_will_have_something_to_do(run: Run) 
 
     due = [Due("a", work, next_at=never), Due("b", work, next_at=later), Due("c", work, next_at=when), Due("d", work)]
     async with run(replace(service, due=due)) as api:
-        assert (await api.client.post("/internal/settle")).json() == {"done": 2, "next_at": None}
+        assert (await api.client.post("/internal/settle")).json() == {"done": 2, "next_at": instant(soon)}
         assert (await api.client.post("/internal/settle")).json() == {"done": 0, "next_at": instant(soon)}
 
 
-async def test_what_was_quiet_at_a_stop_looks_again_only_at_the_next(run: Run) -> None:
+async def test_on_a_walk_nobody_looks_where_nothing_can_have_changed(run: Run) -> None:
     looked: list[int] = []
+    at = [clock.now() + timedelta(days=9)]
 
     async def work(_: Runtime) -> int:
         looked.append(1)
         return 0
 
-    async with run(replace(service, due=[Due("work", work)])) as api:
-        for stop, times in [("one", 1), ("one", 1), ("two", 2), ("two", 2), (None, 3), (None, 4)]:
-            answer = await api.client.post("/internal/settle", json={"stop": stop} if stop else None)
-            assert (answer.json()["done"], len(looked)) == (0, times), stop
-        await api.client.post("/internal/settle", json={"stop": "three"})
+    async def when(_: Runtime) -> datetime:
+        return at[0]
+
+    async with run(replace(service, due=[Due("work", work, next_at=when)])) as api:
+
+        async def settled(walk: str, *, last: bool = False) -> int:
+            answer = (await api.client.post("/internal/settle", json={"walk": walk, "last": last})).json()
+            assert answer["next_at"] == instant(at[0])
+            return int(answer["done"])
+
+        # Once at the start, and again only when its moment has come, or something has happened.
+        assert ([await settled("one") for _ in range(3)], len(looked)) == ([0, 0, 0], 1)
+        api.clock.advance(timedelta(days=5))
+        assert (await settled("one"), len(looked)) == (0, 1)
+        api.clock.advance(timedelta(days=5))
+        at[0] += timedelta(days=9)
+        assert (await settled("one"), len(looked)) == (0, 2)
         await api.handle(NoteWritten(words="heard"))
-        assert (await api.client.post("/internal/settle", json={"stop": "three"})).json()["done"] == 1
-        assert len(looked) == 6
+        assert (await settled("one"), await settled("one"), len(looked)) == (1, 0, 3)
+        # At the end of the walk everybody looks, once.
+        api.clock.advance(timedelta(days=1))
+        assert ([await settled("one", last=True) for _ in range(2)], len(looked)) == ([0, 0], 4)
+        assert (await settled("two"), len(looked)) == (0, 5)
+        await api.client.post("/internal/settle")
+        await api.client.post("/internal/settle")
+        assert len(looked) == 7
+
+
+async def test_a_failed_event_is_an_instant_to_stop_at(run: Run) -> None:
+    async with run(service) as api:
+        event = NoteWritten(words="unheard")
+        trouble.append(ValueError("not yet"))
+        await api.rt.consumer.deliver(Letter(event.id, event.wire_type, event.model_dump_json(), None, None))
+        [(failed_at,)] = await api.sql("SELECT next_attempt_at FROM event_failure")
+        settled = (await api.client.post("/internal/settle")).json()
+    assert settled["next_at"] == instant(failed_at)
 
 
 async def test_settling_waits_for_what_the_background_is_doing(run: Run) -> None:

@@ -1,83 +1,43 @@
-"""Reading a membership and searching members among 1,501,746, beside the same among 1,500, in one run.
+"""Reading a membership and searching members among 1,501,746, beside the same among 1,500, turn by turn in one run.
 
-Run: `python -m bench.members.directory`. Rows come by COPY; the plans of the searches at the larger size are shown.
+Run: `python -m bench.members.directory [FOLDER]`. Both databases are there at once, and each question is put to one and
+then to the other, so that a machine with other work slows both alike. With a folder the databases stay for the next
+run. The plans of the searches at the larger size are shown.
 """
 
 import asyncio
+import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager
-from datetime import UTC, datetime, timedelta
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from statistics import median
 from typing import Any
 from urllib.parse import quote
 from uuid import UUID
 
-import asyncpg
 from joserfc import jwt
 from joserfc.jwk import OKPKey
-from rich.progress import Progress
 from sqlalchemy import event
 
+from bench.members.world import TIERS, load, member_id, nickname, phone
 from kit import auth
 from kit.app import create_app
 from kit.ids import new_id
 from kit.migrations import upgrade
 from onebox.postgres import Postgres
 from services.members.app import service
-from services.members.settings import SANDBOX_KEY
-from services.members.vault import open_vault
 
 SIZES = (1_500, 1_501_746)
 ROUNDS = 200
-BATCH = 20_000
-TWO_YEARS = timedelta(days=730)
-WORDS = [
-    "草莓",
-    "可颂",
-    "戚风",
-    "芋泥",
-    "抹茶",
-    "焦糖",
-    "肉桂",
-    "海盐",
-    "奶油",
-    "蛋挞",
-    "吐司",
-    "曲奇",
-    "慕斯",
-    "泡芙",
-    "月饼",
-    "青团",
-    "酥饼",
-    "布朗尼",
-    "提拉米苏",
-    "贝果",
-]
-TIERS = ("potential",) * 6 + ("beginner",) * 3 + ("enthusiast", "expert")
-
-MEMBER = ["id", "nickname", "tier", "roles", "labels", "frozen", "note", "evidence", "version", "created_at"]
-IDENTITY = ["id", "member_id", "kind", "digest", "masked", "sealed", "created_at"]
-SEGMENT = [
-    "id",
-    "member_id",
-    "source",
-    "source_id",
-    "plan_code",
-    "months",
-    "days",
-    "benefits",
-    "added_at",
-    "starts_at",
-    "ends_at",
-]
+WARM_UP = 20
 
 
 def bearer_of(key: OKPKey, subject: UUID | None = None, role: str = "member", scope: str = "") -> bytes:
     """A bearer header."""
     now = int(time.time())
-    claims = {"iss": auth.ISSUER, "aud": auth.AUDIENCE, "role": role, "scope": scope, "iat": now, "exp": now + 900}
+    claims = {"iss": auth.ISSUER, "aud": auth.AUDIENCE, "role": role, "scope": scope, "iat": now, "exp": now + 86_400}
     claims |= {"sub": str(subject or new_id()), "sid": str(new_id()), "jti": str(new_id())}
     return b"Bearer " + jwt.encode({"alg": "EdDSA", "kid": key.kid}, claims, key, algorithms=["EdDSA"]).encode()
 
@@ -112,70 +72,9 @@ async def get(app: Any, target: str, bearer: bytes) -> int:
     return status
 
 
-def member_id(number: int) -> UUID:
-    """The id of the n-th member."""
-    return UUID(int=(0x0193_0000_0000_7000_8000_0000_0000_0000 + (number << 24)))
-
-
-def nickname(number: int) -> str:
-    """A name as people choose them: two words that many have, and a number few have."""
-    return f"{WORDS[number % 20]}{WORDS[number // 20 % 20]}{number * 7919 % 1_000_003:06}"
-
-
-def phone(number: int) -> str:
-    """The phone of the n-th member."""
-    return f"+86138{number:08}"
-
-
-def rows(
-    numbers: range, size: int, sealed: str, digest: Any
-) -> Iterator[tuple[tuple[Any, ...], tuple[Any, ...], tuple[Any, ...]]]:
-    """Member, phone and segment of each of these."""
-    now = datetime.now(UTC)
-    for number in numbers:
-        key, at = member_id(number), now - TWO_YEARS * (1 - number / size)
-        labels = ["vip"] if number % 50 == 0 else []
-        yield (
-            (key, nickname(number), TIERS[number % 11], [], labels, False, "", "{}", 1, at),
-            (key, key, "phone", digest("phone", phone(number)), "138****0000", sealed, at),
-            (
-                *(key, key, "order", key, "black-card-12m", 12, 0, ["member_lessons"]),
-                *(at, at, at + timedelta(days=365)),
-            ),
-        )
-
-
-async def load(url: str, size: int) -> None:
-    """Fill a migrated database; its secondary indexes are built once the rows are there."""
-    vault = open_vault(SANDBOX_KEY)
-    sealed = vault.seal(phone(0))
-    connection = await asyncpg.connect(url.replace("+asyncpg", ""))
-    try:
-        found = "SELECT indexname, indexdef FROM pg_indexes WHERE tablename = 'member' AND indexname <> 'member_pkey'"
-        indexes = await connection.fetch(found)
-        for index in indexes:
-            await connection.execute(f'DROP INDEX "{index["indexname"]}"')
-        with Progress() as progress:
-            task = progress.add_task(f"{size:,} members", total=size + len(indexes))
-            for first in range(0, size, BATCH):
-                batch = list(rows(range(first, min(first + BATCH, size)), size, sealed, vault.digest))
-                tables = (("member", MEMBER, 0), ("identity", IDENTITY, 1), ("segment", SEGMENT, 2))
-                for table, columns, place in tables:
-                    # One member in three has bought a card.
-                    records = [row[place] for row in batch[:: 3 if table == "segment" else 1]]
-                    await connection.copy_records_to_table(table, records=records, columns=columns)
-                progress.advance(task, len(batch))
-            for index in indexes:
-                await connection.execute(index["indexdef"])
-                progress.advance(task)
-        await connection.execute("VACUUM (ANALYZE)")
-    finally:
-        await connection.close()
-
-
 @asynccontextmanager
 async def running(postgres: Postgres, size: int) -> AsyncIterator[Any]:
-    """The service on a database with so many members, and what it asks of the database."""
+    """The service on a database with so many members."""
     name = f"members_{size}"
     postgres.ensure_database(name)
     await upgrade("members", postgres.url(name))
@@ -188,16 +87,12 @@ async def running(postgres: Postgres, size: int) -> AsyncIterator[Any]:
         yield app
 
 
-async def measure(app: Any, paths: Sequence[tuple[str, bytes]]) -> tuple[float, float]:
-    """p50 and p99 of these reads, one after the other, in milliseconds."""
-    took = []
-    for path, bearer in paths:
-        started = time.perf_counter()
-        if await get(app, path, bearer) != 200:  # noqa: PLR2004 - HTTP's own number
-            raise RuntimeError(path)
-        took.append((time.perf_counter() - started) * 1000)
-    took.sort()
-    return took[len(took) // 2], took[int(len(took) * 0.99)]
+async def took(app: Any, target: str, bearer: bytes) -> float:
+    """Milliseconds of one GET that must be answered 200."""
+    started = time.perf_counter()
+    if await get(app, target, bearer) != 200:  # noqa: PLR2004 - HTTP's own number
+        raise RuntimeError(target)
+    return (time.perf_counter() - started) * 1000
 
 
 async def plans(app: Any, paths: dict[str, str], admin: bytes) -> None:
@@ -206,7 +101,7 @@ async def plans(app: Any, paths: dict[str, str], admin: bytes) -> None:
     seen: list[tuple[str, Any]] = []
 
     def note(_c: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
-        if statement.lstrip().startswith("SELECT member.id"):
+        if "SELECT member.id" in statement:
             seen.append((statement, parameters))
 
     event.listen(engine.sync_engine, "before_cursor_execute", note)
@@ -216,7 +111,7 @@ async def plans(app: Any, paths: dict[str, str], admin: bytes) -> None:
         statement, parameters = seen[0]
         async with engine.connect() as connection:
             found = await connection.exec_driver_sql(
-                f"EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF) {statement}", parameters
+                f"EXPLAIN (ANALYZE, BUFFERS, COSTS OFF, TIMING OFF) {statement}", parameters
             )
             print(f"\n{name}\n" + "\n".join(f"  {row[0]}" for row in found))
     event.remove(engine.sync_engine, "before_cursor_execute", note)
@@ -225,55 +120,80 @@ async def plans(app: Any, paths: dict[str, str], admin: bytes) -> None:
 def searches(number: int) -> dict[str, str]:
     """What an admin looks for about the n-th member."""
     path = "/v1/admin/members?"
+    name = nickname(number)
     return {
         "search by phone": f"{path}q={quote(phone(number))}",
-        "search by nickname": f"{path}q={quote(nickname(number))}",
-        "search by part of it": f"{path}q={quote(nickname(number)[-6:])}",
+        "search by nickname": f"{path}q={quote(name)}",
+        "search by part of it": f"{path}q={quote(name[-6:])}",
+        "search by two letters": f"{path}q={quote(name[:2])}",
+        "search by two rare ones": f"{path}q={quote(name[1] + name[2])}",
+        "search by what nobody has": f"{path}q={quote('无' + name[1])}",
         "filter by tier": f"{path}tier={TIERS[number % 11]}",
         "filter by label": f"{path}label=vip",
         "filter by membership": f"{path}membership=active",
+        "filter by none of it": f"{path}membership=none&tier=expert",
     }
 
 
 async def compare(postgres: Postgres) -> None:
-    """Load both sizes, measure the same reads on each, and print them beside one another."""
+    """Load both sizes, put each question to both, and print what they took."""
     key = OKPKey.generate_key("Ed25519", parameters={"kid": "bench", "use": "sig", "alg": "EdDSA"})
     admin = bearer_of(key, role="admin", scope=" ".join(auth.SCOPES))
-    figures: dict[str, list[tuple[float, float]]] = {}
-    for size in SIZES:
-        async with running(postgres, size) as app:
-            auth.keys.publish({"keys": [key.as_dict(private=False)]})
+    figures: dict[str, list[tuple[float, ...]]] = {}
+    async with AsyncExitStack() as stack:
+        apps = [await stack.enter_async_context(running(postgres, size)) for size in SIZES]
+        auth.keys.publish({"keys": [key.as_dict(private=False)]})
+        for turn in range(-WARM_UP, ROUNDS):
             # Members spread over all the pages, the same in every run.
-            chosen = [turn * 999_983 % size for turn in range(ROUNDS)]
-            reads = {"read a membership": [("/v1/me/membership", bearer_of(key, member_id(n))) for n in chosen]}
-            for number in chosen:
+            asked: dict[str, list[tuple[str, bytes]]] = {}
+            for size in SIZES:
+                number = (turn + WARM_UP) * 999_983 % size
+                asked.setdefault("read a membership", []).append(
+                    ("/v1/me/membership", bearer_of(key, member_id(number)))
+                )
                 for name, path in searches(number).items():
-                    reads.setdefault(name, []).append((path, admin))
-            for name, paths in reads.items():
-                await measure(app, paths[:50])
-                figures.setdefault(name, []).append(await measure(app, paths))
-            if size == SIZES[-1]:
-                await plans(app, searches(size // 2), admin)
-    print(
-        f"\n{'milliseconds':24}"
-        + "".join(f"{f'p50 {size:,}':>16}{f'p99 {size:,}':>16}" for size in SIZES)
-        + "   p99 ratio"
-    )
-    for name, (small, large) in figures.items():
-        numbers = "".join(f"{number:16.2f}" for number in (*small, *large))
-        print(f"{name:24}{numbers}{large[1] / small[1]:12.2f}")
+                    asked.setdefault(name, []).append((path, admin))
+            for name, questions in asked.items():
+                pair = [0.0] * len(SIZES)
+                # Whoever is asked second finds caches of the machine as the first left them: they take turns.
+                for place in range(len(SIZES))[:: 1 if turn % 2 else -1]:
+                    pair[place] = await took(apps[place], *questions[place])
+                if turn >= 0:
+                    figures.setdefault(name, []).append(tuple(pair))
+        await plans(apps[-1], searches(SIZES[-1] // 2), admin)
+    report(figures)
+
+
+def report(figures: dict[str, list[tuple[float, ...]]]) -> None:
+    """Print p50 and p99 of each size, their ratios, and the median of the pairs' ratios."""
+    heads = [f"{name} {size:,}" for size in SIZES for name in ("p50", "p99")] + ["p50 ratio", "p99 ratio", "of pairs"]
+    print(f"\n{'milliseconds':28}" + "".join(f"{head:>15}" for head in heads))
+    for name, pairs in figures.items():
+        small, large = (sorted(column) for column in zip(*pairs, strict=True))
+        half, most = len(pairs) // 2, int(len(pairs) * 0.99)
+        numbers = [small[half], small[most], large[half], large[most]]
+        numbers += [large[half] / small[half], large[most] / small[most], median(b / a for a, b in pairs)]
+        print(f"{name:28}" + "".join(f"{number:15.2f}" for number in numbers))
+
+
+def measure(folder: Path) -> None:
+    """Run the comparison on a PostgreSQL of its own in this folder."""
+    postgres = Postgres(folder / "postgres")
+    postgres.start()
+    try:
+        asyncio.run(compare(postgres))
+    finally:
+        postgres.stop()
 
 
 def main() -> None:
-    """Run the comparison on a PostgreSQL of its own, in a folder that is gone afterwards."""
+    """Run it in the folder named, or in one that is gone afterwards."""
+    if len(sys.argv) > 1:
+        measure(Path(sys.argv[1]))
+        return
     with tempfile.TemporaryDirectory() as temporary:
-        postgres = Postgres(Path(temporary) / "postgres")
-        postgres.start()
-        try:
-            asyncio.run(compare(postgres))
-        finally:
-            postgres.stop()
-            postgres.erase()
+        measure(Path(temporary))
+        Postgres(Path(temporary) / "postgres").erase()
 
 
 if __name__ == "__main__":

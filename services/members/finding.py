@@ -5,7 +5,8 @@ from typing import Annotated, Any
 from uuid import UUID
 
 from fastapi import Query
-from sqlalchemy import ColumnElement, Select, not_, or_, select
+from sqlalchemy import ColumnElement, Select, Text, exists, func, not_, or_, select
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
@@ -18,6 +19,10 @@ from services.members.membership import Status
 from services.members.models import Identity, Member
 from services.members.phones import read_phone
 from services.members.tiers import Role, Tier
+
+TRIGRAM = 3
+FEW = 1000
+"""So many members are looked up one by one in less time than a page of the many takes."""
 
 
 class MemberFilter:
@@ -48,9 +53,9 @@ class MemberFilter:
         if self.tier is not None:
             statement = statement.where(col(Member.tier) == self.tier)
         if self.role is not None:
-            statement = statement.where(col(Member.roles).contains([self.role]))
+            statement = statement.where(await _few_or(session, col(Member.roles).contains([self.role])))
         if self.label is not None:
-            statement = statement.where(col(Member.labels).contains([self.label]))
+            statement = statement.where(await _few_or(session, col(Member.labels).contains([self.label])))
         if self.membership is not None:
             statement = statement.where(_with_membership(self.membership))
         return statement
@@ -59,7 +64,12 @@ class MemberFilter:
 async def _matching(session: AsyncSession, vault: Vault, q: str) -> ColumnElement[bool]:
     """Members whose nickname contains `q`, or whose id or phone it is."""
     pattern = "".join(f"\\{letter}" if letter in "\\%_" else letter for letter in q)
-    clauses: list[ColumnElement[bool]] = [col(Member.nickname).ilike(f"%{pattern}%")]
+    named = col(Member.nickname).ilike(f"%{pattern}%")
+    if len(q) < TRIGRAM:
+        # Of one or two letters there is no trigram to look up; they have an index of their own.
+        grams = func.nickname_grams(col(Member.nickname), type_=ARRAY(Text))
+        return await _few_or(session, grams.contains([q.lower()]), named)
+    clauses: list[ColumnElement[bool]] = [named]
     ids: list[UUID] = []
     with suppress(ValueError):
         digest = vault.digest("phone", read_phone(q))
@@ -73,18 +83,32 @@ async def _matching(session: AsyncSession, vault: Vault, q: str) -> ColumnElemen
     return or_(*clauses)
 
 
+async def _few_or(
+    session: AsyncSession, condition: ColumnElement[bool], common: ColumnElement[bool] | None = None
+) -> ColumnElement[bool]:
+    """The condition, or, where few members meet it, that they are one of those; `common` says the same for the many.
+
+    What many meet is found at once by going through members from the newest on. PostgreSQL goes that way, too, for what
+    next to nobody meets when its statistics have no number for it, and reads the whole table.
+    """
+    ids = list((await session.execute(select(col(Member.id)).where(condition).limit(FEW + 1))).scalars())
+    if len(ids) <= FEW:
+        return col(Member.id).in_(ids)
+    return condition if common is None else common
+
+
 def _with_membership(status: Status) -> ColumnElement[bool]:
     """Members whose membership has this status now, judged as `membership.judge` does."""
     now = clock.now()
-    # A set rather than a question about each member: few who are active among very many are found from their segments.
-    started = col(Member.id).in_(select(col(Segment.member_id)).where(col(Segment.starts_at) <= now))
-    active = col(Member.id).in_(
-        select(col(Segment.member_id)).where(col(Segment.starts_at) <= now, col(Segment.ends_at) > now)
-    )
+    # EXISTS, also where it is denied: PostgreSQL joins it either way around, while a set that members must not be in
+    # is read as a whole.
+    theirs = col(Segment.member_id) == col(Member.id)
+    started = exists().where(theirs, col(Segment.starts_at) <= now)
+    active = exists().where(theirs, col(Segment.starts_at) <= now, col(Segment.ends_at) > now)
     # Grace follows the last paid instant, so whoever is in it is not active.
     grace_until = col(MembershipVersion.grace_until)
-    grace = col(Member.id).in_(
-        select(col(MembershipVersion.member_id)).where(grace_until > now, grace_until <= now + GRACE)
+    grace = exists().where(
+        col(MembershipVersion.member_id) == col(Member.id), grace_until > now, grace_until <= now + GRACE
     )
     expired = started & not_(active) & not_(grace)
     return {"active": active, "grace": grace, "expired": expired, "none": not_(started)}[status]

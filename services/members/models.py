@@ -29,6 +29,7 @@ class Member(Model, table=True):
         Index(
             "member_nickname_trgm_idx", "nickname", postgresql_using="gin", postgresql_ops={"nickname": "gin_trgm_ops"}
         ),
+        Index("member_nickname_grams_idx", text("nickname_grams(nickname)"), postgresql_using="gin"),
         Index("member_frozen_idx", "id", postgresql_where=text("frozen")),
         Index("member_tier_idx", "tier", "created_at", "id"),
         Index("member_labels_idx", "labels", postgresql_using="gin"),

@@ -81,6 +81,15 @@ BODIES: Final[dict[str, dict[str, Any]]] = {
     "create_channel": {"code": _SHOP, "name": "线下快闪店"},
     "rename_channel": {"name": "线下快闪店（上海）"},
     "new_rule": {"newcomer_amount": 500, "inviter_amount": 500, "inviter_days": 7, "monthly_cap": 20},
+    "resolve_fraud_case": {"decision": "release", "reason": "同一所烘焙学校的学员，地址相同是正常的"},
+    "create_partner": {
+        "name": "林小满烘焙教室",
+        "email": "lin@example.com",
+        "commission": {"trial_amount": 300, "percent": 20, "months": 12},
+        "hold_days": 14,
+    },
+    "change_partner": {"commission": {"trial_amount": 300, "percent": 25, "months": 12}, "hold_days": 14},
+    "create_payout_run": {"until": "2035-01-01T00:00:00Z"},
     "create_contest": {
         "title": "中秋月饼大赛",
         "rules": "晒出你亲手做的月饼，讲讲馅料的来历。每人每天三票，不能投给自己。",
@@ -122,10 +131,21 @@ BODIES: Final[dict[str, dict[str, Any]]] = {
     "save_progress": {"position_s": 60, "watched": [[0, 60]]},
     "rate_lesson": {"score": 5, "comment": "讲得清楚"},
     "comment": {"text": "切面真漂亮！"},
+    # A partner's programme
+    "create_link": {"title": "课堂海报", "channel": "douyin"},
+    "create_endpoint": {
+        "url": "https://partner.example.com/heika",
+        "events": ["member.registered", "order.paid", "commission.created"],
+    },
+    "change_endpoint": {"events": ["order.paid", "order.refunded"], "status": "active"},
+    "replay_range": {"since": "2026-01-01T00:00:00Z", "status": "failed"},
     # The sandbox
     "write_wechat_user": {"openid": "demo-openid", "js_code": "demo-js-code"},
     "put_faults": {"faults": []},
     "pay_session": {},
+    "put_payer": {"next_charges": ["fail", "require_action", "succeed"]},
+    # Ids come from the list of orders; one that nobody has is refused by name.
+    "make_dispute": {"order_id": "01990d3f-6c00-7000-8000-00000000beef", "outcome": "opened"},
     "move_sandbox_clock": {"advance": "P31D"},
 }
 """A body for each operation, by its id."""

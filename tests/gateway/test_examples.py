@@ -77,6 +77,21 @@ def test_every_example_works_as_given(heika: Heika) -> None:
         live = walk.run("create_live_lesson", 201)["id"]
         walk.run("change_live_lesson", 200, lesson_id=live)
         walk.run("move_live_lesson", 200, lesson_id=live)
+        partner = walk.run("create_partner", 201)
+        walk.run("change_partner", 200, partner_id=partner["id"])
+        walk.run("create_payout_run", 409)
+        walk.run("resolve_fraud_case", 404, case_id=partner["id"])
+        client_form = {"grant_type": "client_credentials"} | {
+            name: partner[name] for name in ("client_id", "client_secret")
+        }
+        walk.headers = {
+            "Authorization": f"Bearer {client.post('/v1/auth/token', data=client_form).json()['access_token']}"
+        }
+        walk.run("create_link", 201)
+        endpoint = walk.run("create_endpoint", 201)["id"]
+        walk.run("change_endpoint", 200, endpoint_id=endpoint)
+        assert walk.run("replay_range", 202, endpoint_id=endpoint) == {"replayed": 0}
+        walk.headers = admin
         contest = walk.run("create_contest", 201)["id"]
         walk.run("change_contest", 200, contest_id=contest)
 
@@ -124,6 +139,8 @@ def test_every_example_works_as_given(heika: Heika) -> None:
         walk.run("cancel_subscription_as_admin", 404, subscription_id=invoice)
         walk.run("impersonate_member", 201, member_id=signed_in["member"]["id"])
         walk.run("decide_certificate", 200, certificate_id=certificate)
+        walk.run("put_payer", 200, member_id=signed_in["member"]["id"])
+        walk.run("make_dispute", 404)
         walk.run("retire_channel", 204)
         walk.run("move_sandbox_clock", 200)
 

@@ -79,9 +79,16 @@ class LedgerEntryOut(Out):
     at: Instant
 
 
-@router.get("/trial-balance")
+_CHART: Final = "\n".join(f"- `{account}` ({group}): {holds}" for account, (group, holds) in CHART.items())
+
+
+@router.get(
+    "/trial-balance",
+    description="Every account's debits and credits, and whether they balance in each currency.\n\n"
+    f"`at` asks how they stood then. The accounts are:\n\n{_CHART}",
+)
 async def trial_balance(_: Bookkeeper, session: SessionDep, at: Instant | None = None) -> TrialBalance:
-    """Every account's debits and credits, and whether they balance in each currency; `at` asks how they stood then."""
+    """Every account's debits and credits, now or at an instant."""
     query = select(
         col(LedgerLine.account),
         col(LedgerLine.currency),

@@ -28,7 +28,8 @@ LOST_FOR: Final = timedelta(days=3)
 ROWS: Final = 50_000
 INSTANT: Final = timedelta(microseconds=1)
 
-# A course is earned when it cannot be taken back any more, a gift that nobody redeems when nobody can.
+# A course is earned when it cannot be taken back any more, a gift that nobody redeems when nobody can, and what a lost
+# dispute left of a price when it is lost.
 _PLAN: Final = text("""
 UPDATE revenue_schedule s
 SET starts_at = o.over, ends_at = o.over, from_at = o.over, from_earned = s.earned, from_discount = s.discount_earned,
@@ -36,6 +37,8 @@ SET starts_at = o.over, ends_at = o.over, from_at = o.over, from_earned = s.earn
 FROM (
     SELECT id, paid_at + CASE kind WHEN 'course' THEN CAST(:course AS interval) ELSE CAST(:gift AS interval) END AS over
     FROM "order" WHERE kind IN ('course', 'gift') AND status <> 'disputed'
+    UNION ALL
+    SELECT order_id, max(decided_at) FROM dispute WHERE status = 'lost' AND decided_at IS NOT NULL GROUP BY order_id
 ) o
 WHERE o.id = s.order_id AND s.starts_at IS NULL AND (s.earned < s.amount OR s.discount_earned < s.discount)
 """)
@@ -135,10 +138,11 @@ async def give_back(
 
 
 def _lay(schedule: RevenueSchedule, starts_at: datetime, ends_at: datetime) -> None:
-    """Spread what is left to earn over a span, from where recognition has come to."""
-    schedule.starts_at, schedule.ends_at = starts_at, ends_at
+    """Spread what is left to earn over a span, from where recognition has come to; what was paused goes on from now."""
+    paused = schedule.starts_at is None and schedule.holder_id is not None
     reached = day_end(schedule.through_on) if schedule.through_on else starts_at
-    schedule.from_at = max(starts_at, reached)
+    schedule.starts_at, schedule.ends_at = starts_at, ends_at
+    schedule.from_at = max(starts_at, reached, clock.now() if paused else reached)
     schedule.from_earned, schedule.from_discount = schedule.earned, schedule.discount_earned
     schedule.next_on = day_of(schedule.from_at)
 
@@ -164,9 +168,9 @@ async def on_membership_changed(session: AsyncSession, event: MembershipChanged)
             continue
         segment = told.get(schedule.order_id)
         if segment is not None:
-            schedule.holder_id = event.member_id
             if (schedule.starts_at, schedule.ends_at) != (segment.starts_at, segment.ends_at):
                 _lay(schedule, segment.starts_at, segment.ends_at)
+            schedule.holder_id = event.member_id
         elif status == "disputed":
             schedule.starts_at = schedule.ends_at = schedule.next_on = None
         else:

@@ -3,6 +3,8 @@
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
+import pytest
+
 from kit.ids import new_id
 from services.billing.provider import provider_of
 from tests.services.billing.till import Till
@@ -10,7 +12,15 @@ from tests.services.billing.till import Till
 ZONE = ZoneInfo("Asia/Shanghai")
 
 
-async def test_fees_and_payouts_are_booked_once(till: Till) -> None:
+@pytest.fixture
+async def nightly(till: Till) -> Till:
+    """The same service, which asks for the balance every night."""
+    await till.api.sql("DELETE FROM provider_balance")
+    return till
+
+
+async def test_fees_and_payouts_are_booked_once(nightly: Till) -> None:
+    till = nightly
     till.api.clock.set(datetime(2031, 5, 20, 12, tzinfo=ZONE))
     member = new_id()
     by_card = await till.buy(member)
@@ -47,7 +57,8 @@ async def test_fees_and_payouts_are_booked_once(till: Till) -> None:
     assert (await till.balanced())["provider_fees"] == 289
 
 
-async def test_a_provider_that_is_away_is_asked_later(till: Till) -> None:
+async def test_a_provider_that_is_away_is_asked_later(nightly: Till) -> None:
+    till = nightly
     till.api.clock.set(datetime(2031, 5, 20, 12, tzinfo=ZONE))
     await till.buy(new_id())
     till.api.clock.set(datetime(2031, 5, 21, 1, 45, tzinfo=ZONE))

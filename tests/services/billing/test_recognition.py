@@ -182,11 +182,26 @@ async def test_disputed_time_waits_and_goes_on(till: Till) -> None:
     await till.api.run_due()
     assert await earned(till) == {date(2031, 1, 31): 41}
     await till.api.sql("""UPDATE "order" SET status = 'paid'""")
-    back = datetime(2031, 2, 11, tzinfo=ZONE)
-    await told(till, member, 3, (order, back, back + timedelta(days=27)))
+    # Given back with the ten days that were lost: 1949 for the 658 hours from now on.
+    await told(till, member, 3, (order, START, MONTH + timedelta(days=10)))
     till.api.clock.set(datetime(2031, 2, 12, 1, tzinfo=ZONE))
     await till.api.run_due()
-    assert await earned(till) == {date(2031, 1, 31): 41, date(2031, 2, 11): 1949 // 27}
+    assert await earned(till) == {date(2031, 1, 31): 41, date(2031, 2, 11): 1949 * 24 // 658}
+
+
+async def test_a_lost_dispute_gives_back_what_was_not_earned(till: Till) -> None:
+    member, order = await bought(till)
+    await told(till, member, 1, (order, START, MONTH))
+    path, headers = "/v1/sandbox/disputes", till.api.member()
+    assert (await till.admin_refund(order["id"], amount=500)).status_code == 201
+    for outcome in ("opened", "lost"):
+        answer = await till.client.post(path, json={"order_id": order["id"], "outcome": outcome}, headers=headers)
+        assert answer.status_code < 300, answer.text
+        await till.api.run_due()
+    await told(till, member, 2)
+    till.api.clock.set(datetime(2031, 2, 2, 1, tzinfo=ZONE))
+    await till.api.run_due()
+    assert (await till.balanced())["deferred_revenue"] == 0
 
 
 @pytest.mark.parametrize("kept_first", [True, False])

@@ -92,8 +92,8 @@ def new_member(client: httpx.Client, phone: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {token}"}
 
 
-def order(client: httpx.Client, member: dict[str, str], plan: str) -> dict[str, Any]:
-    body = {"plan_code": plan, "payment_method": "wechat_pay"}
+def order(client: httpx.Client, member: dict[str, str], plan: str, **how: Any) -> dict[str, Any]:
+    body = {"plan_code": plan, "payment_method": "wechat_pay"} | how
     answer = client.post("/v1/orders", json=body, headers=member | {"Idempotency-Key": str(uuid4())})
     placed: dict[str, Any] = answer.json()
     return placed
@@ -220,4 +220,46 @@ def test_the_cashier_takes_the_money_or_does_not(browser: Browser, heika: Heika)
     assert overflow == 0
     assert visit.errors == []
     assert visit.hosts == {urlsplit(heika.address).netloc}
+    page.close()
+
+
+def test_the_cashier_lets_money_come_later_and_keeps_a_card(browser: Browser, heika: Heika) -> None:
+    visit = Visit(browser, heika, PHONE)
+    page = visit.page
+    with httpx.Client(base_url=heika.address, timeout=20) as client:
+        member = new_member(client, "13900000302")
+        later = order(client, member, "black-card-12m")
+
+        page.goto(later["checkout"]["url"])
+        expect(page.locator("#kept")).to_have_count(0)
+        page.get_by_role("button", name="稍后到账（10 分钟）· Pay later (10 minutes)").click()
+        expect(page.locator("#status")).to_have_text("等待到账 Waiting for the money")
+        expect(page.get_by_role("button")).to_have_count(0)
+        visit.keep("cashier-later")
+        assert client.get(f"/v1/orders/{later['id']}?refresh=true", headers=member).json()["status"] == "pending"
+        assert client.post("/v1/sandbox/clock", json={"advance": "PT10M"}, timeout=60).status_code == 200
+        page.reload()
+        expect(page.locator("#status")).to_have_text("已支付 Paid")
+        member = new_member(client, "13900000302")
+        assert client.get(f"/v1/orders/{later['id']}", headers=member).json()["status"] == "paid"
+
+        renewed = order(client, member, "black-card-1m", payment_method="card", auto_renew=True)
+        page.goto(renewed["checkout"]["url"])
+        expect(page.locator("#kept")).to_contain_text("Your card is saved")
+        page.get_by_role("button", name="支付 ¥19.90 · Pay").click()
+        expect(page.locator("#status")).to_have_attribute("data-status", "paid")
+        client.get(f"/v1/orders/{renewed['id']}?refresh=true", headers=member)
+        card = client.post("/v1/me/subscription/card", json={}, headers=member).json()
+        page.goto(card["url"])
+        expect(page.locator("h1")).to_contain_text("保存银行卡")
+        expect(page.locator(".amount")).to_have_count(0)
+        expect(page.get_by_role("button")).to_have_count(2)
+        expect(page.locator("#status")).to_have_text("待保存 Waiting for a card")
+        visit.keep("cashier-card")
+        page.get_by_role("button", name="保存银行卡 · Save card").click()
+        expect(page.locator("#status")).to_have_text("银行卡已保存 Card saved")
+
+    overflow = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+    assert overflow == 0
+    assert visit.errors == []
     page.close()

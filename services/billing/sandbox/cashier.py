@@ -35,6 +35,7 @@ STATES = {
 }
 SYMBOLS = {"cny": "¥", "usd": "$", "eur": "€"}
 LATER = '    <button id="later" type="button">稍后到账（10 分钟）· Pay later (10 minutes)</button>'
+KEPT = '\n  <p class="note" id="kept">银行卡会被保存，用于自动续费。<br>Your card is saved and charged again for renewals.</p>'
 MAX_DELAY = timedelta(days=30)
 
 
@@ -145,17 +146,17 @@ def _render(visit: SandboxSession, nonce: str) -> str:
         "success_url": escape(visit.success_url or ""),
         "cancel_url": escape(visit.cancel_url or ""),
     }
-    words |= _card_to_keep() if visit.mode == "setup" else _bill(visit)
+    words |= _card_to_keep(state) if visit.mode == "setup" else _bill(visit)
     return re.sub(r"\{\{(\w+)\}\}", lambda word: words[word[1]], PAGE)
 
 
-def _card_to_keep() -> dict[str, str]:
+def _card_to_keep(state: str) -> dict[str, str]:
     return {
         "title": "保存银行卡，用于自动续费 Save a card for renewals",
         "bill": "",
         "pay": "保存银行卡 · Save card",
         "later": "",
-    }
+    } | ({"status": "待保存 Waiting for a card"} if state == "open" else {})
 
 
 def _bill(visit: SandboxSession) -> dict[str, str]:
@@ -167,7 +168,12 @@ def _bill(visit: SandboxSession) -> dict[str, str]:
     )
     return {
         "title": escape("、".join(item["name"] for item in visit.line_items)),
-        "bill": f'  <p class="amount">{amount}</p>\n  <ul aria-label="商品 Items">{items}</ul>',
+        "bill": f'  <p class="amount">{amount}</p>\n  <ul aria-label="商品 Items">{items}</ul>{_kept(visit)}',
         "pay": f"支付 {amount} · Pay",
         "later": LATER,
     }
+
+
+def _kept(visit: SandboxSession) -> str:
+    # As Stripe's page does: who pays must know that the card will be charged again.
+    return KEPT if "setup_future_usage" in visit.payment_intent_data else ""

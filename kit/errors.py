@@ -190,6 +190,20 @@ class TooManyRequests(Problem):
     code = "rate_limited"
     action = "retry_after"
 
+    def __init__(self, *, policy: tuple[str, int, float] | None = None, **words: Any) -> None:
+        """`policy` is the limit that is used up: its name, how many, in how many seconds."""
+        super().__init__(**words)
+        self.policy = policy
+
+    def headers(self) -> dict[str, str]:
+        """Which limit it was, too (the IETF's RateLimit header fields)."""
+        headers = super().headers()
+        if self.policy is not None and self.retry_after is not None:
+            name, times, seconds = self.policy
+            headers["RateLimit-Policy"] = f'"{name}";q={times};w={round(seconds)}'
+            headers["RateLimit"] = f'"{name}";r=0;t={headers["Retry-After"]}'
+        return headers
+
 
 class Internal(Problem):
     """Something broke on our side; it has been recorded. Try again, and quote request_id if it stays."""

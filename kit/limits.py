@@ -73,7 +73,8 @@ async def limit(request: Request, name: str, key: str, *, times: int, seconds: f
     runtime: Any = request.app.state.runtime
     if runtime.settings.limits == "off":
         return Take(None, "", "")
-    return await take(runtime.redis, f"heika:limit:{name}:{key}", times=times, seconds=seconds, only_look=only_look)
+    key = f"heika:limit:{name}:{key}"
+    return await take(runtime.redis, key, times=times, seconds=seconds, only_look=only_look, name=name)
 
 
 async def limit_address(request: Request, name: str, *, times: int, seconds: float, only_look: bool = False) -> Take:
@@ -84,11 +85,21 @@ async def limit_address(request: Request, name: str, *, times: int, seconds: flo
         return Take(None, "", "")
     wide = times * RELAXED_FACTOR if mode == "relaxed" else times
     key = f"heika:limit:{name}:address:{client_address(request)}"
-    return await take(runtime.redis, key, times=wide, seconds=seconds, only_look=only_look)
+    return await take(runtime.redis, key, times=wide, seconds=seconds, only_look=only_look, name=name)
 
 
-async def take(redis: Redis, key: str, *, times: int, seconds: float, only_look: bool = False) -> Take:
+async def take(
+    redis: Redis, key: str, *, times: int, seconds: float, only_look: bool = False, name: str = "limit"
+) -> Take:
     """Use one of `times` in any `seconds` of the product's clock; TooManyRequests with Retry-After when none is left."""
+    try:
+        return await _take(redis, key, times=times, seconds=seconds, only_look=only_look)
+    except TooManyRequests as refusal:
+        refusal.policy = (name, times, seconds)
+        raise
+
+
+async def _take(redis: Redis, key: str, *, times: int, seconds: float, only_look: bool) -> Take:
     global _redis_away_until  # noqa: PLW0603 - one answer a process, whichever limit asked
     now, member = clock.now().timestamp(), "" if only_look else str(new_id())
     moment = time.monotonic()

@@ -104,6 +104,11 @@ ZH: Final[Mapping[str, str]] = {
     "uuid_version": "应为第 {expected_version} 版 UUID",
 }
 
+_OF_TEXT: Final = {
+    "too_short": ("String should have at least {} characters", "至少 {} 个字符"),
+    "too_long": ("String should have at most {} characters", "最多 {} 个字符"),
+}
+
 
 def worded(error: Mapping[str, Any]) -> Sentence:
     """One of pydantic's errors (a dict of `errors()`) as a sentence; what was sent is not in it."""
@@ -113,6 +118,11 @@ def worded(error: Mapping[str, Any]) -> Sentence:
         return own.sentence
     if isinstance(own, ValueError) and error["type"] == "value_error":
         return Sentence(str(own), f"这个值不符合要求：{own}")
+    if error["type"] in _OF_TEXT and isinstance(error.get("input"), str):
+        # Behind a validator of ours pydantic has forgotten that what it counts are characters.
+        bound = context.get("min_length", context.get("max_length"))
+        english, zh = _OF_TEXT[error["type"]]
+        return Sentence(english.format(bound), zh.format(bound))
     words = {name: str(value).replace(" or ", " 或 ") for name, value in context.items()}
     try:
         zh = ZH[error["type"]].format_map(words)

@@ -103,7 +103,9 @@ async def send_code(body: OtpIn, request: Request, session: SessionDep, settings
     )
     if written.one_or_none() is None:
         sent_at = (await session.execute(select(col(Otp.sent_at)).where(col(Otp.digest) == digest))).scalar_one()
-        raise TooManyRequests(retry_after=(sent_at + RESEND - now).total_seconds())
+        raise TooManyRequests(
+            retry_after=(sent_at + RESEND - now).total_seconds(), policy=("resend", 1, RESEND.total_seconds())
+        )
     await limit(request, "otp:phone", digest, times=CODES_AN_HOUR, seconds=HOUR_S)
     # Committed before it is sent: a person who holds the code must find it valid.
     await session.commit()

@@ -12,7 +12,7 @@ from pydantic_core.core_schema import ErrorType
 from kit.app import Service, router
 from kit.db import new_registry
 from kit.settings import ServiceSettings
-from kit.shapes import Count, Instant, StrictIn, Text
+from kit.shapes import CleanStr, Count, Instant, StrictIn, Text
 from kit.wording import ZH, Sentence, Wrong, field_error, in_language, worded
 from tests.harness import Api, Run
 
@@ -55,6 +55,7 @@ class CakeIn(StrictIn):
     candles: Annotated[int, AfterValidator(_even)] = 0
     ghosts: Annotated[int, AfterValidator(_plain)] = 0
     code: Annotated[str, Field(pattern="^[a-z]+$")] = "a"
+    place: Annotated[CleanStr, Field(min_length=1, max_length=3)] = "a"
 
 
 api_router = router(prefix="/v1/cakes", tags=["cakes"])
@@ -110,6 +111,8 @@ async def said(api: Api, body: Any, language: str = "") -> list[str]:
         ({"candles": 3}, "应为偶数"),
         ({"ghosts": 1}, "这个值不符合要求：must be zero"),
         ({"code": "A"}, "格式不对，应符合 ^[a-z]+$"),
+        ({"place": " "}, "至少 1 个字符"),
+        ({"place": "abcd"}, "最多 3 个字符"),
         ({"stray": 1}, "这里没有这个字段，请去掉"),
         ([], "应为一个对象"),
     ],
@@ -125,6 +128,7 @@ async def test_a_wrong_field_is_told_in_chinese(api: Api, body: Any, zh: str) ->
         ({"name": ""}, "must be 1 to 5 characters"),
         ({"amount": -1}, "Input should be greater than or equal to 0"),
         ({"candles": 3}, "must be even"),
+        ({"place": "abcd"}, "String should have at most 3 characters"),
         ({"ghosts": 1}, "must be zero"),
     ],
 )

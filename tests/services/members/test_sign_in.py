@@ -54,6 +54,8 @@ async def test_a_second_code_within_a_minute_is_refused(api: Api) -> None:
     assert refused.status_code == 429
     assert refused.json()["code"] == "rate_limited"
     assert 39 <= int(refused.headers["retry-after"]) <= 40
+    assert refused.headers["ratelimit-policy"] == '"resend";q=1;w=60'
+    assert refused.headers["ratelimit"] == f'"resend";r=0;t={refused.headers["retry-after"]}'
     api.clock.advance(timedelta(seconds=41))
     assert (await send_code(api)).status_code == 202
 
@@ -69,6 +71,7 @@ async def test_one_phone_gets_ten_codes_an_hour(api: Api) -> None:
         api.clock.advance(timedelta(seconds=61))
     refused = await send_code(api)
     assert refused.status_code == 429
+    assert refused.headers["ratelimit-policy"] == '"otp:phone";q=10;w=3600'
     api.clock.advance(timedelta(hours=1))
     assert (await send_code(api)).status_code == 202
 

@@ -8,6 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from contracts.courses import CourseChanged
+from contracts.merging import kept_of
 from kit import clock
 from kit.errors import Conflict, NotFound
 from services.billing.course_models import CourseHolding, CoursePrice
@@ -65,7 +66,9 @@ async def take(session: AsyncSession, order: Order) -> bool:
     """Give an order's buyer its course; False when they have it through another order. True for other orders."""
     if order.course_id is None:
         return True
-    holding = {"member_id": order.member_id, "course_id": order.course_id, "order_id": order.id}
+    # An order that waited when its account became part of another is still its own, and the course is the person's.
+    member_id = await kept_of(session, order.member_id)
+    holding = {"member_id": member_id, "course_id": order.course_id, "order_id": order.id}
     taken = await session.scalar(
         upsert(CourseHolding)
         .values(**holding, bought_at=clock.now())

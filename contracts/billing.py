@@ -44,7 +44,11 @@ class OrderClosed(Event, type="billing.order.closed"):
 
 
 class OrderRefunded(Event, type="billing.order.refunded"):
-    """Money of an order went back; `amount` of this refund, `full` when nothing of the payment is left."""
+    """Money of an order went back; `amount` of this refund, `full` when nothing of the payment is left.
+
+    `removes_time` when the membership time that the order bought goes with it: a refund of all that was refundable then,
+    be it a part of the price for the days that were not used.
+    """
 
     order_id: UUID
     refund_id: UUID

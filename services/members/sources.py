@@ -56,11 +56,11 @@ async def on_code_redeemed(session: AsyncSession, event: CodeRedeemed) -> None:
 
 
 async def on_order_refunded(session: AsyncSession, event: OrderRefunded) -> None:
-    """A full refund takes the order's segment with it, unless an admin left the time.
+    """A refund of all there was to refund takes the order's segment with it, unless an admin left the time.
 
     A gift's is with whoever redeemed it; one that nobody has redeemed has no time, and billing lets nobody redeem it now.
     """
-    if not (event.full and event.removes_time):
+    if not event.removes_time:
         return
     if event.kind == "membership":
         await revoke_segment(session, event.member_id, "order", event.order_id, event.refunded_at)

@@ -210,9 +210,17 @@ async def test_partial_refunds_and_kept_time_change_nothing(api: Api) -> None:
     order = paid(member_id)
     await api.handle(order)
     before = await membership(api, member_id)
-    await api.handle(refunded(order, full=False, amount=100), refunded(order, removes_time=False))
+    await api.handle(refunded(order, full=False, amount=100, removes_time=False), refunded(order, removes_time=False))
     assert await membership(api, member_id) == before
     assert len(await api.emitted()) == 1
+
+
+async def test_the_price_of_the_days_that_are_left_takes_those_days(api: Api) -> None:
+    member_id = new_id()
+    order = paid(member_id)
+    await api.handle(order)
+    await api.handle(refunded(order, full=False, amount=1200))
+    assert [item["state"] for item in await segments(api, member_id)] == ["revoked"]
 
 
 async def test_two_purchases_at_the_same_instant_queue_up(api: Api) -> None:

@@ -3,7 +3,7 @@
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import select, text
+from sqlalchemy import text
 from sqlalchemy.dialects.postgresql import Range, insert
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
@@ -29,6 +29,12 @@ class PurchaseRequired(Forbidden):
     action = "buy_course"
 
 
+BOUGHT = (
+    "EXISTS (SELECT FROM purchase WHERE purchase.member_id = CAST(:member_id AS uuid) "
+    "AND purchase.course_id = {course_id} AND paid_at IS NOT NULL AND refunded_at IS NULL AND NOT suspended)"
+)
+"""Whether a course is paid for by this member, as SQL."""
+_HAS_BOUGHT = text("SELECT " + BOUGHT.format(course_id=":course_id"))
 _MEMBER_UNTIL = text(
     "SELECT upper(span) FROM access, unnest(member_lessons) AS span WHERE member_id = :member_id AND span @> CAST(:now AS timestamptz)"
 )
@@ -43,7 +49,8 @@ async def require_access(
     if access == "member":
         found = await session.execute(_MEMBER_UNTIL, {"member_id": member_id, "now": clock.now()})
         until: datetime | None = found.scalar_one_or_none()
-        if until is None:
+        # A course that was sold by itself once stays open to whoever bought it then.
+        if until is None and not await has_bought(session, member_id, course_id):
             raise MembershipRequired
         return until
     if not await has_bought(session, member_id, course_id):
@@ -53,14 +60,10 @@ async def require_access(
 
 async def has_bought(session: AsyncSession, member_id: UUID | None, course_id: UUID) -> bool:
     """Whether a paid course is open to this member."""
-    bought = select(col(Purchase.order_id)).where(
-        col(Purchase.member_id) == member_id,
-        col(Purchase.course_id) == course_id,
-        col(Purchase.paid_at).is_not(None),
-        col(Purchase.refunded_at).is_(None),
-        col(Purchase.suspended).is_(False),
-    )
-    return (await session.execute(bought.limit(1))).first() is not None
+    if member_id is None:
+        return False
+    found = await session.execute(_HAS_BOUGHT, {"member_id": member_id, "course_id": course_id})
+    return bool(found.scalar_one())
 
 
 async def on_membership_changed(session: AsyncSession, event: MembershipChanged) -> None:

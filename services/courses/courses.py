@@ -177,13 +177,17 @@ async def list_courses(  # noqa: PLR0913, PLR0917 - filters, by name
 @router.get("/{course_id}", response_model=CourseDetail, responses=problems(CourseNotFound))
 async def read_course(course_id: UUID, caller: OptionalMemberDep, request: Request, session: SessionDep) -> Response:
     """One course with its lessons in order; a paid one says whether the caller has `bought` it."""
-    rows = (await session.execute(course_rows().where(col(Course.id) == course_id, col(Course.published)))).all()
+    rows = (await session.execute(course_rows(Course.published).where(col(Course.id) == course_id))).all()
     if not rows:
         raise CourseNotFound
     [course] = await courses_out(session, rows)
-    if caller is None or course["access"] != "paid":
+    published = course.pop("published")
+    if published and (caller is None or course["access"] != "paid"):
         answer = cacheable(request, course | {"bought": None}, max_age_s=10)
         answer.headers["Vary"] = "Accept-Language, Authorization"
         return answer
-    bought = await has_bought(session, caller.id, course_id)
+    bought = caller is not None and await has_bought(session, caller.id, course_id)
+    # Whoever bought a course keeps it when it is not shown any more.
+    if not (published or bought):
+        raise CourseNotFound
     return json_response(course | {"bought": bought}, headers={"Cache-Control": "private, no-store"})

@@ -18,7 +18,7 @@ from kit.errors import NotFound, problems
 from kit.events import emit
 from kit.shapes import MAX_INTEGER, Count, In, Out
 from kit.wording import Wrong
-from services.courses.access import MembershipRequired, PurchaseRequired, require_access
+from services.courses.access import BOUGHT, MembershipRequired, PurchaseRequired, require_access
 from services.courses.media import Playback, playback_of
 from services.courses.models import CourseAccess
 
@@ -73,9 +73,10 @@ class ProgressIn(In):
 
 
 _SHOWN = text(
-    "SELECT lesson.id, lesson.course_id, lesson.title, lesson.description, lesson.duration_s, lesson.position, "
+    "SELECT lesson.id, lesson.course_id, lesson.title, lesson.description, lesson.duration_s, lesson.position, "  # noqa: S608 - constants
     "lesson.media, course.access, course.category FROM lesson JOIN course ON course.id = lesson.course_id "
-    "WHERE lesson.id = :id AND lesson.deleted_at IS NULL AND course.deleted_at IS NULL AND course.published"
+    "WHERE lesson.id = :id AND lesson.deleted_at IS NULL AND course.deleted_at IS NULL AND "
+    "(course.published OR " + BOUGHT.format(course_id="course.id") + ")"
 )
 SECONDS = (
     "(SELECT coalesce(sum(upper(part) - lower(part)), 0) FROM "
@@ -108,9 +109,13 @@ _SAVE = text(
 )
 
 
-async def shown_lesson(lesson_id: UUID, session: SessionDep) -> Any:
-    """The lesson's columns, with its course's access."""
-    row = (await session.execute(_SHOWN, {"id": lesson_id})).one_or_none()
+async def shown_lesson(lesson_id: UUID, caller: OptionalMemberDep, session: SessionDep) -> Any:
+    """The lesson's columns, with its course's access; of a course that is not shown any more, for its buyers."""
+    return await _shown(session, lesson_id, caller.id if caller else None)
+
+
+async def _shown(session: AsyncSession, lesson_id: UUID, member_id: UUID | None) -> Any:
+    row = (await session.execute(_SHOWN, {"id": lesson_id, "member_id": member_id})).one_or_none()
     if row is None:
         raise LessonNotFound
     return row
@@ -119,8 +124,9 @@ async def shown_lesson(lesson_id: UUID, session: SessionDep) -> Any:
 ShownLesson = Annotated[Any, Depends(shown_lesson, scope="function")]
 
 
-async def watchable_lesson(caller: MemberDep, lesson: ShownLesson, session: SessionDep) -> Any:
+async def watchable_lesson(lesson_id: UUID, caller: MemberDep, session: SessionDep) -> Any:
     """The lesson, for a member who may watch it."""
+    lesson = await _shown(session, lesson_id, caller.id)
     await require_access(session, lesson.access, lesson.course_id, caller.id)
     return lesson
 

@@ -134,6 +134,32 @@ async def test_a_course_says_whether_the_caller_has_bought_it(api: Api) -> None:
     assert (await api.client.get(f"/v1/courses/{free['id']}", headers=api.member(member_id))).json()["bought"] is None
 
 
+async def test_a_buyer_keeps_a_course_that_is_not_sold_or_shown_any_more(api: Api) -> None:
+    course, member_id = await add_course(api, access="paid", amount=9900), new_id()
+    await api.handle(bought(member_id, course["id"], new_id()))
+    path, lesson = f"/v1/courses/{course['id']}", f"/v1/lessons/{course['lessons'][0]['id']}"
+
+    async def statuses() -> list[int]:
+        """Of the course and its lesson: for the buyer, for another member, for nobody."""
+        return [
+            (await api.client.get(place, headers=headers)).status_code
+            for headers in (api.member(member_id), api.member(), {})
+            for place in (path, lesson)
+        ]
+
+    changes: list[tuple[dict[str, Any], list[int]]] = [
+        ({"published": False}, [200, 200, 404, 404, 404, 404]),
+        ({"published": True, "access": "member"}, [200, 200, 200, 403, 200, 403]),
+        ({"published": True, "access": "free"}, [200, 200, 200, 200, 200, 200]),
+    ]
+    for change, expected in changes:
+        changed = await api.client.patch(f"/v1/admin{path[3:]}", json=change, headers=api.admin())
+        assert changed.status_code == 200, changed.text
+        assert await statuses() == expected
+    assert (await api.client.delete(f"/v1/admin{path[3:]}", headers=api.admin())).status_code == 204
+    assert await statuses() == [404] * 6
+
+
 @pytest.mark.parametrize(
     ("outcomes", "statuses"),
     [

@@ -1,18 +1,18 @@
 """Comparing a business day: provider, orders and ledger side by side, and each difference with what repairs it."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from datetime import date
 from typing import Any, Final
-from uuid import UUID
 
 from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from kit.app import Runtime
+from services.billing.comparing_disputes import dispute_findings
+from services.billing.findings import Finding
 from services.billing.periods import Period
 from services.billing.provider import Provider, provider_of
-from services.billing.provider_lists import ListedPayment, ListedRefund, payment_at, refund_at
+from services.billing.provider_lists import ListedDispute, ListedPayment, ListedRefund, payment_at, refund_at
 from services.billing.reconciliation_models import Kind, Repair
 
 FINAL: Final = {"succeeded": "succeeded", "failed": "failed", "canceled": "failed"}
@@ -42,7 +42,7 @@ SELECT o.id, o.status, o.paid_at IS NOT NULL AND o.total > 0 AND p.id IS NULL AS
 FROM "order" o LEFT JOIN payment p ON p.order_id = o.id AND p.status = 'applied' WHERE o.id = ANY(:ids)
 """)
 _OWNED: Final = text("""
-SELECT p.provider_ref, p.order_id, p.id, p.status, o.total - o.refunded_amount - coalesce(sum(r.amount), 0) AS left
+SELECT p.provider_ref, p.order_id, p.id, p.status, p.amount, o.total - o.refunded_amount - coalesce(sum(r.amount), 0) AS left
 FROM payment p JOIN "order" o ON o.id = p.order_id
 LEFT JOIN refund r ON r.order_id = o.id AND r.status = 'pending' AND r.cause <> 'surplus'
 WHERE p.provider_ref = ANY(:refs) GROUP BY p.id, o.id
@@ -70,24 +70,14 @@ FROM (
 """)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Finding:
-    """A difference: what should be, what is, and the repair."""
-
-    kind: Kind
-    repair: Repair
-    order_id: UUID | None = None
-    source_id: UUID | None = None
-    provider_ref: str | None = None
-    expected: int | str | None = None
-    found: int | str | None = None
-    currency: str | None = None
-
-
 async def compare(
-    rt: Runtime, day: date, payments: Sequence[ListedPayment], refunds: Sequence[ListedRefund]
+    rt: Runtime,
+    day: date,
+    payments: Sequence[ListedPayment],
+    refunds: Sequence[ListedRefund],
+    disputes: Sequence[ListedDispute],
 ) -> list[Finding]:
-    """What differs on a day of which the provider has told these payments and refunds; changes nothing.
+    """What differs on a day of which the provider has told this; changes nothing.
 
     PaymentProviderUnavailable when what it did not list cannot be asked for.
     """
@@ -106,6 +96,7 @@ async def compare(
             *(finding for row in paid for finding in _payment_findings(row, listed.get(row.provider_ref))),
             *await _unknown_refunds(session, refunds, back),
             *(finding for row in back for finding in _refund_findings(row, _match(row, returned))),
+            *await dispute_findings(session, disputes),
             *[
                 Finding(
                     kind="order_differs",
@@ -192,7 +183,7 @@ def _payment_findings(row: Row[Any], listed: ListedPayment | None) -> Iterable[F
         yield Finding(kind="missing_at_provider", repair="person", expected=None, found=row.amount, **about)
     elif (listed.amount, listed.currency) != (row.amount, row.currency):
         yield Finding(kind="amount_mismatch", repair="person", expected=listed.amount, found=row.amount, **about)
-    if row.status == "parked":
+    if row.status == "parked" and not row.goes_back:
         wrong = (row.amount, row.currency) != (row.total, row.order_currency)
         kind: Kind = "amount_mismatch" if wrong else "parked"
         yield Finding(kind=kind, repair="person", expected=row.total, found=row.amount, **about)
@@ -233,7 +224,9 @@ async def _unknown_refunds(
         # What was refunded of other payments of the same account at the provider is none of this house's business.
         if payment is None:
             continue
-        recordable = payment.status == "applied" and refund.status == "succeeded" and refund.amount <= payment.left
+        # Of a payment that waits for a person all of it may go back, of one that paid an order what is left.
+        fits = refund.amount <= payment.left if payment.status == "applied" else refund.amount == payment.amount
+        recordable = fits and payment.status != "surplus" and refund.status == "succeeded"
         findings.append(
             Finding(
                 kind="missing_refund",

@@ -36,6 +36,18 @@ class ListedRefund:
     made_at: datetime
 
 
+@dataclass(frozen=True)
+class ListedDispute:
+    """A dispute at the provider, of the payment `payment_ref`."""
+
+    ref: str
+    status: str
+    amount: int
+    currency: str
+    payment_ref: str | None
+    made_at: datetime
+
+
 async def payments_between(provider: Provider, since: datetime, until: datetime) -> AsyncIterator[list[ListedPayment]]:
     """The payments begun in [since, until) that have succeeded, a page at a time, newest first."""
     async for page in _pages(provider, provider.client.v1.payment_intents.list_async, since, until):
@@ -46,6 +58,22 @@ async def refunds_between(provider: Provider, since: datetime, until: datetime) 
     """The refunds made in [since, until), whatever became of them, a page at a time, newest first."""
     async for page in _pages(provider, provider.client.v1.refunds.list_async, since, until):
         yield [_refund(provider, refund) for refund in page]
+
+
+async def disputes_between(provider: Provider, since: datetime, until: datetime) -> AsyncIterator[list[ListedDispute]]:
+    """The disputes opened in [since, until), however they ended, a page at a time, newest first."""
+    async for page in _pages(provider, provider.client.v1.disputes.list_async, since, until):
+        yield [
+            ListedDispute(
+                ref=dispute["id"],
+                status=dispute["status"],
+                amount=dispute["amount"],
+                currency=dispute["currency"].upper(),
+                payment_ref=dispute.get("payment_intent"),
+                made_at=_at(provider, dispute["created"]),
+            )
+            for dispute in page
+        ]
 
 
 async def moves_between(provider: Provider, since: datetime, until: datetime) -> AsyncIterator[list[dict[str, Any]]]:

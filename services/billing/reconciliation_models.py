@@ -22,6 +22,8 @@ Kind = Literal[
     "surplus_kept",
     "missing_refund",
     "refund_state_differs",
+    "missing_dispute",
+    "dispute_state_differs",
     "order_differs",
     "double_renewal",
     "ledger_missing",

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 from datetime import date
-from typing import Annotated
+from typing import Annotated, Literal
 from uuid import UUID
 
 from fastapi import Depends
@@ -58,9 +58,9 @@ class DifferenceNotFound(NotFound):
 
 
 class RepairNeedsPerson(Conflict):
-    """No machine can repair this: compare what is expected with what was found, and set it right by hand."""
+    """No machine can decide this: compare what is expected with what was found; a parked payment may be sent back."""
 
-    zh = "这条差异无法自动修复：请对照应有与实有，由人工处理。"
+    zh = "这条差异须由人工判断：请对照应有与实有；待处理的付款可以选择退回。"
 
 
 class RepairNotPossible(Conflict):
@@ -75,11 +75,17 @@ class ReconciliationIn(StrictIn):
     day: date
 
 
+class RepairIn(StrictIn):
+    """What a person decided: `send_back` gives a payment that waits for them back to its payer."""
+
+    decision: Literal["send_back"] | None = None
+
+
 class DifferenceOut(Out):
     """What should be and what is; `repair` is what the repair call does, or `person` where only somebody can decide.
 
     `settle` takes in a payment whose notice was lost, `record` a refund made at the provider, `follow` brings a refund
-    to the state it has there, `post` writes a missing entry of the ledger.
+    or a dispute to the state it has there, `post` writes a missing entry of the ledger.
     """
 
     id: UUID
@@ -192,7 +198,12 @@ async def read_reconciliation(run: Run, _: Reader, session: SessionDep) -> Recon
     ),
 )
 async def repair_difference(
-    run: Run, difference_id: UUID, caller: Bookkeeper, session: SessionDep, rt: RuntimeDep
+    run: Run,
+    difference_id: UUID,
+    caller: Bookkeeper,
+    session: SessionDep,
+    rt: RuntimeDep,
+    body: RepairIn | None = None,
 ) -> DifferenceOut:
     """Do what `repair` says, on the way on which a notice of the provider would have done it; once, however often asked."""
     difference = await session.get(ReconciliationDifference, difference_id, populate_existing=True)
@@ -200,9 +211,12 @@ async def repair_difference(
         raise DifferenceNotFound
     if difference.status == "repaired":
         return DifferenceOut.model_validate(difference)
-    if difference.repair == "person":
+    if difference.repair != "person":
+        outcome = await repairs.repair(session, rt, difference, caller.id)
+    elif body is not None and body.decision == "send_back" and difference.source_id is not None:
+        outcome = await repairs.send_back(session, difference, caller.id)
+    else:
         raise RepairNeedsPerson
-    outcome = await repairs.repair(session, rt, difference, caller.id)
     if outcome is None:
         raise RepairNotPossible
     await session.refresh(difference, with_for_update=True)

@@ -2,11 +2,13 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
+from typing import Final
 from uuid import UUID
 
 import structlog
-from sqlalchemy import func, insert, select, update
+from sqlalchemy import func, insert, select, text, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlmodel import col
 
@@ -14,11 +16,19 @@ from kit import clock
 from kit.app import Runtime
 from kit.due import Due
 from kit.ids import new_id
-from services.billing.comparing import Finding, compare
+from services.billing.comparing import compare
+from services.billing.findings import Finding
 from services.billing.models import Order
 from services.billing.periods import DAY, day_end, day_of, day_start
 from services.billing.provider import PaymentProviderUnavailable, ProviderRefusal, provider_of
-from services.billing.provider_lists import ListedPayment, ListedRefund, payments_between, refunds_between
+from services.billing.provider_lists import (
+    ListedDispute,
+    ListedPayment,
+    ListedRefund,
+    disputes_between,
+    payments_between,
+    refunds_between,
+)
 from services.billing.reconciliation_models import Reconciliation, ReconciliationDifference
 
 log = structlog.get_logger(__name__)
@@ -26,8 +36,15 @@ log = structlog.get_logger(__name__)
 AFTER = timedelta(hours=2)
 """How long after a day's end it is compared: what was on its way has arrived by then."""
 LEASE = timedelta(minutes=1)
-MOST_DAYS = 31
+MOST_DAYS = 366
 MOST_DIFFERENCES = 10_000
+
+_MOVED: Final = text("""
+SELECT (received_at AT TIME ZONE :zone)::date FROM payment WHERE received_at >= :since AND received_at < :until
+UNION SELECT (created_at AT TIME ZONE :zone)::date FROM refund WHERE created_at >= :since AND created_at < :until
+UNION SELECT (paid_at AT TIME ZONE :zone)::date FROM "order" WHERE paid_at >= :since AND paid_at < :until
+UNION SELECT (held_at AT TIME ZONE :zone)::date FROM subscription WHERE held_at >= :since AND held_at < :until
+""")
 
 
 async def start(rt: Runtime, day: date, requested_by: UUID) -> UUID:
@@ -51,9 +68,15 @@ async def execute(rt: Runtime, runs: Sequence[tuple[UUID, date]]) -> None:
     """Compare days one after another with what the provider tells of all of them; left running when it is away."""
     ids = [run_id for run_id, _ in runs]
     try:
-        payments, refunds = await _listed(rt, ids, min(day for _, day in runs), max(day for _, day in runs))
+        told = await _listed(rt, ids, min(day for _, day in runs), max(day for _, day in runs))
+        # A day on which nothing moved on either side has no differences, and there may be a year of them.
+        moved = told.days() | await _moved(rt, runs) | {runs[-1][1]}
+        await _finish_quiet(rt, [run_id for run_id, day in runs if day not in moved])
         for run_id, day in runs:
-            await _finish(rt, run_id, await compare(rt, day, payments[day], refunds[day]))
+            if day in moved:
+                await _finish(
+                    rt, run_id, await compare(rt, day, told.payments[day], told.refunds[day], told.disputes[day])
+                )
     except PaymentProviderUnavailable:
         log.warning("reconciliation waits for the provider", runs=len(ids))
     except ProviderRefusal as refusal:
@@ -64,26 +87,53 @@ async def execute(rt: Runtime, runs: Sequence[tuple[UUID, date]]) -> None:
             await session.execute(update(Reconciliation).where(*running).values(failed))
 
 
-async def _listed(
-    rt: Runtime, ids: Sequence[UUID], first: date, last: date
-) -> tuple[defaultdict[date, list[ListedPayment]], defaultdict[date, list[ListedRefund]]]:
+@dataclass
+class _Told:
+    """What the provider told, by business day."""
+
+    payments: defaultdict[date, list[ListedPayment]] = field(default_factory=lambda: defaultdict(list))
+    refunds: defaultdict[date, list[ListedRefund]] = field(default_factory=lambda: defaultdict(list))
+    disputes: defaultdict[date, list[ListedDispute]] = field(default_factory=lambda: defaultdict(list))
+
+    def days(self) -> set[date]:
+        """The days of which there is something to tell."""
+        return self.payments.keys() | self.refunds.keys() | self.disputes.keys()
+
+
+async def _listed(rt: Runtime, ids: Sequence[UUID], first: date, last: date) -> _Told:
     provider = provider_of(rt)
     since, until = day_start(first), day_end(last)
-    payments: defaultdict[date, list[ListedPayment]] = defaultdict(list)
-    refunds: defaultdict[date, list[ListedRefund]] = defaultdict(list)
+    told = _Told()
     seen = 0
-    async for page in payments_between(provider, since, until):
-        for payment in page:
-            payments[day_of(payment.made_at)].append(payment)
-        seen += len(page)
+    async for payments in payments_between(provider, since, until):
+        for payment in payments:
+            told.payments[day_of(payment.made_at)].append(payment)
+        seen += len(payments)
         await _note(rt, ids, "payments", seen)
     seen = 0
-    async for returned in refunds_between(provider, since, until):
-        for refund in returned:
-            refunds[day_of(refund.made_at)].append(refund)
-        seen += len(returned)
+    async for refunds in refunds_between(provider, since, until):
+        for refund in refunds:
+            told.refunds[day_of(refund.made_at)].append(refund)
+        seen += len(refunds)
         await _note(rt, ids, "refunds", seen)
-    return payments, refunds
+    async for disputes in disputes_between(provider, since, until):
+        for dispute in disputes:
+            told.disputes[day_of(dispute.made_at)].append(dispute)
+    return told
+
+
+async def _moved(rt: Runtime, runs: Sequence[tuple[UUID, date]]) -> set[date]:
+    """The days of these runs on which something moved with us."""
+    days = [day for _, day in runs]
+    values = {"zone": clock.ZONE.key, "since": day_start(min(days)), "until": day_end(max(days))}
+    async with rt.db.session() as session:
+        return set((await session.scalars(_MOVED, values)).all())
+
+
+async def _finish_quiet(rt: Runtime, ids: Sequence[UUID]) -> None:
+    async with rt.db.session() as session, session.begin():
+        running = col(Reconciliation.id).in_(ids), col(Reconciliation.status) == "running"
+        await session.execute(update(Reconciliation).where(*running).values(status="done", finished_at=clock.now()))
 
 
 async def _note(rt: Runtime, ids: Sequence[UUID], what: str, seen: int) -> None:

@@ -91,11 +91,12 @@ async def book(session: AsyncSession, order: Order, refund: Refund, *, at: datet
         return await recognition.give_back(
             session, "refund", refund.id, order, refund.amount, credit=books.PROVIDER, at=at
         )
+    payment = await session.get_one(Payment, refund.payment_id)
     return await books.post(
         session,
         "refund_surplus",
         refund.id,
-        debit=books.OWED_BACK,
+        debit=payments.BOOKED_AS[payment.status],
         credit=books.PROVIDER,
         amount=refund.amount,
         currency=refund.currency,

@@ -9,7 +9,7 @@ from sqlmodel import col
 from kit import clock
 from kit.app import Runtime
 from kit.ids import new_id
-from services.billing import payments, refunding
+from services.billing import disputes, payments, refunding
 from services.billing.models import Payment, Refund
 from services.billing.payments import Arrival
 from services.billing.provider import ProviderRefund, provider_of
@@ -17,6 +17,7 @@ from services.billing.provider_lists import payment_at, refund_at
 from services.billing.reconciliation_models import ReconciliationDifference
 
 MADE_THERE = "made at the payment provider"
+WRONG_AMOUNT = "the payment was not of the amount that was due"
 
 
 async def repair(session: AsyncSession, rt: Runtime, difference: ReconciliationDifference, by: UUID) -> str | None:
@@ -55,20 +56,22 @@ async def _record(session: AsyncSession, rt: Runtime, difference: Reconciliation
     if made is None or payment is None or made.payment_ref != payment.provider_ref:
         return None
     order = await payments.lock_order(session, payment.order_id)
-    if order is None or payment.status != "applied" or made.amount > order.total - order.refunded_amount:
+    parked = payment.status == "parked"
+    left = payment.amount if parked else (order.total - order.refunded_amount if order else 0)
+    if order is None or payment.status == "surplus" or made.amount > left or (parked and made.amount != left):
         return None
     now = clock.now()
     row = {
         "id": new_id(),
         "order_id": order.id,
         "payment_id": payment.id,
-        "cause": "admin",
+        "cause": "surplus" if parked else "admin",
         "requested_by": by,
         "reason": MADE_THERE,
         "amount": made.amount,
         "currency": made.currency,
         # As with a refund made here: all of the money takes the time, a part leaves it.
-        "removes_time": made.amount == order.total - order.refunded_amount,
+        "removes_time": not parked and made.amount == left,
         "status": "pending",
         "provider_ref": made.ref,
         "attempts": 0,
@@ -83,6 +86,8 @@ async def _record(session: AsyncSession, rt: Runtime, difference: Reconciliation
 
 async def _follow(session: AsyncSession, rt: Runtime, difference: ReconciliationDifference) -> str | None:
     refund_id, ref = difference.source_id, difference.provider_ref
+    if difference.kind in ("missing_dispute", "dispute_state_differs"):
+        return await disputes.on_provider_dispute(rt, session, {"id": ref})
     await session.commit()
     made = await refund_at(provider_of(rt), ref) if ref else None
     if made is None or refund_id is None:
@@ -102,3 +107,29 @@ async def _post(session: AsyncSession, difference: ReconciliationDifference) -> 
             return None
         posted = await refunding.book(session, order, refund, at=refund.settled_at or clock.now())
     return "posted" if posted else "known"
+
+
+async def send_back(session: AsyncSession, difference: ReconciliationDifference, by: UUID) -> str | None:
+    """Give a payment that waits for a person back; written here, and sent and chased as every refund is."""
+    payment = await session.get(Payment, difference.source_id)
+    order = await payments.lock_order(session, payment.order_id) if payment else None
+    if payment is None or order is None or payment.status != "parked" or not payment.amount:
+        return None
+    now = clock.now()
+    row = {
+        "id": new_id(),
+        "order_id": order.id,
+        "payment_id": payment.id,
+        "cause": "surplus",
+        "requested_by": by,
+        "reason": WRONG_AMOUNT,
+        "amount": payment.amount,
+        "currency": payment.currency,
+        "removes_time": False,
+        "status": "pending",
+        "attempts": 0,
+        "next_attempt_at": now,
+        "created_at": now,
+    }
+    await session.execute(upsert(Refund).values(row).on_conflict_do_nothing())
+    return "sent_back"

@@ -45,10 +45,10 @@ def _brief(found: dict[str, Any]) -> tuple[Any, ...]:
     return found["kind"], found["repair"], found["expected"], found["found"]
 
 
-async def repaired(till: Till, run: dict[str, Any], place: int = 0) -> Any:
+async def repaired(till: Till, run: dict[str, Any], place: int = 0, **decision: str) -> Any:
     """The answer to the repair of one of a run's differences."""
     path = f"{PATH}/{run['id']}/differences/{run['differences'][place]['id']}/repair"
-    return await till.client.post(path, headers=till.api.admin("orders:write"))
+    return await till.client.post(path, json=decision or None, headers=till.api.admin("orders:write"))
 
 
 async def test_a_day_on_which_all_agree_has_no_differences(at_noon: Till) -> None:
@@ -104,6 +104,58 @@ async def test_a_payment_of_another_amount_waits_for_a_person(at_noon: Till) -> 
     assert run["differences"][0]["order_id"] == order["id"]
     refused = await repaired(till, run)
     assert (refused.status_code, refused.json()["code"]) == (409, "repair_needs_person")
+    sent = [await repaired(till, run, decision="send_back") for _ in range(2)]
+    assert [(answer.status_code, answer.json()["outcome"]) for answer in sent] == [(200, "sent_back")] * 2
+    await till.api.run_due()
+    assert await till.balanced() == {"provider_receivable": 0, "unapplied_payments": 0}
+    assert await differences(till) == []
+    assert [event for event in await till.api.emitted() if isinstance(event, OrderRefunded)] == []
+
+
+async def test_a_parked_payment_that_was_sent_back_at_the_provider_is_recorded(at_noon: Till) -> None:
+    till = at_noon
+    order = (await till.order(new_id())).json()
+    await till.api.sql("UPDATE sandbox_session SET amount_total = 100")
+    await till.pay(order)
+    ((ref,),) = await till.api.sql("SELECT provider_ref FROM payment")
+    await provider_of(till.api.rt).client.v1.refunds.create_async({"payment_intent": ref})
+    run = await reconciled(till)
+    assert [_brief(found) for found in run["differences"]] == [
+        ("amount_mismatch", "person", 1990, 100),
+        ("missing_refund", "record", 100, None),
+    ]
+    assert (await repaired(till, run, 1)).json()["outcome"] == "succeeded"
+    assert await till.balanced() == {"provider_receivable": 0, "unapplied_payments": 0}
+    assert await differences(till) == []
+
+
+async def test_a_dispute_whose_notice_was_lost_is_taken_in(at_noon: Till) -> None:
+    till, member = at_noon, new_id()
+    order = await till.buy(member)
+    await till.lose_webhooks()
+    opened = {"order_id": order["id"], "outcome": "opened"}
+    assert (await till.client.post("/v1/sandbox/disputes", json=opened)).status_code < 300
+    run = await reconciled(till)
+    assert [_brief(found) for found in run["differences"]] == [("missing_dispute", "follow", "needs_response", None)]
+    assert (await repaired(till, run)).json()["outcome"] == "open"
+    assert (await till.read(member, order["id"]))["status"] == "disputed"
+    assert (await till.client.post("/v1/sandbox/disputes", json=opened | {"outcome": "won"})).status_code < 300
+    run = await reconciled(till)
+    assert [_brief(found) for found in run["differences"]] == [
+        ("dispute_state_differs", "follow", "won", "needs_response")
+    ]
+    assert (await repaired(till, run)).json()["outcome"] == "won"
+    assert (await till.read(member, order["id"]))["status"] == "paid"
+    assert await differences(till) == []
+
+
+async def test_a_renewal_that_was_held_for_a_person_is_shown(at_noon: Till) -> None:
+    till = at_noon
+    order = await till.buy(new_id(), auto_renew=True)
+    await till.api.sql("UPDATE subscription SET held_at = :at, held_reason = 'charged before'", at=clock.now())
+    run = await reconciled(till)
+    assert [_brief(found) for found in run["differences"]] == [("double_renewal", "person", None, "charged before")]
+    assert run["differences"][0]["order_id"] == order["id"]
 
 
 async def test_a_payment_that_the_provider_does_not_know_waits_for_a_person(at_noon: Till) -> None:

@@ -6,6 +6,7 @@ from itertools import permutations
 from typing import Any
 from uuid import UUID
 
+import httpx
 import pytest
 
 from contracts.billing import OrderDisputed, OrderPaid, OrderRefunded, SubscriptionChanged
@@ -241,6 +242,58 @@ async def test_a_provider_that_is_away_delays_a_dispute_and_loses_none(till: Til
 
     assert (await till.read(member, order["id"]))["status"] == "disputed"
     assert told(await till.api.emitted()) == [("opened", True)]
+
+
+@pytest.mark.parametrize(
+    ("target", "kind"),
+    [("deliveries", kind) for kind in ("duplicate", "reorder", "delay", "error", "drop")]
+    + [("calls", kind) for kind in ("delay", "hang", "error", "drop")],
+)
+async def test_whatever_happens_to_news_and_questions_ends_the_same(till: Till, target: str, kind: str) -> None:
+    member, order = await bought(till)
+    match = "charge.dispute" if target == "deliveries" else "/v1/disputes"
+    fault = {"target": target, "kind": kind, "times": 3, "seconds": 0.2, "match": match}
+    await till.client.put("/v1/sandbox/faults", json={"faults": [fault]})
+
+    await bank(till, order, "opened")
+    await bank(till, order, "won")
+    for _ in range(3):
+        till.api.clock.advance(timedelta(minutes=30))
+        await till.api.run_due()
+
+    assert (await till.read(member, order["id"]))["status"] == "paid"
+    assert told(await till.api.emitted()) == [("opened", True), ("won", True)]
+    entries = await till.api.sql("SELECT kind, count(*) FROM ledger_entry WHERE kind LIKE 'dispute%' GROUP BY kind")
+    assert dict(entries) == {"dispute": 1, "dispute_fee": 1, "dispute_won": 1}
+    assert (await till.balanced())["disputed"] == 0
+    assert await till.api.run_due() == 0
+
+
+async def test_a_disputed_gift_waits_and_is_the_time_of_whoever_redeemed_it(till: Till) -> None:
+    _, order = await bought(till, gift=True)
+    holder = new_id()
+
+    async def redeem() -> httpx.Response:
+        body = {"code": order["gift_code"]}
+        return await till.client.post("/v1/redemptions", json=body, headers=till.api.member(holder))
+
+    await bank(till, order, "opened")
+    refused = await redeem()
+    assert (refused.status_code, refused.json()["code"]) == (409, "code_void")
+    await bank(till, order, "won")
+    assert (await redeem()).status_code == 201
+    other = await bought(till, gift=True)
+    await till.api.emitted()
+
+    body = {"code": other[1]["gift_code"]}
+    assert (await till.client.post("/v1/redemptions", json=body, headers=till.api.member(holder))).status_code == 201
+    await till.api.emitted()
+    await bank(till, other[1], "lost")
+
+    opened, lost = await till.api.emitted()
+    assert isinstance(opened, OrderDisputed)
+    assert isinstance(lost, OrderDisputed)
+    assert (lost.kind, lost.member_id, lost.beneficiary_id) == ("gift", other[0], holder)
 
 
 async def test_a_disputed_order_is_not_refunded_and_a_won_one_is(till: Till) -> None:

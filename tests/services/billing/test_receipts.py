@@ -1,11 +1,14 @@
 """Receipts: only of what was paid, only for the buyer, safe to open."""
 
 import io
+import subprocess
+import sys
 
 from pypdf import PdfReader
 
 from contracts.members import MemberErased
 from kit.ids import new_id
+from tests.onebox.conftest import ROOT
 from tests.services.billing.till import Till
 
 
@@ -70,3 +73,8 @@ async def test_an_erased_members_money_records_stay_without_their_traces(till: T
         (None, None, order["number"])
     ]
     assert await till.balanced() == {"provider_receivable": 1990, "deferred_revenue": -1990}
+
+
+def test_the_start_does_not_wait_for_the_library_that_draws_receipts() -> None:
+    program = "import sys, services.billing.app; sys.exit(any(name.startswith('reportlab') for name in sys.modules))"
+    subprocess.run([sys.executable, "-c", program], check=True, cwd=ROOT)

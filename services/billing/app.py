@@ -40,6 +40,7 @@ from services.billing import (
     renewal_charges,
     renewals,
     revenue,
+    subscription_owners,
     subscription_pages,
     subscriptions,
     webhooks,
@@ -82,7 +83,7 @@ service = Service(
     sandbox_routers=[cashier.router, faults.router, payers.router, sandbox_disputes.router],
     handlers=merging.merging.handlers(
         {
-            MemberErased: [erasure.on_member_erased],
+            MemberErased: [subscription_owners.on_member_erased, erasure.on_member_erased],
             MembershipChanged: [
                 member_time.on_membership_changed,
                 recognition.on_membership_changed,

@@ -6,7 +6,6 @@ from sqlmodel import col
 
 from contracts.members import MemberErased
 from kit import clock
-from services.billing import subscription_owners
 from services.billing.invoice_models import InvoiceRequest
 from services.billing.models import MemberTime, Order, Payment, Refund
 
@@ -23,7 +22,6 @@ PERSONAL = {
 
 async def on_member_erased(session: AsyncSession, event: MemberErased) -> None:
     """Forget where orders came from, what paid them, why money went back, what the time was; amounts and numbers stay."""
-    await subscription_owners.erase(session, event.member_id)
     orders = select(col(Order.id)).where(col(Order.member_id) == event.member_id)
     await session.execute(
         update(Order)

@@ -26,13 +26,18 @@ SELECT :kept, course_id, order_id, bought_at FROM theirs ON CONFLICT DO NOTHING
 """)
 _COUPONS: Final = text("UPDATE coupon_use SET member_id = :kept WHERE member_id = :merged")
 _CODES: Final = text("UPDATE redeem_code SET member_id = :kept WHERE member_id = :merged")
+_SUBSCRIPTIONS: Final = text("UPDATE subscription SET member_id = :kept WHERE member_id = :merged")
+_PAGES: Final = text("UPDATE subscription_page SET member_id = :kept WHERE member_id = :merged")
 
 
 async def move(session: AsyncSession, kept_id: UUID, merged_id: UUID) -> None:
     """Give the kept member the orders of the merged one; their time comes with `MembershipChanged`."""
     for statement in (_ORDERS, _COURSES, _COUPONS, _CODES):
         await session.execute(statement, {"kept": kept_id, "merged": merged_id})
-    await subscription_owners.merge(session, kept_id, merged_id)
+    moved = await subscription_owners.end_one_of_two(session, kept_id, merged_id)
+    for statement in (_SUBSCRIPTIONS, _PAGES):
+        await session.execute(statement, {"kept": kept_id, "merged": merged_id})
+    await subscription_owners.tell_moved(session, kept_id, moved)
 
 
 merging = Merging(move)

@@ -6,25 +6,30 @@ from sqlalchemy import update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
+from contracts.members import MemberErased
 from services.billing import renewals, subscribing
 from services.billing.subscription_models import Subscription, SubscriptionPage
 
 
-async def merge(session: AsyncSession, kept_id: UUID, merged_id: UUID) -> None:
-    """Give the kept member the subscription of the merged one; of two the younger goes on, and the other ends."""
+async def end_one_of_two(session: AsyncSession, kept_id: UUID, merged_id: UUID) -> Subscription | None:
+    """Before the merged member's subscription moves: of two the younger goes on, and the other ends. The one that moves."""
     theirs = await _live(session, merged_id)
     mine = await _live(session, kept_id) if theirs is not None else None
     if theirs is not None and mine is not None:
         older = mine if (mine.created_at, mine.id) < (theirs.created_at, theirs.id) else theirs
         await renewals.stop(session, older, "accounts_merged")
         await session.flush()
-    for table in (Subscription, SubscriptionPage):
-        await session.execute(update(table).where(col(table.member_id) == merged_id).values(member_id=kept_id))
-    if theirs is not None:
-        await session.refresh(theirs)
-        if theirs.status != "none":
-            await subscribing.tell(session, theirs)
-        await renewals.follow(session, kept_id)
+    return theirs
+
+
+async def tell_moved(session: AsyncSession, kept_id: UUID, moved: Subscription | None) -> None:
+    """After it moved: tell whose it is now, and let it follow their time."""
+    if moved is None:
+        return
+    await session.refresh(moved)
+    if moved.status != "none":
+        await subscribing.tell(session, moved)
+    await renewals.follow(session, kept_id)
 
 
 async def _live(session: AsyncSession, member_id: UUID) -> Subscription | None:
@@ -32,8 +37,9 @@ async def _live(session: AsyncSession, member_id: UUID) -> Subscription | None:
     return await subscribing.lock(session, subscription_id) if subscription_id else None
 
 
-async def erase(session: AsyncSession, member_id: UUID) -> None:
+async def on_member_erased(session: AsyncSession, event: MemberErased) -> None:
     """End it without a word, and forget the card; what was charged stays on record."""
+    member_id = event.member_id
     live = await _live(session, member_id)
     if live is not None:
         await renewals.stop(session, live, "erased", told=False)

@@ -1,5 +1,6 @@
 """Finding members: by nickname, phone or id, tier, role, label and the state of their membership."""
 
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Annotated, Any
 from uuid import UUID
@@ -8,6 +9,7 @@ from fastapi import Query
 from sqlalchemy import ColumnElement, Select, Text, exists, func, not_, or_, select
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import aliased
 from sqlmodel import col
 
 from kit import clock
@@ -21,8 +23,13 @@ from services.members.phones import read_phone
 from services.members.tiers import Role, Tier
 
 TRIGRAM = 3
-FEW = 1000
-"""So many members are looked up one by one in less time than a page of the many takes."""
+NEWEST, COMMON = 1000, 10
+"""What so many of the newest members have fills a page after a few thousand; what fewer have may never."""
+FEW = 4000
+"""So many members are looked up one by one in less time than going through all of them takes."""
+
+Condition = Callable[[Any], ColumnElement[bool]]
+"""What members meet, said of a table or an alias of it."""
 
 
 class MemberFilter:
@@ -52,10 +59,10 @@ class MemberFilter:
             statement = statement.where(await _matching(session, vault, self.q))
         if self.tier is not None:
             statement = statement.where(col(Member.tier) == self.tier)
-        if self.role is not None:
-            statement = statement.where(await _few_or(session, col(Member.roles).contains([self.role])))
-        if self.label is not None:
-            statement = statement.where(await _few_or(session, col(Member.labels).contains([self.label])))
+        if (role := self.role) is not None:
+            statement = statement.where(await _few_or(session, lambda who: col(who.roles).contains([role])))
+        if (label := self.label) is not None:
+            statement = statement.where(await _few_or(session, lambda who: col(who.labels).contains([label])))
         if self.membership is not None:
             statement = statement.where(_with_membership(self.membership))
         return statement
@@ -64,12 +71,17 @@ class MemberFilter:
 async def _matching(session: AsyncSession, vault: Vault, q: str) -> ColumnElement[bool]:
     """Members whose nickname contains `q`, or whose id or phone it is."""
     pattern = "".join(f"\\{letter}" if letter in "\\%_" else letter for letter in q)
-    named = col(Member.nickname).ilike(f"%{pattern}%")
+
+    def named(who: Any) -> ColumnElement[bool]:
+        return col(who.nickname).ilike(f"%{pattern}%")
+
     if len(q) < TRIGRAM:
         # Of one or two letters there is no trigram to look up; they have an index of their own.
-        grams = func.nickname_grams(col(Member.nickname), type_=ARRAY(Text))
-        return await _few_or(session, grams.contains([q.lower()]), named)
-    clauses: list[ColumnElement[bool]] = [named]
+        def short(who: Any) -> ColumnElement[bool]:
+            return func.nickname_grams(col(who.nickname), type_=ARRAY(Text)).contains([q.lower()])
+
+        return await _few_or(session, named, short)
+    clauses: list[ColumnElement[bool]] = [named(Member)]
     ids: list[UUID] = []
     with suppress(ValueError):
         digest = vault.digest("phone", read_phone(q))
@@ -83,18 +95,22 @@ async def _matching(session: AsyncSession, vault: Vault, q: str) -> ColumnElemen
     return or_(*clauses)
 
 
-async def _few_or(
-    session: AsyncSession, condition: ColumnElement[bool], common: ColumnElement[bool] | None = None
-) -> ColumnElement[bool]:
-    """The condition, or, where few members meet it, that they are one of those; `common` says the same for the many.
+async def _few_or(session: AsyncSession, many: Condition, indexed: Condition | None = None) -> ColumnElement[bool]:
+    """The condition, or, where few members meet it, that they are one of those; `indexed` says the same by an index.
 
     What many meet is found at once by going through members from the newest on. PostgreSQL goes that way, too, for what
-    next to nobody meets when its statistics have no number for it, and reads the whole table.
+    next to nobody meets when its statistics have no number for it, and reads the whole table. So the newest are asked
+    how common it is, and what is not is looked up.
     """
-    ids = list((await session.execute(select(col(Member.id)).where(condition).limit(FEW + 1))).scalars())
-    if len(ids) <= FEW:
-        return col(Member.id).in_(ids)
-    return condition if common is None else common
+    order = (col(Member.created_at).desc(), col(Member.id).desc())
+    newest = aliased(Member, select(Member).order_by(*order).limit(NEWEST).subquery())
+    among = select(func.count()).select_from(newest).where(many(newest))
+    if (await session.execute(among)).scalar_one() < COMMON:
+        rare = select(col(Member.id)).where((indexed or many)(Member)).limit(FEW + 1)
+        ids = list((await session.execute(rare)).scalars())
+        if len(ids) <= FEW:
+            return col(Member.id).in_(ids)
+    return many(Member)
 
 
 def _with_membership(status: Status) -> ColumnElement[bool]:

@@ -132,19 +132,22 @@ async def give_back(
         if schedule.amount == schedule.earned:
             schedule.discount, schedule.next_on = schedule.discount_earned, None
         elif schedule.starts_at is not None and schedule.ends_at is not None:
-            _lay(schedule, schedule.starts_at, schedule.ends_at)
+            _lay(schedule, schedule.starts_at, schedule.ends_at, order.paid_at)
         await session.flush()
     return True
 
 
-def _lay(schedule: RevenueSchedule, starts_at: datetime, ends_at: datetime) -> None:
-    """Spread what is left to earn over a span, from where recognition has come to; what was paused goes on from now."""
+def _lay(schedule: RevenueSchedule, starts_at: datetime, ends_at: datetime, paid_at: datetime | None) -> None:
+    """Spread what is left to earn over a span, from where recognition has come to; what was paused goes on from now.
+
+    Nothing is earned before it was paid: a renewal paid within grace earns the days since the old end on its first day.
+    """
     paused = schedule.starts_at is None and schedule.holder_id is not None
     reached = day_end(schedule.through_on) if schedule.through_on else starts_at
     schedule.starts_at, schedule.ends_at = starts_at, ends_at
     schedule.from_at = max(starts_at, reached, clock.now() if paused else reached)
     schedule.from_earned, schedule.from_discount = schedule.earned, schedule.discount_earned
-    schedule.next_on = day_of(schedule.from_at)
+    schedule.next_on = day_of(max(schedule.from_at, paid_at or schedule.from_at))
 
 
 async def on_membership_changed(session: AsyncSession, event: MembershipChanged) -> None:
@@ -156,32 +159,32 @@ async def on_membership_changed(session: AsyncSession, event: MembershipChanged)
         return
     told = {segment.source_id: segment for segment in event.segments if segment.source in ("order", "gift")}
     found = await session.execute(
-        select(RevenueSchedule, col(Order.status))
+        select(RevenueSchedule, col(Order.status), col(Order.paid_at))
         .join(Order, col(Order.id) == col(RevenueSchedule.order_id))
         .where(col(RevenueSchedule.order_id).in_(list(told)) | (col(RevenueSchedule.holder_id) == event.member_id))
         .order_by(col(RevenueSchedule.order_id))
         .with_for_update(of=RevenueSchedule)
         .execution_options(populate_existing=True)
     )
-    for schedule, status in found.all():
+    for schedule, status, paid_at in found.all():
         if schedule.earned == schedule.amount and schedule.discount_earned == schedule.discount:
             continue
         segment = told.get(schedule.order_id)
         if segment is not None:
             if (schedule.starts_at, schedule.ends_at) != (segment.starts_at, segment.ends_at):
-                _lay(schedule, segment.starts_at, segment.ends_at)
+                _lay(schedule, segment.starts_at, segment.ends_at, paid_at)
             schedule.holder_id = event.member_id
         elif status == "disputed":
             schedule.starts_at = schedule.ends_at = schedule.next_on = None
         else:
-            _lose(schedule)
+            _lose(schedule, paid_at)
 
 
-def _lose(schedule: RevenueSchedule) -> None:
+def _lose(schedule: RevenueSchedule, paid_at: datetime | None) -> None:
     # A merge tells of the time under another id in a moment; a refund that took the time is booked before this is told.
     if schedule.starts_at != schedule.ends_at:
         over = clock.now() + LOST_FOR
-        _lay(schedule, over, over)
+        _lay(schedule, over, over, paid_at)
 
 
 async def _recognise(session: AsyncSession, last: date, *, order_id: UUID | None = None) -> int:

@@ -82,6 +82,17 @@ async def test_each_day_earns_its_hours_of_the_price(till: Till) -> None:
     assert await till.api.run_due() == 0
 
 
+async def test_nothing_is_earned_before_it_was_paid(till: Till) -> None:
+    member, order = await bought(till)
+    # Paid within grace: the time began three days ago.
+    began, ends = START - timedelta(days=3), START + timedelta(days=25)
+    await told(till, member, 1, (order, began, ends))
+    till.api.clock.set(datetime(2031, 2, 1, 0, 1, tzinfo=ZONE))
+    await till.api.run_due()
+    # 1990 x (72 + 14) / 672 = 254.67
+    assert await earned(till) == {date(2031, 1, 31): 254}
+
+
 async def test_days_that_were_missed_are_booked_as_if_they_had_not_been(till: Till) -> None:
     first, one = await bought(till)
     await told(till, first, 1, (one, START, MONTH))

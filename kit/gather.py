@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from itertools import chain
 from typing import Any, Generic, TypeVar
 
 import asyncpg
@@ -47,7 +48,7 @@ class GroupRead(Generic[Key, Found]):
         self.name = name
         self.max_queue = max_queue
         self.max_batch = max_batch
-        self._waiting: dict[Key, asyncio.Future[Found]] = {}
+        self._waiting: dict[Key, list[asyncio.Future[Found]]] = {}
         self._reader: asyncio.Task[None] | None = None
         self._line: asyncpg.Connection | None = None
         self._sizes = GROUP_ROWS.labels(name)
@@ -55,15 +56,16 @@ class GroupRead(Generic[Key, Found]):
     async def find(self, key: Key) -> Found:
         """What there is for this key now; DatabaseUnavailable, or TooManyReaders when too many wait."""
         self.db.require()
-        answer = self._waiting.get(key)
-        if answer is None:
+        askers = self._waiting.get(key)
+        if askers is None:
             if len(self._waiting) >= self.max_queue:
                 raise TooManyReaders(retry_after=1)
-            answer = self._waiting[key] = asyncio.get_running_loop().create_future()
+            askers = self._waiting[key] = []
             if self._reader is None or self._reader.done():
                 self._reader = asyncio.create_task(self._read_waiting(), name=f"group read {self.name}")
-        # Others may wait for the same answer: who leaves must not take it away.
-        return await asyncio.shield(answer)
+        answer: asyncio.Future[Found] = asyncio.get_running_loop().create_future()
+        askers.append(answer)
+        return await answer
 
     async def close(self) -> None:
         """Let go of the connection."""
@@ -80,15 +82,15 @@ class GroupRead(Generic[Key, Found]):
             self._sizes.observe(len(batch))
             try:
                 found = self.collect(keys, await self._rows(keys))
-                for key, answer in batch.items():
-                    answer.set_result(found[key])
+                for key, askers in batch.items():
+                    for answer in askers:
+                        if not answer.done():  # the client went away
+                            answer.set_result(found[key])
             except BaseException as failure:
                 told = DatabaseUnavailable() if is_disconnect(failure) or _is_cut(failure) else failure
-                for answer in batch.values():
+                for answer in chain.from_iterable(batch.values()):
                     if not answer.done():
                         answer.set_exception(told)
-                        # Nobody may be left who asks for it.
-                        answer.exception()
                 if not isinstance(failure, Exception):
                     raise
 
@@ -96,7 +98,7 @@ class GroupRead(Generic[Key, Found]):
         held = self._line is not None and not self._line.is_closed()
         try:
             return await self._fetch(keys)
-        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as failure:
+        except Exception as failure:
             if not held or not (is_disconnect(failure) or _is_cut(failure)):
                 raise
         # It was lost while nobody read, as after a restart of the database; a read may be asked again.
@@ -108,7 +110,10 @@ class GroupRead(Generic[Key, Found]):
             self._line = await self.db.guarded()
         try:
             rows: Sequence[Any] = await self._line.fetch(self.sql, keys)
-        except asyncio.CancelledError:
+        except asyncpg.PostgresError:
+            raise
+        except BaseException:
+            # Whatever was on its way is not for the next question.
             self._line.terminate()
             raise
         return rows
@@ -116,4 +121,5 @@ class GroupRead(Generic[Key, Found]):
 
 def _is_cut(failure: BaseException) -> bool:
     """Whether a connection of the driver itself was lost."""
-    return isinstance(failure, (OSError, asyncpg.InterfaceError, asyncpg.PostgresConnectionError))
+    lost = (OSError, asyncpg.InterfaceError, asyncpg.InternalClientError, asyncpg.PostgresConnectionError)
+    return isinstance(failure, lost)

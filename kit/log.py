@@ -3,6 +3,7 @@
 import logging
 import sys
 from collections.abc import MutableMapping
+from datetime import UTC, datetime
 from typing import Any
 
 import structlog
@@ -10,6 +11,8 @@ import structlog
 from kit.text import dump_json
 from kit.trace import current_request_id
 
+_LEVELS = {"debug": logging.DEBUG, "info": logging.INFO}
+_from_level = logging.INFO
 _PRIVATE = frozenset(
     {"phone", "code", "token", "password", "secret", "email", "authorization", "cookie", "refresh_token"}
 )
@@ -27,9 +30,20 @@ def _without_private(_: Any, __: str, fields: MutableMapping[str, Any]) -> Mutab
     return fields
 
 
+def say_quickly(level: str, fields: dict[str, Any]) -> None:
+    """One line as the pipeline below writes it, for the line of each request: it takes a quarter of the time.
+
+    The fields must be JSON and nothing private, the request's id among them.
+    """
+    if _LEVELS[level] >= _from_level:
+        fields |= {"level": level, "timestamp": datetime.now(UTC).isoformat().replace("+00:00", "Z")}
+        print(dump_json(fields).decode(), file=sys.stderr, flush=True)
+
+
 def configure_logs(level: str = "info") -> None:
     """Write logs to standard error as JSON lines from this level up; safe to call again."""
-    number = logging.getLevelNamesMapping().get(level.upper(), logging.INFO)
+    global _from_level  # noqa: PLW0603 - structlog keeps its own in the process, too
+    _from_level = number = logging.getLevelNamesMapping().get(level.upper(), logging.INFO)
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,

@@ -1,5 +1,6 @@
 """The payment provider: Stripe's API, or the sandbox's server that speaks it; only the address differs."""
 
+import asyncio
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -63,6 +64,7 @@ class Provider:
     def __init__(self, settings: Settings, *, api_base: str, key: str) -> None:
         self._settings = settings
         self._line = Line()
+        self._asked: dict[str, asyncio.Task[Means]] = {}
         self.client = stripe.StripeClient(
             key,
             stripe_version=API_VERSION,
@@ -130,7 +132,15 @@ class Provider:
             return await self.session(session_id)
 
     async def means(self, payment_id: str) -> Means:
-        """What a payment was made with, as far as the provider says."""
+        """What a payment was made with, as far as the provider says; one call for all who ask at the same moment."""
+        # Two events tell of every payment, and mostly come together.
+        asked = self._asked.get(payment_id)
+        if asked is None:
+            asked = self._asked[payment_id] = asyncio.create_task(self._means(payment_id))
+            asked.add_done_callback(lambda _: self._asked.pop(payment_id, None))
+        return await asyncio.shield(asked)
+
+    async def _means(self, payment_id: str) -> Means:
         intents = self.client.v1.payment_intents
         try:
             intent = await self.ask(intents.retrieve_async(payment_id, {"expand": ["latest_charge"]}))

@@ -215,3 +215,14 @@ async def test_due_work_waits_while_the_provider_is_left_alone_and_then_goes_on(
     till.api.clock.advance(PAUSE)
     await till.api.run_due()
     assert await till.api.sql('SELECT status FROM "order"') == [("paid",)] * 3
+
+
+async def test_two_events_of_one_payment_ask_the_provider_once(till: Till) -> None:
+    def calls() -> float:
+        return REGISTRY.get_sample_value("heika_provider_calls_total", {"outcome": "answered"}) or 0.0
+
+    order = (await till.order(new_id())).json()
+    before = calls()
+    await till.pay(order)
+    assert await till.api.sql("SELECT count(*) FROM provider_event WHERE outcome = 'applied'") == [(2,)]
+    assert calls() - before == 1

@@ -1,7 +1,9 @@
 """Auto-renewal as its member sees it: until when, with which card, how to stop it, and what to do when a charge fails."""
 
+from typing import Annotated
 from uuid import UUID
 
+from fastapi import Body, Request
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
@@ -11,7 +13,8 @@ from kit.app import RuntimeDep
 from kit.app import router as new_router
 from kit.auth import MemberDep
 from kit.db import SessionDep
-from kit.errors import Conflict, NotFound, problems
+from kit.errors import Conflict, NotFound, TooManyRequests, problems
+from kit.limits import limit
 from kit.shapes import Instant, Out, StrictIn
 from services.billing import renewal_notices, renewals, subscribing, subscription_pages
 from services.billing.checkout import PaymentMethodRefused
@@ -209,13 +212,21 @@ def _page(page: SubscriptionPage | None) -> PageOut:
         SubscriptionOver,
         UrlNotAllowed,
         SubscriptionBusy,
+        TooManyRequests,
         PaymentMethodRefused,
         PaymentProviderUnavailable,
     ),
 )
-async def change_card(body: PageIn, caller: MemberDep, session: SessionDep, rt: RuntimeDep) -> PageOut:
+async def change_card(
+    body: Annotated[PageIn, Body(default_factory=PageIn)],
+    caller: MemberDep,
+    session: SessionDep,
+    rt: RuntimeDep,
+    request: Request,
+) -> PageOut:
     """A page on which another card is kept for renewals; a renewal that is past due is charged to it at once."""
     _check(body, rt)
+    await limit(request, "subscription:card", str(caller.id), times=20, seconds=3600)
     subscription = await _live(session, caller.id)
     try:
         page = await subscription_pages.page_for_card(
@@ -234,12 +245,14 @@ async def change_card(body: PageIn, caller: MemberDep, session: SessionDep, rt: 
         SubscriptionOver,
         NothingToPay,
         SubscriptionBusy,
+        TooManyRequests,
         PaymentMethodRefused,
         PaymentProviderUnavailable,
     ),
 )
-async def pay_renewal(caller: MemberDep, session: SessionDep, rt: RuntimeDep) -> PageOut:
+async def pay_renewal(caller: MemberDep, session: SessionDep, rt: RuntimeDep, request: Request) -> PageOut:
     """A page on which a renewal that is past due is paid and, if the bank asks for it, confirmed."""
+    await limit(request, "subscription:pay", str(caller.id), times=20, seconds=3600)
     subscription = await _live(session, caller.id)
     if subscription.status != "past_due" or subscription.renewal_order_id is None:
         raise NothingToPay

@@ -165,7 +165,7 @@ async def test_cancel_and_resume_at_once_leave_one_of_the_two(world: World) -> N
 
 async def test_who_has_none_is_told_so(world: World) -> None:
     member = new_id()
-    for what, body in (("cancel", None), ("resume", None), ("pay", None), ("card", {})):
+    for what, body in (("cancel", None), ("resume", None), ("pay", None), ("card", None), ("card", {})):
         answer = await world.till.client.post(f"{PATH}/{what}", json=body, headers=world.api.member(member))
         assert (answer.status_code, answer.json()["code"], answer.json()["action"]) == (
             404,

@@ -28,7 +28,7 @@ from kit.wording import Sentence, Wrong, field_error, worded
 
 MAX_ROUNDS: Final = 200
 SETTLE_S: Final = 60.0
-"""How long one stop of the clock may take; a walk of many stops takes as long as it gets on."""
+"""How long a service may take for one round; a walk of many rounds and stops takes as long as it gets on."""
 EXACT_STOPS: Final = 1000
 COARSE_STOPS: Final = 1000
 """After so many exact stops a move makes at most so many more, each as far on as that needs."""
@@ -166,12 +166,8 @@ class SandboxClock:
         The earliest instant at which there will be something to do again; None when nobody knows of any.
         """
         wanted = {"walk": walk, "last": last}
-        deadline = asyncio.get_running_loop().time() + SETTLE_S
         for _ in range(MAX_ROUNDS):
-            left = deadline - asyncio.get_running_loop().time()
-            if left <= 0:
-                break
-            calls = (_told(one, "POST", "/internal/settle", wanted, seconds=left) for one in self._upstreams)
+            calls = (_told(one, "POST", "/internal/settle", wanted, seconds=SETTLE_S) for one in self._upstreams)
             told = await asyncio.gather(*calls)
             if not sum(each["done"] for each in told):
                 instants = [datetime.fromisoformat(each["next_at"]) for each in told if each.get("next_at")]

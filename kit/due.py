@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import chain, repeat
+from math import inf
 from typing import TYPE_CHECKING
 
 import structlog
@@ -34,18 +35,20 @@ class Due:
     next_at: Callable[["Runtime"], Awaitable[datetime | None]] | None = None
 
 
-async def run_due(runtime: "Runtime", jobs: tuple[Due, ...]) -> int:
+async def run_due(runtime: "Runtime", jobs: tuple[Due, ...], until: float = inf) -> int:
     """Run the jobs in turn until all of them, one after the other, found nothing; how many rows were done meanwhile.
 
-    What the background did counts, too: it may have given any of them something to do.
+    What the background did counts, too: it may have given any of them something to do. Past `until`, by the loop's
+    clock, it ends early once anything was done.
     """
+    loop = asyncio.get_running_loop()
     before = seen = runtime.done
     quiet = 0
     for job in chain.from_iterable(repeat(jobs, MAX_ROUNDS)):
         await _run(runtime, job)
         quiet = quiet + 1 if runtime.done == seen else 0
         seen = runtime.done
-        if quiet == len(jobs):
+        if quiet == len(jobs) or (seen != before and loop.time() > until):
             return runtime.done - before
     log.error("periodic work does not come to an end", service=runtime.service)
     return runtime.done - before

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from kit.app import Runtime
 
 QUIET_S = 20.0
+AT_A_TIME_S = 10.0
+"""Work that takes longer is answered for in parts, so that whoever waits for it sees that it gets on."""
 _LAST = "settled last"
 
 router = APIRouter(prefix="/internal", include_in_schema=False)
@@ -111,13 +113,16 @@ async def settle(request: Request, wanted: SettleIn | None = None) -> SettleOut:
     await _hear(runtime)
     if last.still(wanted, _activity(runtime)):
         return SettleOut(done=0, next_at=last.next_at)
-    await run_due(runtime, runtime.due)
+    loop = asyncio.get_running_loop()
+    until = loop.time() + AT_A_TIME_S
+    rows = await run_due(runtime, runtime.due, until)
+    over = not rows or loop.time() <= until
     handled = runtime.consumer.handled
     await _tell(runtime)
     await _hear(runtime)
     activity = _activity(runtime)
     # What was heard after the jobs found nothing may give them something to do.
-    quiet = handled == runtime.consumer.handled
+    quiet = over and handled == runtime.consumer.handled
     next_at = await next_due(runtime, runtime.due) if quiet else None
     runtime.state[_LAST] = _Settled(wanted.walk if wanted else None, clock.offset(), activity, quiet, next_at)
     return SettleOut(done=activity - last.activity, next_at=next_at)

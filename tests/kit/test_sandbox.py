@@ -4,7 +4,9 @@ import asyncio
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from kit import clock
+import pytest
+
+from kit import clock, sandbox
 from kit.app import Runtime, create_app
 from kit.consume import Letter
 from kit.due import Due, keep_running
@@ -95,12 +97,28 @@ async def test_on_a_walk_nobody_looks_where_nothing_can_have_changed(run: Run) -
         assert len(looked) == 7
 
 
+async def test_long_work_is_answered_for_in_parts(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sandbox, "AT_A_TIME_S", 0.0)
+    left = [1, 1, 1]
+
+    async def work(_: Runtime) -> int:
+        return left.pop() if left else 0
+
+    async with run(replace(service, due=[Due("work", work)])) as api:
+        walk = {"walk": "one", "last": False}
+        answers = [(await api.client.post("/internal/settle", json=walk)).json()["done"] for _ in range(5)]
+    assert answers == [1, 1, 1, 0, 0]
+
+
 async def test_a_failed_event_is_an_instant_to_stop_at(run: Run) -> None:
     async with run(service) as api:
         event = NoteWritten(words="unheard")
         trouble.append(ValueError("not yet"))
         await api.rt.consumer.deliver(Letter(event.id, event.wire_type, event.model_dump_json(), None, None))
-        [(failed_at,)] = await api.sql("SELECT next_attempt_at FROM event_failure")
+        later = (
+            "UPDATE event_failure SET next_attempt_at = next_attempt_at + interval '1 hour' RETURNING next_attempt_at"
+        )
+        [(failed_at,)] = await api.sql(later)
         settled = (await api.client.post("/internal/settle")).json()
     assert settled["next_at"] == instant(failed_at)
 

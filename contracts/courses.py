@@ -52,5 +52,25 @@ class CourseChanged(Event, type="courses.course.changed"):
     published: bool
 
 
+class PointsWanted(Event, type="courses.points.wanted"):
+    """A member pays with points; members takes them, once for each request, and answers with PointsAnswered."""
+
+    request_id: UUID
+    member_id: UUID
+    points: int
+    purpose: Literal["live_lesson"]
+    subject_id: UUID
+    wanted_at: AwareDatetime
+
+
+class PointsReturned(Event, type="courses.points.returned"):
+    """Points that were taken for this request go back to the member; told at most once."""
+
+    request_id: UUID
+    member_id: UUID
+    points: int
+    returned_at: AwareDatetime
+
+
 class CoursesAdminActed(AdminActed, type="courses.admin.acted"):
     """An admin acted in courses; members keeps the audit log."""

@@ -70,3 +70,12 @@ class MembershipChanged(Event, type="members.membership.changed"):
     version: int
     segments: tuple[SegmentPicture, ...]
     access_until: AwareDatetime | None = None
+
+
+class PointsAnswered(Event, type="members.points.answered"):
+    """Whether points were taken for a request; `balance` is what is left, or what was too little."""
+
+    request_id: UUID
+    member_id: UUID
+    taken: bool
+    balance: int

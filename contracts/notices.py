@@ -28,3 +28,10 @@ class BillingNoticeWanted(NoticeWanted, type="billing.notice.wanted"):
     `kind` is one of renewal_upcoming, renewal_paid, renewal_failed, renewal_action_required, renewal_lapsed,
     renewal_stopped, renewal_canceled, renewal_resumed, card_updated.
     """
+
+
+class CoursesNoticeWanted(NoticeWanted, type="courses.notice.wanted"):
+    """Courses wants a member told of a live lesson on whose list they are.
+
+    `kind` is one of lesson_rescheduled, lesson_canceled, lesson_tomorrow, lesson_soon.
+    """

@@ -61,6 +61,9 @@ BODIES: Final[dict[str, dict[str, Any]]] = {
     },
     "change_live_lesson": {"capacity": 300},
     "move_live_lesson": {"to": "scheduled"},
+    # Ids come from the list of members; a grant to nobody harms nobody.
+    "grant_live_access": {"member_id": "01990d3f-6c00-7000-8000-00000000beef", "reason": "特邀嘉宾"},
+    "set_share_switches": {"mini_program": False, "h5": True, "app": True},
     "create_campaign": {
         "title": "春日八折",
         "code": "SPRING20",
@@ -130,6 +133,11 @@ BODIES: Final[dict[str, dict[str, Any]]] = {
     "redeem_code": {"code": "7K3M-Q9TX-04HB-WZ5R"},
     "save_progress": {"position_s": 60, "watched": [[0, 60]]},
     "rate_lesson": {"score": 5, "comment": "讲得清楚"},
+    # Tokens come from a friend's link; this one is nobody's.
+    "arrive": {"token": "h0mem4debread123"},
+    "ask_question": {"text": "黄油要软化到什么程度？"},
+    "answer_question": {"text": "手指按下去有一个浅坑就可以。"},
+    "send_heartbeat": {"from": "2026-01-01T00:00:00Z", "to": "2026-01-01T00:01:00Z"},
     "comment": {"text": "切面真漂亮！"},
     # A partner's programme
     "create_link": {"title": "课堂海报", "channel": "douyin"},

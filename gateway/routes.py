@@ -49,6 +49,8 @@ ROUTES: Final[tuple[Route, ...]] = (
     *_routes("billing", "sandbox/payers sandbox/disputes sandbox/faults", deadline=20.0),
     *_routes("courses", "categories courses lessons live-lessons live-lessons.ics arrivals questions lesson-requests"),
     *_routes("courses", "me/learning admin/lessons admin/live-lessons"),
+    *_routes("courses", "webhooks/livekit", limit_class="webhook", checks_bearer=False),
+    *_routes("courses", "sandbox/rooms"),
     *_routes("courses", "admin/courses", deadline=60.0),
     *_routes("courses", "admin/courses/import", deadline=60.0, body_limit=UPLOAD),
     *_routes("referrals", "me/invite me/invitees me/coupons touches coupon-campaigns coupons partner"),

@@ -1,6 +1,7 @@
 """Courses: what is taught, who may watch it, and what was learned.
 
-Owns: course, lesson, progress, completion, rating, access, purchase, live lesson, enrolment.
-Emits: LessonCompleted, CourseChanged.
-Listens: MembershipChanged, MemberErased, MemberMerged, OrderPaid, OrderRefunded, OrderDisputed.
+Owns: course, lesson, progress, completion, rating, access, purchase, live lesson, enrolment, way in, room, question, attendance.
+Emits: LessonCompleted, CourseChanged, QuestionAsked, QuestionUpvoted, PointsWanted, PointsReturned, CoursesNoticeWanted.
+Listens: MembershipChanged, MemberRegistered, MemberChanged, MemberErased, MemberMerged, PointsAnswered, OrderPaid,
+OrderRefunded, OrderDisputed.
 """

@@ -35,6 +35,7 @@ BOUGHT = (
 )
 """Whether a course is paid for by this member, as SQL."""
 _HAS_BOUGHT = text("SELECT " + BOUGHT.format(course_id=":course_id"))
+BENEFITS = ("member_lessons", "live_priority", "live_replay", "qa_priority")
 _MEMBER_UNTIL = text(
     "SELECT upper(span) FROM access, unnest(member_lessons) AS span WHERE member_id = :member_id AND span @> CAST(:now AS timestamptz)"
 )
@@ -68,12 +69,8 @@ async def has_bought(session: AsyncSession, member_id: UUID | None, course_id: U
 
 async def on_membership_changed(session: AsyncSession, event: MembershipChanged) -> None:
     """Keep when which benefit is open; an older picture than the one held is ignored."""
-    picture = {
-        "version": event.version,
-        "member_lessons": _open(event, "member_lessons"),
-        "live_priority": _open(event, "live_priority"),
-    }
-    statement = insert(Access).values(member_id=event.member_id, **picture)
+    picture = {"version": event.version} | {benefit: _open(event, benefit) for benefit in BENEFITS}
+    statement = insert(Access).values({"member_id": event.member_id} | picture)
     newer = col(Access.version) < event.version
     await session.execute(statement.on_conflict_do_update(index_elements=["member_id"], set_=picture, where=newer))
 

@@ -1,16 +1,14 @@
-"""Live lessons as admins plan and run them."""
+"""Live lessons as admins plan them."""
 
-from datetime import timedelta
 from typing import Annotated, Any, Self
 from uuid import UUID
 
 from fastapi import Depends, Request, Response
 from pydantic import Field, model_validator
-from sqlalchemy import text
 from sqlmodel import col
 
 from kit import audit, clock
-from kit.app import Due, Runtime
+from kit.app import RuntimeDep
 from kit.app import router as new_router
 from kit.db import SessionDep
 from kit.errors import Conflict, StaleVersion, Unprocessable, problems
@@ -19,6 +17,8 @@ from kit.page import Page, PageDep, keyset
 from kit.shapes import Instant, StrictIn, Text
 from kit.wording import Wrong
 from services.courses.admin_courses import EDITOR, READER, Description, Patch, Title
+from services.courses.admin_lessons import Media
+from services.courses.announcements import offer
 from services.courses.enrolments import fill_seats
 from services.courses.live import (
     ORDER,
@@ -31,21 +31,11 @@ from services.courses.live import (
     live_rows,
     within,
 )
+from services.courses.live_news import notify, tell
 from services.courses.models import LiveLesson, LiveStatus
+from services.courses.rooms import want_closed
 
 router = new_router(prefix="/v1/admin/live-lessons", tags=["admin live lessons"])
-
-LEGAL: dict[LiveStatus, frozenset[LiveStatus]] = {
-    "draft": frozenset({"scheduled", "canceled"}),
-    "scheduled": frozenset({"live", "canceled"}),
-    "live": frozenset({"paused", "ended"}),
-    "paused": frozenset({"live", "ended"}),
-    "ended": frozenset({"replay_ready"}),
-    "replay_ready": frozenset(),
-    "canceled": frozenset(),
-}
-UNATTENDED = timedelta(minutes=30)
-"""How long after its planned end a room that nobody closed is ended."""
 
 Name = Text(1, 60)
 Capacity = Annotated[int, Field(strict=True, ge=1, le=1_000_000)]
@@ -61,13 +51,11 @@ def _open_to_all(ways: list[Way]) -> list[Way]:
                 "points and invites say how many are needed, other ways do not",
                 "points 和 invites 要写 needed，其他方式不写",
             )
+        if way.amount is not None and (way.kind != "purchase" or not way.amount):
+            raise Wrong("only a purchase has an amount, and it is above 0", "只有 purchase 可以写 amount，且须大于 0")
+    if len({way.kind for way in ways}) < len(ways):
+        raise Wrong("each way is named once", "每种方式只写一次")
     return ways
-
-
-class IllegalTransition(Conflict):
-    """A live lesson cannot go from {held} to {wanted}; reload it to see where it stands."""
-
-    zh = "直播课不能从 {held} 变为 {wanted}，请刷新后查看当前状态。"
 
 
 class LessonRunning(Conflict):
@@ -119,7 +107,7 @@ class LiveLessonIn(StrictIn):
 class LiveLessonPatch(Patch):
     """What to change in a live lesson."""
 
-    nullable = frozenset({"instructor", "instructor_id", "capacity"})
+    nullable = frozenset({"instructor", "instructor_id", "capacity", "media"})
 
     title: Title | None = None
     description: Description | None = None
@@ -130,18 +118,13 @@ class LiveLessonPatch(Patch):
     capacity: Capacity | None = None
     priority_seats: Seats | None = None
     access: Ways | None = None
+    media: Media | None = None
 
     @model_validator(mode="after")
     def _has_a_way(self) -> Self:
         if self.access is not None:
             _open_to_all(self.access)
         return self
-
-
-class TransitionIn(StrictIn):
-    """Where the lesson goes."""
-
-    to: LiveStatus
 
 
 async def held_live_lesson(lesson_id: UUID, session: SessionDep) -> LiveLesson:
@@ -163,7 +146,8 @@ def _check(lesson: LiveLesson) -> None:
         raise SeatsTaken
 
 
-async def _answer(session: SessionDep, lesson_id: UUID, response: Response) -> LiveLessonOut:
+async def answer(session: SessionDep, lesson_id: UUID, response: Response) -> LiveLessonOut:
+    """The live lesson as admins see it, with its ETag."""
     row = (await session.execute(live_rows().where(col(LiveLesson.id) == lesson_id))).one_or_none()
     if row is None:
         raise LiveLessonNotFound
@@ -196,13 +180,13 @@ async def create_live_lesson(body: LiveLessonIn, session: SessionDep, response: 
     await session.flush()
     await audit.record(session, "live_lesson.created", lesson.id, after=lesson.model_dump())
     response.headers["Location"] = f"/v1/admin/live-lessons/{lesson.id}"
-    return await _answer(session, lesson.id, response)
+    return await answer(session, lesson.id, response)
 
 
 @router.get("/{lesson_id}", dependencies=READER, responses=problems(LiveLessonNotFound))
 async def read_live_lesson_to_edit(lesson_id: UUID, session: SessionDep, response: Response) -> LiveLessonOut:
     """One live lesson, with the ETag that a change names in If-Match."""
-    return await _answer(session, lesson_id, response)
+    return await answer(session, lesson_id, response)
 
 
 @router.patch(
@@ -211,7 +195,12 @@ async def read_live_lesson_to_edit(lesson_id: UUID, session: SessionDep, respons
     responses=problems(LiveLessonNotFound, StaleVersion, LivePlanWrong, LessonRunning, SeatsTaken),
 )
 async def change_live_lesson(
-    body: LiveLessonPatch, lesson: HeldLiveLesson, session: SessionDep, request: Request, response: Response
+    body: LiveLessonPatch,
+    lesson: HeldLiveLesson,
+    session: SessionDep,
+    runtime: RuntimeDep,
+    request: Request,
+    response: Response,
 ) -> LiveLessonOut:
     """Change a live lesson; seats that this adds go to the queue."""
     require_version(request, lesson.version)
@@ -223,31 +212,23 @@ async def change_live_lesson(
     before = lesson.model_dump()
     lesson.sqlmodel_update(changes)
     _check(lesson)
-    _touch(lesson)
+    touch(lesson)
     await fill_seats(session, lesson)
     await session.flush()
     await audit.record(session, "live_lesson.changed", lesson.id, before=before, after=lesson.model_dump())
-    return await _answer(session, lesson.id, response)
+    await offer(session, lesson, runtime.settings.live_amount, before["access"])
+    moved = (before["starts_at"], before["ends_at"]) != (lesson.starts_at, lesson.ends_at)
+    if moved and lesson.status == "scheduled":
+        await notify(session, lesson, "lesson_rescheduled", str(lesson.version))
+        span = {"starts_at": lesson.starts_at, "ends_at": lesson.ends_at}
+        await tell(session, lesson.id, "notice", {"kind": "rescheduled"} | span)
+    return await answer(session, lesson.id, response)
 
 
-def _touch(lesson: LiveLesson) -> None:
+def touch(lesson: LiveLesson) -> None:
+    """Count a change of the lesson."""
     lesson.version += 1
     lesson.updated_at = clock.now()
-
-
-@router.post("/{lesson_id}/transitions", dependencies=EDITOR, responses=problems(LiveLessonNotFound, IllegalTransition))
-async def move_live_lesson(
-    body: TransitionIn, lesson: HeldLiveLesson, session: SessionDep, response: Response
-) -> LiveLessonOut:
-    """Take a live lesson to its next status."""
-    if body.to not in LEGAL[lesson.status]:
-        raise IllegalTransition(held=lesson.status, wanted=body.to)
-    moved = {"before": {"status": lesson.status}, "after": {"status": body.to}}
-    await audit.record(session, "live_lesson.moved", lesson.id, **moved)
-    lesson.status = body.to
-    _touch(lesson)
-    await session.flush()
-    return await _answer(session, lesson.id, response)
 
 
 @router.delete(
@@ -256,27 +237,16 @@ async def move_live_lesson(
     status_code=204,
     responses=problems(LiveLessonNotFound, StaleVersion, LessonInUse),
 )
-async def delete_live_lesson(lesson: HeldLiveLesson, session: SessionDep, request: Request) -> None:
+async def delete_live_lesson(
+    lesson: HeldLiveLesson, session: SessionDep, runtime: RuntimeDep, request: Request
+) -> None:
     """Take a live lesson off the calendar that nobody counts on."""
     require_version(request, lesson.version)
     if lesson.status in {"live", "paused"} or (lesson.status == "scheduled" and lesson.enrolled):
         raise LessonInUse
     await audit.record(session, "live_lesson.deleted", lesson.id, before=lesson.model_dump())
     lesson.deleted_at = clock.now()
-    _touch(lesson)
-
-
-_END = text(
-    "UPDATE live_lesson SET status = 'ended', version = version + 1, updated_at = :now WHERE id IN ("
-    "SELECT id FROM live_lesson WHERE status IN ('live', 'paused') AND ends_at <= :before LIMIT 100 "
-    "FOR UPDATE SKIP LOCKED) RETURNING id"
-)
-
-
-async def _end_unattended(runtime: Runtime) -> int:
-    now = clock.now()
-    async with runtime.db.session() as session, session.begin():
-        return len((await session.execute(_END, {"now": now, "before": now - UNATTENDED})).all())
-
-
-end_unattended = Due("end unattended rooms", _end_unattended, every_s=5.0)
+    touch(lesson)
+    await session.flush()
+    await offer(session, lesson, runtime.settings.live_amount)
+    await want_closed(session, lesson.id)

@@ -3,25 +3,37 @@
 from fastapi import FastAPI
 
 from contracts.billing import OrderDisputed, OrderPaid, OrderRefunded
-from contracts.members import MemberErased, MembershipChanged
+from contracts.members import MemberChanged, MemberErased, MemberRegistered, MembershipChanged, PointsAnswered
 from kit.app import Service, create_app
 from services.courses import (
     access,
     admin_courses,
     admin_lessons,
     admin_live,
+    attendance,
     categories,
     courses,
     demo,
     enrolments,
+    entry,
     erasure,
     imports,
+    invite_links,
     learning,
     lessons,
     live,
+    live_events,
+    live_feeds,
+    live_states,
     media,
     merging,
+    persons,
+    points_payments,
+    questions,
     ratings,
+    replays,
+    rooms,
+    ways,
 )
 from services.courses.models import Model
 from services.courses.settings import Settings
@@ -40,22 +52,41 @@ service = Service(
         learning.router,
         live.router,
         enrolments.router,
+        ways.router,
+        invite_links.router,
+        invite_links.arrivals_router,
+        points_payments.router,
+        entry.router,
+        entry.webhook_router,
+        live_events.router,
+        questions.router,
+        questions.question_router,
+        attendance.router,
+        replays.router,
         imports.router,
         admin_courses.router,
         admin_lessons.router,
+        # Before those whose path has an id in this place.
+        ways.admin_router,
         admin_live.router,
+        live_states.router,
+        attendance.admin_router,
     ],
+    sandbox_routers=[rooms.sandbox_router],
     handlers=merging.merging.handlers(
         {
             MembershipChanged: [access.on_membership_changed],
+            MemberRegistered: [persons.on_member_registered, invite_links.on_member_registered],
+            MemberChanged: [persons.on_member_changed],
             MemberErased: [erasure.on_member_erased],
+            PointsAnswered: [points_payments.on_points_answered],
             OrderPaid: [access.on_order_paid],
             OrderRefunded: [access.on_order_refunded],
             OrderDisputed: [access.on_order_disputed],
         }
     ),
-    due=[merging.merging.due, admin_live.end_unattended],
-    start=[media.media_ready, enrolments.seats_ready],
+    due=[merging.merging.due, live_states.end_unattended, rooms.close_rooms],
+    start=[media.media_ready, enrolments.seats_ready, rooms.rooms_ready, live_feeds.feeds_ready],
     seed=demo.seed,
     listeners=frozenset({"members", "billing", "referrals"}),
     personal=erasure.PERSONAL,

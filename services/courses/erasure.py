@@ -20,9 +20,20 @@ _FORGET = (
     text("UPDATE purchase SET member_id = NULL WHERE member_id = :id"),
     text("UPDATE live_lesson SET instructor = :nobody, instructor_id = NULL WHERE instructor_id = :id"),
     text(
-        "UPDATE access SET version = 9223372036854775807, member_lessons = '{}', live_priority = '{}' "
-        "WHERE member_id = :id"
+        "UPDATE access SET version = 9223372036854775807, member_lessons = '{}', live_priority = '{}', "
+        "live_replay = '{}', qa_priority = '{}' WHERE member_id = :id"
     ),
+    text("DELETE FROM person WHERE member_id = :id"),
+    text("DELETE FROM live_grant WHERE member_id = :id"),
+    text("DELETE FROM attendance WHERE member_id = :id"),
+    text("DELETE FROM points_payment WHERE member_id = :id"),
+    text("UPDATE room_evidence SET member_id = NULL WHERE member_id = :id"),
+    # Whom they invited and what they wanted answered still counts, as nobody's.
+    text("UPDATE invite_link SET member_id = gen_random_uuid() WHERE member_id = :id"),
+    text("UPDATE arrival SET member_id = gen_random_uuid() WHERE member_id = :id"),
+    text("UPDATE question_upvote SET member_id = gen_random_uuid() WHERE member_id = :id"),
+    text("UPDATE question SET member_id = NULL WHERE member_id = :id"),
+    text("UPDATE question_answer SET member_id = NULL WHERE member_id = :id"),
 )
 
 

@@ -15,7 +15,7 @@ from kit.app import router as new_router
 from kit.db import SessionDep
 from kit.errors import NotFound, problems
 from kit.page import Page, PageDep, keyset
-from kit.shapes import Count, Instant, Out, StrictIn
+from kit.shapes import Count, Fen, Instant, Out, StrictIn
 from kit.wording import Wrong
 from services.courses.models import LiveLesson, LiveStatus
 
@@ -29,10 +29,11 @@ class LiveLessonNotFound(NotFound):
 
 
 class Way(StrictIn):
-    """One way into a live lesson; `needed` is how many arrivals or points it takes."""
+    """One way into a live lesson; `needed` is how many arrivals or points it takes, `amount` what a purchase costs."""
 
     kind: Literal["free", "membership", "purchase", "points", "invites"]
     needed: Count | None = None
+    amount: Fen | None = None
 
 
 class LiveLessonOut(Out):

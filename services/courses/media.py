@@ -55,7 +55,9 @@ class Playback(Out):
     expires_at: Instant
 
 
-def playback_of(runtime: Runtime, lesson_id: UUID, media: str | None, until: datetime | None) -> Playback | None:
+def playback_of(
+    runtime: Runtime, lesson_id: UUID, media: str | None, until: datetime | None, kind: str = "lessons"
+) -> Playback | None:
     """A fresh link that ends no later than the caller's access; None for a lesson without a recording."""
     if media_file(runtime, media) is None:
         return None
@@ -63,8 +65,10 @@ def playback_of(runtime: Runtime, lesson_id: UUID, media: str | None, until: dat
     if until is not None:
         expires_at = min(expires_at, until)
     seconds = math.floor(expires_at.timestamp())
-    signature = _sign(runtime, lesson_id, seconds)
-    url = f"{runtime.settings.public_url.rstrip('/')}/v1/lessons/{lesson_id}/media?expires={seconds}&signature={signature}"
+    signature = _sign(runtime, lesson_id, seconds, kind)
+    url = (
+        f"{runtime.settings.public_url.rstrip('/')}/v1/{kind}/{lesson_id}/media?expires={seconds}&signature={signature}"
+    )
     return Playback(url=url, expires_at=datetime.fromtimestamp(seconds, UTC))
 
 
@@ -74,9 +78,16 @@ def media_file(runtime: Runtime, media: str | None) -> Path | None:
     return runtime.settings.media / name if name else None
 
 
-def _sign(runtime: Runtime, lesson_id: UUID, expires: int) -> str:
+def _sign(runtime: Runtime, lesson_id: UUID, expires: int, kind: str) -> str:
     key: bytes = runtime.state["media_key"]
-    return hmac.digest(key, f"{lesson_id} {expires}".encode(), "sha256").hex()
+    return hmac.digest(key, f"{kind} {lesson_id} {expires}".encode(), "sha256").hex()
+
+
+def is_good_link(runtime: Runtime, lesson_id: UUID, expires: int, signature: str, kind: str = "lessons") -> bool:
+    """Whether a link was made here, for this, and has not run out."""
+    expected = _sign(runtime, lesson_id, expires, kind).encode()
+    good = hmac.compare_digest(expected, signature.encode("utf-8", "replace"))
+    return good and expires > clock.now().timestamp()
 
 
 @router.get(
@@ -95,8 +106,7 @@ async def stream_lesson(
     runtime: RuntimeDep,
 ) -> Response:
     """The recording itself, whole or in parts; the link comes from the lesson and needs no login."""
-    good = hmac.compare_digest(_sign(runtime, lesson_id, expires).encode(), signature.encode("utf-8", "replace"))
-    if not good or expires <= clock.now().timestamp():
+    if not is_good_link(runtime, lesson_id, expires, signature):
         raise PlaybackLinkInvalid
     found = await session.execute(
         select(col(Lesson.media)).where(col(Lesson.id) == lesson_id, col(Lesson.deleted_at).is_(None))

@@ -10,6 +10,8 @@ from sqlmodel import col
 from contracts.merging import Merging
 from services.courses.enrolments import give_back
 from services.courses.models import Enrolment, LiveLesson
+from services.courses.points_payments import give_points_back
+from services.courses.room_models import PointsPayment
 
 _MOVES: Final = (
     text("UPDATE purchase SET member_id = :kept WHERE member_id = :merged"),
@@ -46,6 +48,54 @@ _MOVES: Final = (
     FROM lost WHERE course.id = lost.course_id
     """),
     text("UPDATE rating SET member_id = :kept WHERE member_id = :merged"),
+    text("DELETE FROM person WHERE member_id = :merged"),
+    text("""
+    WITH theirs AS (DELETE FROM live_grant WHERE member_id = :merged RETURNING *)
+    INSERT INTO live_grant (lesson_id, member_id, reason, granted_at)
+    SELECT lesson_id, :kept, reason, granted_at FROM theirs ON CONFLICT DO NOTHING
+    """),
+    text("""
+    WITH theirs AS (DELETE FROM attendance WHERE member_id = :merged RETURNING *)
+    INSERT INTO attendance AS mine (lesson_id, member_id, spans) SELECT lesson_id, :kept, spans FROM theirs
+    ON CONFLICT (lesson_id, member_id) DO UPDATE SET spans = mine.spans + excluded.spans
+    """),
+    text("UPDATE room_evidence SET member_id = :kept WHERE member_id = :merged"),
+    # Of two links to one lesson the kept one takes the arrivals.
+    text("""
+    UPDATE arrival SET link_id = mine.id FROM invite_link AS mine, invite_link AS other
+    WHERE arrival.link_id = other.id AND other.member_id = :merged AND mine.member_id = :kept
+    AND mine.lesson_id = other.lesson_id
+    """),
+    text("""
+    DELETE FROM invite_link AS other USING invite_link AS mine
+    WHERE other.member_id = :merged AND mine.member_id = :kept AND mine.lesson_id = other.lesson_id
+    """),
+    text("UPDATE invite_link SET member_id = :kept WHERE member_id = :merged"),
+    text("""
+    DELETE FROM arrival AS other USING arrival AS mine WHERE other.member_id = :merged AND mine.member_id = :kept
+    """),
+    text("UPDATE arrival SET member_id = :kept WHERE member_id = :merged"),
+    # Nobody arrives by their own link.
+    text("""
+    DELETE FROM arrival USING invite_link
+    WHERE invite_link.id = arrival.link_id AND invite_link.member_id = arrival.member_id AND arrival.member_id = :kept
+    """),
+    text("UPDATE question SET member_id = :kept WHERE member_id = :merged"),
+    text("UPDATE question_answer SET member_id = :kept WHERE member_id = :merged"),
+    # One voice a person, and none for one's own question; the tally loses the others.
+    text("""
+    WITH gone AS (
+        DELETE FROM question_upvote AS vote USING question
+        WHERE question.id = vote.question_id AND vote.member_id IN (:kept, :merged) AND (
+            question.member_id = :kept OR (vote.member_id = :merged AND EXISTS (
+                SELECT FROM question_upvote AS mine WHERE mine.question_id = vote.question_id AND mine.member_id = :kept
+            ))
+        )
+        RETURNING vote.question_id
+    ), lost AS (SELECT question_id, count(*) AS votes FROM gone GROUP BY question_id)
+    UPDATE question SET upvotes = upvotes - lost.votes FROM lost WHERE question.id = lost.question_id
+    """),
+    text("UPDATE question_upvote SET member_id = :kept WHERE member_id = :merged"),
 )
 
 
@@ -53,7 +103,19 @@ async def move(session: AsyncSession, kept_id: UUID, merged_id: UUID) -> None:
     """Give the kept member what the merged one learned, bought and reserved."""
     for statement in _MOVES:
         await session.execute(statement, {"kept": kept_id, "merged": merged_id})
+    await _move_points(session, kept_id, merged_id)
     await _move_seats(session, kept_id, merged_id)
+
+
+async def _move_points(session: AsyncSession, kept_id: UUID, merged_id: UUID) -> None:
+    """One person pays a lesson once; what the other paid goes back."""
+    mine = select(col(PointsPayment.lesson_id)).where(
+        col(PointsPayment.member_id) == kept_id, col(PointsPayment.status).in_(("pending", "paid"))
+    )
+    twice = (col(PointsPayment.member_id) == merged_id, col(PointsPayment.lesson_id).in_(mine))
+    await give_points_back(session, *twice)
+    theirs = update(PointsPayment).where(col(PointsPayment.member_id) == merged_id).values(member_id=kept_id)
+    await session.execute(theirs.execution_options(synchronize_session=False))
 
 
 async def _move_seats(session: AsyncSession, kept_id: UUID, merged_id: UUID) -> None:

@@ -95,6 +95,8 @@ class Access(Model, table=True):
     version: int = Field(sa_column=Column(BigInteger, nullable=False))
     member_lessons: Any = Field(sa_column=Column(TSTZMULTIRANGE, nullable=False))
     live_priority: Any = Field(sa_column=Column(TSTZMULTIRANGE, nullable=False))
+    live_replay: Any = Field(sa_column=Column(TSTZMULTIRANGE, nullable=False))
+    qa_priority: Any = Field(sa_column=Column(TSTZMULTIRANGE, nullable=False))
 
 
 class Purchase(Model, table=True):
@@ -157,7 +159,7 @@ class Rating(Model, table=True):
 class LiveLesson(Model, table=True):
     """A lesson at a fixed hour; whoever changes its seats holds its row, so the two counts are exact.
 
-    `general` counts those enrolled without the benefit that opens the `priority_seats`.
+    `general` counts those enrolled without the benefit that opens the `priority_seats`; `media` names its recording.
     """
 
     __tablename__ = "live_lesson"
@@ -186,6 +188,7 @@ class LiveLesson(Model, table=True):
     enrolled: int = 0
     general: int = 0
     access: list[dict[str, Any]] = Field(sa_column=Column(JSONB, nullable=False))
+    media: str | None = None
     status: LiveStatus = Field(default="draft", sa_type=String)
     version: int = 1
     created_at: datetime = Field(sa_column=instant())

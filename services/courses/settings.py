@@ -13,6 +13,13 @@ class Settings(ServiceSettings):
         "COURSES_MEDIA", "folder of the lessons' media files; unset: media in HEIKA_DATA", None
     )
 
+    live_amount: int = from_env(
+        "COURSES_LIVE_AMOUNT", "what a live lesson costs, in fen, whose way to buy it names no amount", 990
+    )
+    livekit_url: str = from_env("LIVEKIT_URL", "wss://… of a LiveKit server, which makes it the provider of rooms", "")
+    livekit_api_key: str = from_env("LIVEKIT_API_KEY", "key of the LiveKit project", "")
+    livekit_api_secret: str = from_env("LIVEKIT_API_SECRET", "secret of the LiveKit project", "")
+
     @property
     def media(self) -> Path:
         """The folder of the lessons' media files."""

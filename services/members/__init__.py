@@ -1,8 +1,8 @@
 """Members: who people are, how they sign in, and how long their membership lasts.
 
 Owns: member, identity, session, signing key, admin, membership segment, check-in, points, notice, audit.
-Emits: MemberRegistered, MemberChanged, MemberErased, MemberMerged, MembershipChanged.
+Emits: MemberRegistered, MemberChanged, MemberErased, MemberMerged, MembershipChanged, PointsAnswered.
 Listens: OrderPaid, OrderRefunded, OrderDisputed, CodeRedeemed, PlanChanged, SubscriptionChanged, BillingNoticeWanted,
-    RewardGranted, RewardRevoked, LessonCompleted, QuestionAsked, QuestionUpvoted, EntryApproved, EntryPlaced, EntryFeatured, CommentPosted,
+    CoursesNoticeWanted, PointsWanted, PointsReturned, RewardGranted, RewardRevoked, LessonCompleted, QuestionAsked, QuestionUpvoted, EntryApproved, EntryPlaced, EntryFeatured, CommentPosted,
     ReportUpheld.
 """

@@ -14,8 +14,15 @@ from contracts.billing import (
     PlanChanged,
     SubscriptionChanged,
 )
-from contracts.courses import CoursesAdminActed, LessonCompleted, QuestionAsked, QuestionUpvoted
-from contracts.notices import BillingNoticeWanted
+from contracts.courses import (
+    CoursesAdminActed,
+    LessonCompleted,
+    PointsReturned,
+    PointsWanted,
+    QuestionAsked,
+    QuestionUpvoted,
+)
+from contracts.notices import BillingNoticeWanted, CoursesNoticeWanted
 from contracts.referrals import PartnerChanged, ReferralsAdminActed, RewardGranted, RewardRevoked
 from contracts.showcase import (
     CommentPosted,
@@ -55,6 +62,7 @@ from services.members import (
     sign_in,
     signing,
     sources,
+    spending,
     tiers,
     tokens,
     totp,
@@ -119,6 +127,9 @@ service = Service(
         PlanChanged: [benefits.on_plan_changed],
         SubscriptionChanged: [renewals.on_subscription_changed],
         BillingNoticeWanted: [notices.on_notice_wanted],
+        CoursesNoticeWanted: [notices.on_notice_wanted],
+        PointsWanted: [spending.on_points_wanted],
+        PointsReturned: [spending.on_points_returned],
         PartnerChanged: [clients.on_partner_changed],
         RewardGranted: [sources.on_reward_granted],
         RewardRevoked: [sources.on_reward_revoked],

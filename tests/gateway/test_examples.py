@@ -77,6 +77,8 @@ def test_every_example_works_as_given(heika: Heika) -> None:
         live = walk.run("create_live_lesson", 201)["id"]
         walk.run("change_live_lesson", 200, lesson_id=live)
         walk.run("move_live_lesson", 200, lesson_id=live)
+        walk.run("grant_live_access", 201, lesson_id=live)
+        walk.run("set_share_switches", 200)
         partner = walk.run("create_partner", 201)
         walk.run("change_partner", 200, partner_id=partner["id"])
         walk.run("create_payout_run", 409)
@@ -121,6 +123,13 @@ def test_every_example_works_as_given(heika: Heika) -> None:
         opened = client.get("/v1/contests?phase=open").json()["items"][0]["id"]
         entry = client.post(f"/v1/contests/{opened}/entries", headers=member, json=work).json()["id"]
         walk.run("comment", 201, entry_id=entry)
+        walk.run("arrive", 404)
+        opened_to = {"member_id": signed_in["member"]["id"], "reason": "例子"}
+        for path, body in (("grants", opened_to), ("transitions", {"to": "live"})):
+            client.post(f"/v1/admin/live-lessons/{live}/{path}", headers=admin, json=body).raise_for_status()
+        question = walk.run("ask_question", 201, lesson_id=live)["id"]
+        walk.run("answer_question", 201, question_id=question)
+        walk.run("send_heartbeat", 200, lesson_id=live)
         invoice = walk.run("request_invoice", 201, order_id=order["id"])["id"]
         walk.headers = admin
         walk.run("resolve_invoice_request", 200, request_id=invoice)

@@ -30,7 +30,7 @@ from onebox.postgres import Postgres
 from services.members.app import service
 
 SIZES = (1_500, 1_501_746)
-ROUNDS = 150
+ROUNDS = 100
 WARM_UP = 20
 
 

@@ -54,10 +54,9 @@ async def test_a_use_given_back_may_be_used_again(api: Api) -> None:
 
 
 async def test_looking_uses_nothing_and_sees_when_nothing_is_left(api: Api) -> None:
-    for _ in range(5):
-        look = await take(api.rt.redis, "k", times=1, seconds=10, only_look=True)
+    looks = [await take(api.rt.redis, "k", times=1, seconds=10, only_look=True) for _ in range(5)]
     assert await taken(api, "k", 1)
-    await look.give_back()
+    await looks[-1].give_back()
     with pytest.raises(TooManyRequests):
         await take(api.rt.redis, "k", times=1, seconds=10, only_look=True)
     assert not await taken(api, "k", 1)

@@ -2,6 +2,7 @@
 
 from datetime import timedelta
 from itertools import permutations
+from typing import Any
 
 import pytest
 
@@ -15,7 +16,7 @@ from tests.services.billing.till import Till
 def _story() -> list[Event]:
     """Three commissions: one is voided, two are paid, and of these one is reversed."""
     partner, now = new_id(), clock.now()
-    usual = {"partner_id": partner, "currency": "CNY"}
+    usual: dict[str, Any] = {"partner_id": partner, "currency": "CNY"}
     due_at = now + timedelta(days=14)
     voided, kept, reversed_ = new_id(), new_id(), new_id()
     earned = [

@@ -1,6 +1,7 @@
 """Refund windows: each way of paying gives money back for so long, and past it an admin is told so before anything moves."""
 
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -26,7 +27,8 @@ async def test_a_wallet_gives_back_within_its_window_and_not_after(till: Till, m
     assert (await till.read(member, order["id"]))["refunded_amount"] == 100
     await till.api.emitted()
     assert await refundable() == 0
-    for body in ({}, {"amount": 1}):
+    bodies: tuple[dict[str, Any], ...] = ({}, {"amount": 1})
+    for body in bodies:
         refused = await till.admin_refund(order["id"], **body)
         assert (refused.status_code, refused.json()["code"]) == (409, "provider_refund_window_over")
         assert f"{days} 天" in refused.json()["detail"]

@@ -68,9 +68,7 @@ async def test_the_credentials_may_come_by_http_basic(api: Api) -> None:
         assert (refused.status_code, refused.json()["error"]) == (400, "invalid_request")
 
 
-@pytest.mark.parametrize(
-    ("client_id", "secret"), [("hkp_linlaoshi", "wrong"), ("hkp_nobody", SECRET), ("é", "🍰")]
-)
+@pytest.mark.parametrize(("client_id", "secret"), [("hkp_linlaoshi", "wrong"), ("hkp_nobody", SECRET), ("é", "🍰")])
 async def test_a_wrong_id_or_secret_is_refused_alike(api: Api, client_id: str, secret: str) -> None:
     await api.handle(changed())
     answer = await ask(api, client_id, secret)

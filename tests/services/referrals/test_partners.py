@@ -66,7 +66,7 @@ def refunded(order: Any, amount: int, **fields: Any) -> OrderRefunded:
     return OrderRefunded(**usual | fields)
 
 
-def disputed(order: Any, outcome: str) -> OrderDisputed:
+def disputed(order: Any, outcome: Any) -> OrderDisputed:
     return OrderDisputed(
         order_id=order.order_id,
         member_id=order.member_id,

@@ -293,7 +293,7 @@ async def test_endpoints_are_their_owners_and_types_must_exist(api: Api, receive
         ("GET", f"{base}/{made['id']}/deliveries"),
         ("POST", f"/v1/partner/deliveries/{test['id']}/replay"),
     ):
-        body = {"json": {}} if method == "PATCH" else {}
+        body: dict[str, Any] = {"json": {}} if method == "PATCH" else {}
         assert (await api.client.request(method, path, headers=by(api, other), **body)).status_code == 404
         assert (await api.client.request(method, path, headers=api.member(UUID(who["id"])), **body)).status_code == 403
         assert (await api.client.request(method, path, **body)).status_code == 401

@@ -63,6 +63,8 @@ BODIES: Final[dict[str, dict[str, Any]]] = {
     "move_live_lesson": {"to": "scheduled"},
     # Ids come from the list of members; a grant to nobody harms nobody.
     "grant_live_access": {"member_id": "01990d3f-6c00-7000-8000-00000000beef", "reason": "特邀嘉宾"},
+    # Ids come from the list of requests; this one is nobody's.
+    "answer_lesson_request": {"request_id": "01990d3f-6c00-7000-8000-00000000beef"},
     "set_share_switches": {"mini_program": False, "h5": True, "app": True},
     "create_campaign": {
         "title": "春日八折",
@@ -137,6 +139,7 @@ BODIES: Final[dict[str, dict[str, Any]]] = {
     "arrive": {"token": "h0mem4debread123"},
     "ask_question": {"text": "黄油要软化到什么程度？"},
     "answer_question": {"text": "手指按下去有一个浅坑就可以。"},
+    "request_lesson": {"title": "想学：中种北海道吐司"},
     "send_heartbeat": {"from": "2026-01-01T00:00:00Z", "to": "2026-01-01T00:01:00Z"},
     "comment": {"text": "切面真漂亮！"},
     # A partner's programme

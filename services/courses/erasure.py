@@ -28,10 +28,13 @@ _FORGET = (
     text("DELETE FROM attendance WHERE member_id = :id"),
     text("DELETE FROM points_payment WHERE member_id = :id"),
     text("UPDATE room_evidence SET member_id = NULL WHERE member_id = :id"),
+    text("DELETE FROM calendar_feed WHERE member_id = :id"),
     # Whom they invited and what they wanted answered still counts, as nobody's.
     text("UPDATE invite_link SET member_id = gen_random_uuid() WHERE member_id = :id"),
     text("UPDATE arrival SET member_id = gen_random_uuid() WHERE member_id = :id"),
     text("UPDATE question_upvote SET member_id = gen_random_uuid() WHERE member_id = :id"),
+    text("UPDATE lesson_request SET member_id = NULL WHERE member_id = :id"),
+    text("UPDATE lesson_request_vote SET member_id = gen_random_uuid() WHERE member_id = :id"),
     text("UPDATE question SET member_id = NULL WHERE member_id = :id"),
     text("UPDATE question_answer SET member_id = NULL WHERE member_id = :id"),
 )

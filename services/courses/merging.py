@@ -96,6 +96,20 @@ _MOVES: Final = (
     UPDATE question SET upvotes = upvotes - lost.votes FROM lost WHERE question.id = lost.question_id
     """),
     text("UPDATE question_upvote SET member_id = :kept WHERE member_id = :merged"),
+    text("UPDATE lesson_request SET member_id = :kept WHERE member_id = :merged"),
+    text("""
+    WITH gone AS (
+        DELETE FROM lesson_request_vote AS vote USING lesson_request_vote AS mine WHERE vote.member_id = :merged
+        AND mine.member_id = :kept AND mine.request_id = vote.request_id RETURNING vote.request_id
+    )
+    UPDATE lesson_request SET votes = votes - 1 FROM gone WHERE lesson_request.id = gone.request_id
+    """),
+    text("UPDATE lesson_request_vote SET member_id = :kept WHERE member_id = :merged"),
+    text("""
+    DELETE FROM calendar_feed AS other USING calendar_feed AS mine
+    WHERE other.member_id = :merged AND mine.member_id = :kept
+    """),
+    text("UPDATE calendar_feed SET member_id = :kept WHERE member_id = :merged"),
 )
 
 

@@ -79,6 +79,7 @@ def test_every_example_works_as_given(heika: Heika) -> None:
         walk.run("move_live_lesson", 200, lesson_id=live)
         walk.run("grant_live_access", 201, lesson_id=live)
         walk.run("set_share_switches", 200)
+        walk.run("answer_lesson_request", 404, lesson_id=live)
         partner = walk.run("create_partner", 201)
         walk.run("change_partner", 200, partner_id=partner["id"])
         walk.run("create_payout_run", 409)
@@ -124,6 +125,7 @@ def test_every_example_works_as_given(heika: Heika) -> None:
         entry = client.post(f"/v1/contests/{opened}/entries", headers=member, json=work).json()["id"]
         walk.run("comment", 201, entry_id=entry)
         walk.run("arrive", 404)
+        walk.run("request_lesson", 201)
         opened_to = {"member_id": signed_in["member"]["id"], "reason": "例子"}
         for path, body in (("grants", opened_to), ("transitions", {"to": "live"})):
             client.post(f"/v1/admin/live-lessons/{live}/{path}", headers=admin, json=body).raise_for_status()

@@ -23,9 +23,9 @@ from services.members.phones import read_phone
 from services.members.tiers import Role, Tier
 
 TRIGRAM = 3
-NEWEST, COMMON = 1000, 10
-"""What so many of the newest members have fills a page after a few thousand; what fewer have may never."""
-FEW = 4000
+NEWEST, COMMON = 5000, 10
+"""What so many of the newest members have fills a page after some thousands; what fewer have may never."""
+FEW = 1000
 """So many members are looked up one by one in less time than going through all of them takes."""
 
 Condition = Callable[[Any], ColumnElement[bool]]
@@ -104,8 +104,8 @@ async def _few_or(session: AsyncSession, many: Condition, indexed: Condition | N
     """
     order = (col(Member.created_at).desc(), col(Member.id).desc())
     newest = aliased(Member, select(Member).order_by(*order).limit(NEWEST).subquery())
-    among = select(func.count()).select_from(newest).where(many(newest))
-    if (await session.execute(among)).scalar_one() < COMMON:
+    among = select(col(newest.id)).where(many(newest)).limit(COMMON)
+    if len((await session.execute(among)).all()) < COMMON:
         rare = select(col(Member.id)).where((indexed or many)(Member)).limit(FEW + 1)
         ids = list((await session.execute(rare)).scalars())
         if len(ids) <= FEW:

@@ -137,8 +137,8 @@ class Inbox:
                 )
                 # The claim is a lease: what a dead process had taken comes up again.
                 claim = update(ProviderEvent).where(col(ProviderEvent.id).in_(due)).values(next_attempt_at=now + LEASE)
-                claimed = (await session.scalars(claim.returning(col(ProviderEvent.id)))).all()
-            work = (handle_stored(self.rt, event_id) for event_id in claimed)
+                claimed = (await session.scalars(claim.returning(ProviderEvent))).all()
+            work = (handle_stored(self.rt, event) for event in claimed)
             failures = [failure for failure in await asyncio.gather(*work, return_exceptions=True) if failure]
             self.handled += len(claimed)
             if failures:
@@ -173,15 +173,10 @@ async def webhook_handling(rt: Runtime) -> AsyncIterator[None]:
         await asyncio.wait({worker})
 
 
-async def handle_stored(rt: Runtime, event_id: str) -> None:
-    """Handle one stored event; its effect and its being handled are one transaction. A failure is put off, never lost."""
+async def handle_stored(rt: Runtime, event: ProviderEvent) -> None:
+    """Handle a claimed event; its effect and its being handled are one transaction. A failure is put off, never lost."""
+    event_id, kind, attempts = event.id, event.type, event.attempts
     async with rt.db.session() as session:
-        event = await session.get(ProviderEvent, event_id)
-        if event is None or event.handled_at is not None:
-            return
-        # Read now: a rollback empties the row, and it cannot be loaded again without waiting.
-        kind, attempts = event.type, event.attempts
-        await session.commit()
         try:
             outcome = await handle(rt, session, kind, orjson.loads(event.payload)["data"]["object"])
             await session.execute(

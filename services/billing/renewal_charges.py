@@ -20,7 +20,7 @@ from services.billing.payments import Arrival
 from services.billing.provider import PaymentProviderUnavailable, Provider, ProviderRefusal, provider_of
 from services.billing.saved_cards import Charge
 from services.billing.subscribing import RETRIES, SubscriptionBusy
-from services.billing.subscription_models import RenewalAttempt, Subscription
+from services.billing.subscription_models import AttemptStatus, RenewalAttempt, Subscription
 
 log = structlog.get_logger(__name__)
 
@@ -166,12 +166,12 @@ async def _failed(session: AsyncSession, order: Order, attempt: RenewalAttempt, 
         await renewal_notices.failed(session, subscription, attempt, retry_at, over_at)
 
 
-async def is_pending(session: AsyncSession, order_id: UUID) -> bool:
-    """Whether nobody knows yet what came of an attempt to charge this order."""
-    pending = select(col(RenewalAttempt.id)).where(
-        col(RenewalAttempt.order_id) == order_id, col(RenewalAttempt.status) == "pending"
+async def is_any(session: AsyncSession, order_id: UUID, status: AttemptStatus) -> bool:
+    """Whether an attempt to charge this order stands so; while one is `pending` nobody knows what came of it."""
+    found = select(col(RenewalAttempt.id)).where(
+        col(RenewalAttempt.order_id) == order_id, col(RenewalAttempt.status) == status
     )
-    return await session.scalar(pending) is not None
+    return await session.scalar(found.limit(1)) is not None
 
 
 async def next_try(session: AsyncSession, order: Order) -> datetime | None:

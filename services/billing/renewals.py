@@ -131,13 +131,18 @@ async def _charge(session: AsyncSession, subscription: Subscription, now: dateti
         return None
     order = await _write_order(session, subscription, now)
     if order is None:
-        subscription.held_at, subscription.held_reason = now, "charged_before"
-        subscribing.schedule(subscription)
-        log.error("second renewal of one period refused", subscription=str(subscription.id))
-        await renewal_notices.stopped(session, subscription, "charged_before")
+        await _hold(session, subscription, now)
         return None
     subscription.renewal_order_id = order.id
     return await _attempt(session, subscription, order)
+
+
+async def _hold(session: AsyncSession, subscription: Subscription, now: datetime) -> None:
+    """Charge nothing until a person has looked."""
+    subscription.held_at, subscription.held_reason = now, "charged_before"
+    subscribing.schedule(subscription)
+    log.error("second charge for one period refused", subscription=str(subscription.id))
+    await renewal_notices.stopped(session, subscription, "charged_before")
 
 
 async def _write_order(session: AsyncSession, subscription: Subscription, now: datetime) -> Order | None:
@@ -202,14 +207,21 @@ async def _try_again(session: AsyncSession, subscription: Subscription, order_id
     """Charge an open renewal once more, or give it up when its grace is over."""
     order = await session.get_one(Order, order_id, populate_existing=True)
     over_at = subscription.renews_at + GRACE
-    if await renewal_charges.is_pending(session, order_id):
+    if await renewal_charges.is_any(session, order_id, "pending"):
         # Nobody knows yet whether it was charged: neither charged again nor given up before that is known.
         next_at = await renewal_charges.next_try(session, order) or over_at
-        subscription.next_at = max(next_at, now + timedelta(hours=1))
+        subscription.next_at = max(next_at, now + timedelta(days=1))
         return None
     if now >= over_at:
         await payments.close(session, order_id, "expired")
         await _lapse(session, subscription)
+        return None
+    if subscription.held_at is not None:
+        subscribing.schedule(subscription)
+        return None
+    if await renewal_charges.is_any(session, order_id, "succeeded"):
+        # Charged, and not taken for this order: its payment is parked. One charge a period it stays.
+        await _hold(session, subscription, now)
         return None
     return await _attempt(session, subscription, order)
 

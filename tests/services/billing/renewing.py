@@ -10,6 +10,7 @@ from contracts.notices import BillingNoticeWanted
 from kit import clock
 from kit.due import Due, next_due, run_due
 from kit.events import Event
+from kit.ids import new_id
 from services.billing import renewal_charges, renewals, subscription_pages, webhooks
 from services.billing.app import service as billing
 from services.billing.sandbox import courier
@@ -18,6 +19,8 @@ from tests.harness import Api
 from tests.services.billing.till import Till
 
 MONTH = "black-card-1m"
+BOUGHT = "2027-01-31 10:00"
+ENDS = "2027-02-28 10:00"
 ROUNDS = 50
 STOPS = (renewals.due, renewal_charges.due)
 WALKED = (courier.due, webhooks.due, *STOPS, subscription_pages.due)
@@ -153,3 +156,20 @@ def local(text: str) -> datetime:
 def wall(moment: str) -> str:
     """An instant of an answer, to the minute, by the wall clock of the business zone."""
     return f"{datetime.fromisoformat(moment).astimezone(clock.ZONE):%Y-%m-%d %H:%M}"
+
+
+async def subscribed(world: World, *answers: str) -> UUID:
+    """A member whose month ends at ENDS, and what their bank will say then."""
+    member = new_id()
+    world.api.clock.set(local(BOUGHT))
+    await world.subscribe(member)
+    await world.bank(member, *answers)
+    return member
+
+
+async def unheard(world: World, *, times: int) -> None:
+    """Let the provider do what it is asked, and neither its answers nor its webhooks arrive."""
+    calls = {"target": "calls", "kind": "drop", "times": times, "seconds": 1.0, "match": "/v1/payment_intents"}
+    deliveries = {"target": "deliveries", "kind": "delay", "times": 100, "seconds": 86_000.0}
+    answer = await world.till.client.put("/v1/sandbox/faults", json={"faults": [calls, deliveries]})
+    assert answer.status_code == 200, answer.text

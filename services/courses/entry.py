@@ -39,7 +39,7 @@ class SeatRequired(Forbidden):
     action = "enrol"
 
 
-class EntryOut(Out):
+class RoomEntryOut(Out):
     """Where the room is, and what lets the caller in until `expires_at`."""
 
     room_url: str
@@ -56,7 +56,7 @@ def _require_open_doors(lesson: LiveLesson) -> None:
 @router.post("", responses=problems(LiveLessonNotFound, AccessRequired, SeatRequired, DoorsClosed, RoomUnavailable))
 async def enter_live_lesson(
     lesson: ShownLiveLesson, caller: MemberDep, session: SessionDep, runtime: RuntimeDep, response: Response
-) -> EntryOut:
+) -> RoomEntryOut:
     """Come into the room; a refusal lists what would open it."""
     response.headers["Cache-Control"] = "private, no-store"
     access = await require_entry(session, lesson, caller.id, runtime.settings)
@@ -80,7 +80,7 @@ async def enter_live_lesson(
         speaks=lesson.instructor_id == caller.id,
     )
     url = rooms.url if rooms.url.startswith("ws") else f"{rooms.url}/{lesson.id}"
-    return EntryOut(room_url=url, room_token=rooms.token(guest), expires_at=clock.now() + TOKEN_LASTS)
+    return RoomEntryOut(room_url=url, room_token=rooms.token(guest), expires_at=clock.now() + TOKEN_LASTS)
 
 
 class RoomsNotConnected(NotFound):

@@ -147,7 +147,7 @@ async def read_live_access(
     return await access_of(session, lesson, caller.id, runtime.settings, channel)
 
 
-class GrantIn(StrictIn):
+class LessonGrantIn(StrictIn):
     """Whom to let in, and why."""
 
     member_id: UUID
@@ -163,7 +163,7 @@ class GrantOut(Out):
 
 
 @admin_router.post("/{lesson_id}/grants", dependencies=EDITOR, status_code=201, responses=problems(LiveLessonNotFound))
-async def grant_live_access(lesson_id: UUID, body: GrantIn, session: SessionDep) -> GrantOut:
+async def grant_live_access(lesson_id: UUID, body: LessonGrantIn, session: SessionDep) -> GrantOut:
     """Let a member into a live lesson; granting again only changes the reason."""
     lesson = await session.get(LiveLesson, lesson_id)
     if lesson is None or lesson.deleted_at is not None:

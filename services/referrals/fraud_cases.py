@@ -64,7 +64,7 @@ class CaseOut(Out):
     reason: str | None
 
 
-class ResolutionIn(StrictIn):
+class CaseResolutionIn(StrictIn):
     """The word of a person: `release` pays what waits, `void` gives it up."""
 
     decision: Literal["release", "void"]
@@ -112,7 +112,7 @@ async def read_fraud_case(_: Reader, case_id: UUID, session: SessionDep) -> Case
 
 
 @routes.post("/{case_id}/resolution", responses=problems(FraudCaseNotFound, CaseResolved))
-async def resolve_fraud_case(caller: Judge, body: ResolutionIn, case: LockedCase, session: SessionDep) -> CaseOut:
+async def resolve_fraud_case(caller: Judge, body: CaseResolutionIn, case: LockedCase, session: SessionDep) -> CaseOut:
     """End a case: pay what waited, or give it up; the same word a second time changes nothing."""
     status: CaseStatus = "released" if body.decision == "release" else "voided"
     if case.status != "open":

@@ -23,7 +23,7 @@ routes = router(prefix="/v1/partner", tags=["partner"])
 CommissionStatus = Literal["pending", "due", "paid", "held", "voided"]
 
 
-class NoticeOut(Out):
+class PartnerNoticeOut(Out):
     """Something that needs the partner: a webhook endpoint that was disabled because nothing there answered well."""
 
     kind: Literal["webhook_endpoint_disabled"] = "webhook_endpoint_disabled"
@@ -43,7 +43,7 @@ class PartnerMe(Out):
     commission: TermsOut
     hold_days: int
     created_at: Instant
-    notices: list[NoticeOut]
+    notices: list[PartnerNoticeOut]
 
 
 class CommissionOut(Out):
@@ -105,7 +105,9 @@ async def read_myself(caller: PartnerDep, session: SessionDep) -> PartnerMe:
         commission=TermsOut(**terms.model_dump(include=set(TermsOut.model_fields))),
         hold_days=terms.hold_days,
         notices=[
-            NoticeOut.model_validate(stopped.model_dump() | {"endpoint_id": stopped.id, "at": stopped.disabled_at})
+            PartnerNoticeOut.model_validate(
+                stopped.model_dump() | {"endpoint_id": stopped.id, "at": stopped.disabled_at}
+            )
             for stopped in await stopped_endpoints(session, partner.id)
         ],
         **partner.model_dump(include=set(PartnerMe.model_fields)),

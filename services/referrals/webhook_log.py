@@ -31,7 +31,7 @@ class DeliveryNotFound(NotFound):
     zh = "没有这次投递。"
 
 
-class AttemptOut(Out):
+class WebhookAttemptOut(Out):
     """One try: the status that came back, or why none did, and the beginning of the answer."""
 
     at: Instant
@@ -51,7 +51,7 @@ class DeliveryOut(Out):
     status: DeliveryStatus
     next_attempt_at: Instant | None
     created_at: Instant
-    attempts: list[AttemptOut]
+    attempts: list[WebhookAttemptOut]
     body: dict[str, JsonValue]
 
 

@@ -109,6 +109,13 @@ BODIES: Final[dict[str, dict[str, Any]]] = {
         ],
     },
     "change_contest": {"ends_at": "2030-10-07T00:00:00+08:00"},
+    "create_feature": {
+        "entry_id": "01990d3f-6c00-7000-8000-00000000beef",
+        "title": "第一炉欧包",
+        "body": "访谈：从养酵种说起。",
+        "published": True,
+    },
+    "change_feature": {"published": False},
     "moderate_entry": {"decision": "approve", "reason": ""},
     # A member's way in
     "send_code": {"phone": _PHONE},

@@ -36,6 +36,7 @@ TAGS: Final = {
     "partner webhooks": "合作伙伴：接收事件通知 / partners: webhooks, their log and replays",
     "contests": "比赛、排行榜与结果 / contests, leaderboards, results",
     "entries": "参赛作品与评论 / works and comments",
+    "features": "推荐作品与作者访谈 / featured works and interviews",
     "votes": "投票 / votes",
     "uploads": "上传图片 / pictures",
     "webhooks": "支付渠道的通知 / what the payment provider tells",

@@ -11,6 +11,7 @@ from services.showcase import (
     contests,
     discarding,
     entries,
+    features,
     gallery,
     leaderboard,
     leaderboard_events,
@@ -41,6 +42,8 @@ service = Service(
         uploads.api,
         admin_contests.api,
         moderation.api,
+        features.api,
+        features.admin_api,
     ],
     handlers=merging.merging.handlers(
         {

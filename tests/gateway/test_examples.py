@@ -143,6 +143,8 @@ def test_every_example_works_as_given(heika: Heika) -> None:
 
         walk.headers = admin
         walk.run("moderate_entry", 200, entry_id=entry)
+        walk.run("create_feature", 404)
+        walk.run("change_feature", 404, feature_id=entry)
         walk.run("change_member", 200, member_id=signed_in["member"]["id"])
         walk.run("grant_membership", 201, member_id=signed_in["member"]["id"])
         walk.run("refund_order_as_admin", 409, order_id=order["id"])

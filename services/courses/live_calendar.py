@@ -2,11 +2,9 @@
 
 import secrets
 from datetime import timedelta
-from typing import Annotated, Any, Final
-from zoneinfo import ZoneInfo
+from typing import Annotated, Final
 
 from fastapi import Query, Response
-from icalendar import Calendar, Event, Timezone
 from sqlalchemy import delete, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlmodel import col
@@ -26,7 +24,6 @@ mine_router = new_router(prefix="/v1/me/learning/calendar", tags=["live lessons"
 
 PAST: Final = timedelta(days=90)
 MOST: Final = 500
-STATUS: Final = {"canceled": "CANCELLED"}
 
 
 class CalendarUnknown(NotFound):
@@ -64,39 +61,12 @@ async def read_calendar(
         )
         shown = shown.where(col(LiveLesson.id).in_(mine))
     lessons = await session.scalars(shown.order_by(col(LiveLesson.starts_at), col(LiveLesson.id)).limit(MOST))
-    content = _calendar(list(lessons), runtime.settings.public_url.rstrip("/"))
+    # The library takes a quarter of a second to load, which no start should wait for.
+    from services.courses.ical import calendar  # noqa: PLC0415
+
+    content = calendar(list(lessons), runtime.settings.public_url.rstrip("/"))
     headers = {"Cache-Control": "no-cache" if token is None else "private, no-store"}
     return Response(content, media_type="text/calendar; charset=utf-8", headers=headers)
-
-
-def _calendar(lessons: list[LiveLesson], public_url: str) -> bytes:
-    calendar = Calendar()
-    calendar.add("prodid", "-//Heika//live lessons//ZH")
-    calendar.add("version", "2.0")
-    calendar.add("x-wr-calname", "Heika 直播课")
-    for zone in sorted({lesson.zone for lesson in lessons}):
-        first = min(lesson.starts_at for lesson in lessons if lesson.zone == zone).date()
-        last = max(lesson.ends_at for lesson in lessons if lesson.zone == zone).date()
-        calendar.add_component(Timezone.from_tzid(zone, first_date=first, last_date=last + timedelta(days=366)))
-    for lesson in lessons:
-        calendar.add_component(_event(lesson, public_url))
-    content: bytes = calendar.to_ical()
-    return content
-
-
-def _event(lesson: LiveLesson, public_url: str) -> Any:
-    zone = ZoneInfo(lesson.zone)
-    event = Event()
-    event.add("uid", f"{lesson.id}@heika")
-    event.add("sequence", lesson.version)
-    event.add("dtstamp", lesson.updated_at)
-    event.add("dtstart", lesson.starts_at.astimezone(zone))
-    event.add("dtend", lesson.ends_at.astimezone(zone))
-    event.add("summary", lesson.title)
-    event.add("description", lesson.description)
-    event.add("url", f"{public_url}/v1/live-lessons/{lesson.id}")
-    event.add("status", STATUS.get(lesson.status, "CONFIRMED"))
-    return event
 
 
 def _link(public_url: str, token: str) -> CalendarLink:

@@ -20,7 +20,7 @@ from kit import clock
 from services.billing.sandbox.deliveries import signature
 
 CLIENTS = 64
-WAIT_S = 120.0
+WAIT_S = 600.0
 STORE = "INSERT INTO message VALUES (gen_random_uuid()::text, 'kind', repeat('x', 600)::bytea, now(), 0, now());\n"
 ORDERS = """
     INSERT INTO "order" (id, number, member_id, kind, status, plan_code, plan_version, title, months, benefits, subtotal,

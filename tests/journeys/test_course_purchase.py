@@ -53,9 +53,8 @@ def admin_publishes(journey: Journey) -> tuple[str, str]:
 
 
 @pytest.mark.timeout(240)
-@pytest.mark.parametrize("shape", [(), ("--split",)], ids=["one process", "a process for each service"])
-def test_a_course_is_bought_watched_and_given_back(heika: Heika, shape: tuple[str, ...]) -> None:
-    heika.start(*shape)
+def test_a_course_is_bought_watched_and_given_back(heika: Heika) -> None:
+    heika.start()
     with closing(journey_of(heika)) as journey:
         person = journey.newcomer
         course, lesson = admin_publishes(journey)

@@ -16,7 +16,12 @@ from services.showcase.models import MemberCard
 
 UUID_VERSION_WITH_TIME: Final = 7
 _OF_THEIR_WORKS: Final = "entry_id IN (SELECT id FROM entry WHERE member_id = :member_id)"
-PERSONAL: Final = {"entry_image": _OF_THEIR_WORKS, "feature": _OF_THEIR_WORKS, "result": _OF_THEIR_WORKS, "tally": _OF_THEIR_WORKS}
+PERSONAL: Final = {
+    "entry_image": _OF_THEIR_WORKS,
+    "feature": _OF_THEIR_WORKS,
+    "result": _OF_THEIR_WORKS,
+    "tally": _OF_THEIR_WORKS,
+}
 """Whose the rows are that name a work and no member, for the export."""
 
 _FORGET: Final = (

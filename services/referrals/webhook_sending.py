@@ -203,7 +203,7 @@ class Sender:
         """Write tries down, and what they say of the endpoint; whether it goes on being sent to."""
         if not tried:
             return True
-        now = clock.now()
+        now, busy_until = clock.now(), await self._real_until()
         async with self._rt.db.session() as session, session.begin():
             endpoint = await session.get(WebhookEndpoint, endpoint_id, with_for_update=True)
             if endpoint is None:
@@ -216,6 +216,8 @@ class Sender:
                 "attempts": [orjson.dumps(one.attempt).decode() for one in tried],
             }
             await session.execute(_WRITE, told)
+            # A portion of hanging tries outlasts the lease it began with; who goes on without one sends beside another.
+            endpoint.busy_until = busy_until
             for one in tried:
                 if one.status == "succeeded":
                     endpoint.failing_since = None

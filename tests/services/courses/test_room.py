@@ -68,11 +68,11 @@ async def test_online_counts_people_over_all_processes_not_streams(api: Api) -> 
         following(api, lesson_id, me),
         following(api, lesson_id, new_id()),
     ):
-        await mine.until(1, "online", data={"online": 2})
+        assert len(await mine.until(1, "online", data={"online": 2})) == 1
         await api.rt.redis.zadd(f"heika:courses:online:{lesson_id}", {"somebody elsewhere": 2**40})
-        await mine.until(1, "online", data={"online": 3})
+        assert len(await mine.until(1, "online", data={"online": 3})) == 1
     async with following(api, lesson_id, new_id()) as stream:
-        await stream.until(1, "online", data={"online": 2})
+        assert len(await stream.until(1, "online", data={"online": 2})) == 1
 
 
 async def test_a_stream_that_reads_too_slowly_is_closed_and_comes_back(api: Api) -> None:

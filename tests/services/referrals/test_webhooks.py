@@ -240,6 +240,23 @@ async def test_a_hanging_endpoint_delays_no_other(api: Api, receiver: Receiver) 
     server.close()
 
 
+async def test_whoever_sends_slowly_keeps_the_endpoint_to_themselves(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("services.referrals.webhook_sending.LEASE", timedelta(seconds=2))
+    monkeypatch.setattr("services.referrals.webhook_sending.ANSWER_S", 1.5)
+    hanging = Receiver(hang=True)
+    server = await asyncio.start_server(hanging.serve, "127.0.0.1", 0)
+    hanging.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+    who = await partner(api)
+    await endpoint(api, who, hanging.url, "member.registered")
+    for _ in range(3):
+        await brought(api, who)
+    sending = asyncio.create_task(api.run_due())
+    await asyncio.sleep(2.6)
+    assert await api.sql("SELECT busy_until > now() FROM webhook_endpoint") == [(True,)]
+    await sending
+    server.close()
+
+
 @pytest.mark.parametrize(
     "url",
     [

@@ -6,6 +6,7 @@ import ssl
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Final
 from urllib.parse import urlsplit
@@ -43,6 +44,12 @@ _CLOSED_6: Final = tuple(
 LONGEST_ANSWER: Final = 4096
 
 
+@cache
+def _tls() -> ssl.SSLContext:
+    # Reading the trusted authorities takes 30 ms: once a process.
+    return ssl.create_default_context()
+
+
 class AddressRefused(Exception):
     """The address leads into a network that nobody outside may reach through us."""
 
@@ -64,7 +71,7 @@ class Outbound:
         self._allowed = tuple(allowed)
         self._pools = {
             scheme: httpcore.AsyncConnectionPool(
-                ssl_context=ssl.create_default_context() if scheme == "https" else None,
+                ssl_context=_tls() if scheme == "https" else None,
                 max_connections=connections,
                 max_keepalive_connections=connections,
                 keepalive_expiry=4.0,

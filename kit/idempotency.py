@@ -1,5 +1,7 @@
 """`Idempotency-Key` (the IETF draft's header): the first answer is stored with its effect, in one transaction, and replayed."""
 
+import hmac
+import os
 from collections.abc import Callable, Coroutine
 from datetime import timedelta
 from hashlib import sha256
@@ -7,6 +9,7 @@ from http import HTTPStatus
 from typing import Any
 
 import orjson
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from fastapi import Request, Response
 from fastapi.routing import APIRoute
 from sqlalchemy import text
@@ -34,6 +37,7 @@ EXAMPLE_KEY = "6f1d7c0e-7a52-4b0e-9d7e-2c1f4a5b8e90"
 KEY_REQUIRED: dict[str, Any] = {"x-idempotency-key": "required"}
 """`openapi_extra=` of a POST that refuses to run without a key."""
 
+_NONCE = 12
 _STORED_HEADERS = frozenset({"content-type", "location", "etag", "cache-control"})
 
 
@@ -165,25 +169,52 @@ class IdempotentRoute(StrictRoute):
                 raise IdempotencyKeyInvalid
             caller = await caller_of(request)
             owner = str(caller.id) if caller else f"address {client_address(request)}"
-            parts = (request.app.state.runtime.service, owner, request.method, request.scope["path"], key)
-            scope = sha256(orjson.dumps(parts)).digest()
-            if scope in _running:
+            place = Place(request.app.state.runtime.service, owner, request.method, request.scope["path"], key)
+            if place.scope in _running:
                 raise IdempotencyInFlight(retry_after=1)
-            _running.add(scope)
+            _running.add(place.scope)
             try:
                 strict = StrictRequest(request.scope, request.receive)
                 await strict.read(limit)
-                return await _once(original, strict, scope)
+                return await _once(original, strict, place)
             finally:
-                _running.discard(scope)
+                _running.discard(place.scope)
 
         return handle
 
 
+class Place:
+    """Where an answer is kept, and what seals it: both are made of the caller's key, which itself is not kept.
+
+    An answer may hold a partner's secret or a login's tokens. Whoever reads the table without the key, a UUID as the
+    draft asks for, learns neither the answer nor, by trying, the request.
+    """
+
+    def __init__(self, *parts: str) -> None:
+        said = orjson.dumps(parts)
+        self.scope = sha256(said).digest()
+        self._fingerprinting = hmac.digest(said, b"request", sha256)
+        self._sealing = AESGCM(hmac.digest(said, b"answer", sha256))
+
+    def fingerprint(self, query: bytes, body: bytes) -> bytes:
+        """What tells one request from another."""
+        return hmac.digest(self._fingerprinting, query + b"\0" + body, sha256)
+
+    def seal(self, body: bytes) -> bytes:
+        """AES-256-GCM, its nonce in front."""
+        nonce = os.urandom(_NONCE)
+        return nonce + self._sealing.encrypt(nonce, body, None)
+
+    def unseal(self, sealed: bytes) -> bytes:
+        """What `seal` was given."""
+        return self._sealing.decrypt(sealed[:_NONCE], sealed[_NONCE:], None)
+
+
 async def _once(
-    original: Callable[[Request], Coroutine[Any, Any, Response]], request: Request, scope: bytes
+    original: Callable[[Request], Coroutine[Any, Any, Response]], request: Request, place: Place
 ) -> Response:
-    fingerprint = sha256(bytes(request.scope["query_string"]) + b"\0" + await request.body()).digest()
+    scope = place.scope
+    fingerprint = place.fingerprint(bytes(request.scope["query_string"]), await request.body())
     database = request.app.state.runtime.db
     since = clock.now() - KEEP
     async with database.session() as session:
@@ -195,7 +226,7 @@ async def _once(
         if stored is not None:
             if stored.fingerprint != fingerprint:
                 raise IdempotencyKeyReused
-            return Response(stored.body, stored.status, stored.headers | {"Idempotency-Replayed": "true"})
+            return Response(place.unseal(stored.body), stored.status, stored.headers | {"Idempotency-Replayed": "true"})
         request.scope["heika.session"] = session
         try:
             response = await original(request)
@@ -216,7 +247,7 @@ async def _once(
                     "fingerprint": fingerprint,
                     "status": response.status_code,
                     "headers": orjson.dumps(headers).decode(),
-                    "body": response.body,
+                    "body": place.seal(bytes(response.body)),
                     "now": clock.now(),
                     "since": since,
                 },

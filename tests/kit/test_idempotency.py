@@ -1,6 +1,7 @@
 """Idempotency-Key: one effect, one stored answer, whatever the retries do."""
 
 import asyncio
+from hashlib import sha256
 
 import pytest
 
@@ -19,6 +20,18 @@ async def test_a_retry_with_the_same_key_replays_the_first_answer(api: Api) -> N
     assert second.headers["idempotency-replayed"] == "true"
     assert len(await api.emitted()) == 1
     assert len(await api.sql("SELECT id FROM note")) == 1
+
+
+async def test_what_lies_in_the_table_says_nothing_without_the_key(api: Api) -> None:
+    headers = api.member() | {"Idempotency-Key": "6f1d7c0e-7a52-4b0e-9d7e-2c1f4a5b8e90"}
+    first = await api.client.post("/v1/notes", json={"words": "whsec_secret"}, headers=headers)
+    ((kept, fingerprint),) = await api.sql("SELECT body, fingerprint FROM idempotency_key")
+    assert b"secret" not in kept
+    assert len(kept) == len(first.content) + 12 + 16
+    # Nor can a request be found by trying: a login's form holds a password.
+    assert fingerprint != sha256(b"\0" + first.request.content).digest()
+    again = await api.client.post("/v1/notes", json={"words": "whsec_secret"}, headers=headers)
+    assert (again.content, again.headers["idempotency-replayed"]) == (first.content, "true")
 
 
 async def test_the_same_key_with_another_body_is_refused(api: Api) -> None:

@@ -146,7 +146,7 @@ class CampaignAdminOut(Out):
 async def campaign_of(campaign_id: UUID, session: SessionDep) -> Campaign:
     """The campaign, locked until the transaction ends, so that its version and stock cannot move under an edit."""
     found = select(Campaign).where(col(Campaign.id) == campaign_id, col(Campaign.deleted_at).is_(None))
-    campaign = (await session.execute(found.with_for_update())).scalar_one_or_none()
+    campaign = (await session.execute(found.with_for_update(key_share=True))).scalar_one_or_none()
     if campaign is None:
         raise CampaignNotFound
     return campaign

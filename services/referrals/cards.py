@@ -1,10 +1,11 @@
 """Member cards: what referrals keeps of a member, written by events in whatever order they come."""
 
+from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import delete, func, or_, text
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import Uuid, delete, func, literal, or_, select, text
+from sqlalchemy.dialects.postgresql import ARRAY, insert
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
@@ -29,6 +30,8 @@ UPDATE touch SET visitor_id = NULL WHERE visitor_id IN (
 _FORGET_TOUCHES = text("UPDATE touch SET visitor_id = NULL WHERE member_id = :id OR newcomer_id = :id")
 _FORGET_CARDS = text("UPDATE purchase SET fingerprint = NULL, address_prefix = NULL WHERE member_id = :id")
 
+_FORGET_NOTES = text("UPDATE grant_row SET note = NULL WHERE member_id = :id")
+
 
 async def keep(session: AsyncSession, member_id: UUID, **columns: Any) -> None:
     """Write these columns of a member's card, which may be the first thing heard of them."""
@@ -43,6 +46,14 @@ async def keep_earliest(session: AsyncSession, member_id: UUID, **instants: Any)
         name: func.least(MemberCard.metadata.tables["member_card"].c[name], row.excluded[name]) for name in instants
     }
     await session.execute(row.on_conflict_do_update(index_elements=["member_id"], set_=earliest))
+
+
+async def living(session: AsyncSession, members: Sequence[UUID]) -> set[UUID]:
+    """Those of them who are members."""
+    found = select(col(MemberCard.member_id)).where(
+        col(MemberCard.member_id) == func.any(literal(list(members), ARRAY(Uuid))), col(MemberCard.erased_at).is_(None)
+    )
+    return set((await session.execute(found)).scalars())
 
 
 async def on_member_changed(session: AsyncSession, event: MemberChanged) -> None:
@@ -72,6 +83,6 @@ async def on_member_erased(session: AsyncSession, event: MemberErased) -> None:
         visitor_id=None,
         erased_at=clock.now(),
     )
-    for statement in (_FORGET_DEVICES, _FORGET_TOUCHES, _FORGET_CARDS):
+    for statement in (_FORGET_DEVICES, _FORGET_TOUCHES, _FORGET_CARDS, _FORGET_NOTES):
         await session.execute(statement, {"id": event.member_id})
     await session.execute(delete(Device).where(col(Device.member_id) == event.member_id))

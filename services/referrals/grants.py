@@ -13,9 +13,10 @@ from kit.db import SessionDep
 from kit.errors import Conflict, problems
 from kit.shapes import Out, StrictIn
 from services.referrals.admin_campaigns import CampaignNotFound, Editor, LockedCampaign, Reader
+from services.referrals.cards import living
 from services.referrals.coupons import revoke, status_at
 from services.referrals.issue import CouponUnknown, Issued, Want, issue
-from services.referrals.models import Campaign, Coupon, MemberCard
+from services.referrals.models import Campaign, Coupon
 
 routes = router(prefix="/v1/admin/coupon-campaigns/{campaign_id}", tags=["admin coupons"])
 
@@ -70,12 +71,7 @@ async def grant(_: Editor, body: GrantsIn, campaign: LockedCampaign, session: Se
     """Give members a coupon each, whoever may claim it; the campaign's total and its limit for each member hold."""
     now = clock.now()
     members = list(dict.fromkeys(body.member_ids))
-    found = await session.scalars(
-        select(col(MemberCard.member_id)).where(
-            col(MemberCard.member_id).in_(members), col(MemberCard.erased_at).is_(None)
-        )
-    )
-    known = set(found)
+    known = await living(session, members)
     wants = [Want(campaign.id, member_id, now, "grant") for member_id in members if member_id in known]
     given_or_not = await issue(await session.connection(), wants) if wants else []
     answers = dict(zip((want.member_id for want in wants), given_or_not, strict=True))

@@ -126,7 +126,7 @@ WITH wanted AS (
         CAST(:instants AS timestamptz[]), CAST(:sources AS text[]))
         WITH ORDINALITY AS w(id, campaign_id, member_id, at, source, place)
 ), held AS MATERIALIZED (
-    SELECT * FROM campaign WHERE id = ANY(CAST(:hot AS uuid[])) AND deleted_at IS NULL ORDER BY id FOR UPDATE
+    SELECT * FROM campaign WHERE id = ANY(CAST(:hot AS uuid[])) AND deleted_at IS NULL ORDER BY id FOR NO KEY UPDATE
 ), judged AS (
     SELECT w.*, had.n AS had, had.n + row_number() OVER same_member AS ordinal,
         CASE

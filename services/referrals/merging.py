@@ -44,6 +44,7 @@ _MOVES: Final = (
         WHERE mine.campaign_id = coupon.campaign_id AND mine.member_id = :kept
     ) WHERE member_id = :merged
     """),
+    text("UPDATE grant_row SET member_id = :kept WHERE member_id = :merged"),
     text("SELECT set_config('heika.merging', 'on', true)"),
     # Nobody is their own inviter.
     text("""

@@ -3,12 +3,14 @@
 import asyncio
 import socket
 import ssl
+import threading
 import time
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
-from typing import Final
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 import httpcore
@@ -42,6 +44,11 @@ _CLOSED_6: Final = tuple(
     ip_network(item) for item in ("2001::/23", "2001:db8::/32", "2002::/16", "2620:4f:8000::/48", "3fff::/20")
 )
 LONGEST_ANSWER: Final = 4096
+LOOK_UPS: Final = 256
+"""How many names may be looked up at once; one whose server is silent is looked up for half a minute."""
+OTHER_ADDRESS_S: Final = 3.0
+"""How long an address is tried while there is another one."""
+_THIS_MACHINE: Final = (ip_address("::1"), ip_address("127.0.0.1"))
 
 
 @cache
@@ -110,6 +117,9 @@ class Outbound:
             address = ip_address(text.partition("%")[0])
             if isinstance(address, IPv6Address) and address.ipv4_mapped:
                 address = address.ipv4_mapped
+            if address == _THIS_MACHINE[0]:
+                # Whoever opens loopback means this machine, whichever way its name resolves.
+                address = _THIS_MACHINE[1]
             if any(address in network for network in self._allowed if network.version == address.version):
                 continue
             if plain or not _leads_outside(address):
@@ -147,9 +157,49 @@ def _leads_outside(address: IPv4Address | IPv6Address) -> bool:
 
 
 async def resolve(host: str, port: int) -> list[str]:
-    """The addresses of a name; OSError when it has none."""
-    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    """The addresses of a name; OSError when it has none.
+
+    Each look-up has a thread of its own: the event loop's are few, and some names whose servers are silent would keep
+    all of them, and every other name with them.
+    """
+    with suppress(OSError):
+        return _addresses(host, port, socket.AI_NUMERICHOST)
+    if len(_looking) >= LOOK_UPS:
+        raise OSError("too many names are being looked up")
+    loop = asyncio.get_running_loop()
+    answer: asyncio.Future[list[str]] = loop.create_future()
+
+    def look_up() -> None:
+        try:
+            found: list[str] | Exception = _addresses(host, port)
+        except (OSError, UnicodeError) as failure:
+            found = failure
+        finally:
+            _looking.discard(threading.current_thread())
+        with suppress(RuntimeError):  # the loop is closed
+            loop.call_soon_threadsafe(_answer, answer, found)
+
+    thread = threading.Thread(target=look_up, name="resolve", daemon=True)
+    _looking.add(thread)
+    thread.start()
+    return await answer
+
+
+_looking: set[threading.Thread] = set()
+
+
+def _addresses(host: str, port: int, flags: int = 0) -> list[str]:
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=flags)
     return list(dict.fromkeys(str(info[4][0]) for info in found))
+
+
+def _answer(future: "asyncio.Future[list[str]]", found: list[str] | Exception) -> None:
+    if future.done():
+        return
+    if isinstance(found, Exception):
+        future.set_exception(found)
+    else:
+        future.set_result(found)
 
 
 class _GuardedNetwork(httpcore.AsyncNetworkBackend):
@@ -174,9 +224,21 @@ class _GuardedNetwork(httpcore.AsyncNetworkBackend):
         except (OSError, UnicodeError) as failure:
             raise httpcore.ConnectError(str(failure)) from failure
         self._guard.require(addresses, plain=self._plain)
-        stream = await self._network.connect_tcp(addresses[0], port, timeout, local_address, socket_options)
-        peer = stream.get_extra_info("server_addr")
-        self._guard.require([str(peer[0])], plain=self._plain)
+        for address in addresses[:-1]:
+            with suppress(httpcore.ConnectError, httpcore.ConnectTimeout):
+                return await self._connect(address, port, OTHER_ADDRESS_S, local_address, socket_options)
+        return await self._connect(addresses[-1], port, timeout, local_address, socket_options)
+
+    async def _connect(
+        self, address: str, port: int, seconds: float | None, *options: Any
+    ) -> httpcore.AsyncNetworkStream:
+        stream = await self._network.connect_tcp(address, port, seconds, *options)
+        try:
+            peer = stream.get_extra_info("server_addr")
+            self._guard.require([str(peer[0])], plain=self._plain)
+        except BaseException:
+            await stream.aclose()
+            raise
         return stream
 
     async def sleep(self, seconds: float) -> None:

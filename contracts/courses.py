@@ -52,6 +52,13 @@ class CourseChanged(Event, type="courses.course.changed"):
     published: bool
 
 
+class LiveLessonCanceled(Event, type="courses.live_lesson.canceled"):
+    """A live lesson will not happen; told once for each. Whoever bought it, with its id as the course's, gets the money back."""
+
+    lesson_id: UUID
+    canceled_at: AwareDatetime
+
+
 class PointsWanted(Event, type="courses.points.wanted"):
     """A member pays with points; members takes them, once for each request, and answers with PointsAnswered."""
 

@@ -2,7 +2,7 @@
 
 from fastapi import FastAPI
 
-from contracts.courses import CourseChanged
+from contracts.courses import CourseChanged, LiveLessonCanceled
 from contracts.members import MemberErased, MembershipChanged
 from contracts.referrals import CommissionAccrued, CommissionReversed, CommissionVoided, CouponRevoked, PayoutPaid
 from kit.app import Service, create_app
@@ -12,6 +12,7 @@ from services.billing import (
     admin_orders,
     admin_plans,
     admin_subscriptions,
+    canceled_lessons,
     checkout,
     code_batches,
     codes,
@@ -95,6 +96,7 @@ service = Service(
             CommissionReversed: [commissions.on_commission_reversed],
             PayoutPaid: [commissions.on_payout_paid],
             CourseChanged: [course_sales.on_course_changed],
+            LiveLessonCanceled: [canceled_lessons.on_live_lesson_canceled],
         }
     ),
     due=[
@@ -102,6 +104,7 @@ service = Service(
         courier.due,
         webhooks.due,
         checkout.due,
+        canceled_lessons.due,
         refunding.due,
         disputes.due,
         recognition.due,

@@ -1,4 +1,4 @@
-"""The tables of course sales: what a course costs, and who bought it."""
+"""The tables of course sales: what a course costs, who bought it, which will never be held."""
 
 from datetime import datetime
 from typing import Literal
@@ -23,6 +23,15 @@ class CoursePrice(Model, table=True):
     amount: int | None = Field(default=None, sa_column=Column(BigInteger))
     currency: str
     published: bool
+
+
+class CanceledLesson(Model, table=True):
+    """A live lesson that courses canceled: what was paid for it goes back, and nothing more is taken."""
+
+    __tablename__ = "canceled_lesson"
+
+    lesson_id: UUID = Field(primary_key=True)
+    canceled_at: datetime = Field(sa_column=instant())
 
 
 class CourseHolding(Model, table=True):

@@ -11,7 +11,7 @@ from contracts.courses import CourseChanged
 from contracts.merging import kept_of
 from kit import clock
 from kit.errors import Conflict, NotFound
-from services.billing.course_models import CourseHolding, CoursePrice
+from services.billing.course_models import CanceledLesson, CourseHolding, CoursePrice
 from services.billing.models import Order
 
 # Of two orders for one course, which accounts that became one may have, the other keeps it when the first gives it up.
@@ -60,6 +60,11 @@ async def refuse_bought(session: AsyncSession, member_id: UUID, course_id: UUID)
     )
     if await session.scalar(held) is not None:
         raise CourseAlreadyBought
+
+
+async def is_canceled(session: AsyncSession, order: Order) -> bool:
+    """Whether an order is for a live lesson that will not happen."""
+    return order.course_id is not None and await session.get(CanceledLesson, order.course_id) is not None
 
 
 async def take(session: AsyncSession, order: Order) -> bool:

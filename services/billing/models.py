@@ -94,6 +94,7 @@ class Order(Model, table=True):
         # A period is renewed once, whatever a job believes.
         Index("order_one_renewal", "member_id", "renews_from", unique=True, postgresql_where=text(_LIVE_RENEWAL)),
         Index("order_member", "member_id", "created_at", "id"),
+        Index("order_course", "course_id", postgresql_where=text("course_id IS NOT NULL")),
         Index("order_created", "created_at", "id"),
         Index("order_check", "next_check_at", postgresql_where=text("next_check_at IS NOT NULL")),
         Index("order_paid", "paid_at", postgresql_where=text("paid_at IS NOT NULL")),
@@ -206,7 +207,7 @@ class Refund(Model, table=True):
     id: UUID = Field(default_factory=new_id, primary_key=True)
     order_id: UUID = Field(foreign_key="order.id", index=True)
     payment_id: UUID = Field(foreign_key="payment.id", index=True)
-    cause: Literal["member", "admin", "surplus"] = Field(sa_type=String)
+    cause: Literal["member", "admin", "surplus", "lesson_canceled"] = Field(sa_type=String)
     requested_by: UUID | None = None
     request_key: str | None = None
     reason: str

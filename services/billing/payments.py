@@ -26,6 +26,7 @@ SURPLUS_REASONS = {
     "coupon_gone": "the payment came after the order had closed, and its coupon could not be had again",
     "renewal_canceled": "the renewal was canceled before the payment came",
     "course_bought_before": "another order paid for this course before",
+    "lesson_canceled": "the live lesson was canceled before the payment came",
 }
 
 
@@ -80,6 +81,8 @@ async def _refused(session: AsyncSession, order: Order) -> str | None:
         return "second_payment"
     if order.renews_from is not None and order.status == "canceled":
         return "renewal_canceled"
+    if await course_sales.is_canceled(session, order):
+        return "lesson_canceled"
     if not await course_sales.take(session, order):
         return "course_bought_before"
     if order.status != "pending" and not await coupons.reserve_again(session, order, clock.now()):

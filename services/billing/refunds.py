@@ -105,7 +105,7 @@ async def any_order(order_id: UUID, session: SessionDep) -> Order:
 AnyOrder = Annotated[Order, Depends(any_order, scope="function")]
 
 
-async def _left(session: AsyncSession, order: Order) -> int:
+async def left_of(session: AsyncSession, order: Order) -> int:
     """What of the order's payment has not gone back and is not on its way back."""
     if order.status not in ("paid", "partially_refunded") or order.paid_at is None:
         return 0
@@ -117,7 +117,7 @@ async def _left(session: AsyncSession, order: Order) -> int:
 
 async def _returnable(session: AsyncSession, settings: Settings, order: Order) -> int:
     """What of that the provider would still send back."""
-    return await _left(session, order) if in_providers_window(order, settings) else 0
+    return await left_of(session, order) if in_providers_window(order, settings) else 0
 
 
 async def _preview(session: AsyncSession, settings: Settings, order: Order, *, by_admin: bool) -> RefundPreviewOut:
@@ -253,7 +253,7 @@ async def _write(
     by_admin = caller.role == "admin"
     if order.status == "disputed":
         raise OrderInDispute
-    left = await _left(session, order)
+    left = await left_of(session, order)
     payment_id = await session.scalar(
         select(col(Payment.id)).where(col(Payment.order_id) == order.id, col(Payment.status) == "applied")
     )

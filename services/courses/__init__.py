@@ -1,8 +1,9 @@
 """Courses: what is taught, who may watch it, and what was learned.
 
-Owns: course, lesson, progress, completion, rating, access, purchase, live lesson, enrolment, way in, room, question, attendance,
-lesson request, calendar link.
-Emits: LessonCompleted, CourseChanged, QuestionAsked, QuestionUpvoted, PointsWanted, PointsReturned, CoursesNoticeWanted.
+Owns: course, lesson, progress, completion, rating, access, purchase, live lesson, enrolment, way in, room, question,
+attendance, lesson request, calendar link.
+Emits: LessonCompleted, CourseChanged, LiveLessonCanceled, QuestionAsked, QuestionUpvoted, PointsWanted, PointsReturned,
+CoursesNoticeWanted.
 Listens: MembershipChanged, MemberRegistered, MemberChanged, MemberErased, MemberMerged, PointsAnswered, OrderPaid,
 OrderRefunded, OrderDisputed.
 """

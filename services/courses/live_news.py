@@ -49,8 +49,8 @@ _NOTICES: Final = {
         "The live lesson “{title}” now starts at {en_at}; you are still enrolled.",
     ),
     "lesson_canceled": (
-        "直播课《{title}》（原定 {zh_at}）已取消。用积分支付的会自动退回。",
-        "The live lesson “{title}”, planned for {en_at}, is canceled. Points paid for it come back by themselves.",
+        "直播课《{title}》（原定 {zh_at}）已取消。用积分或现金支付的会自动退回。",
+        "The live lesson “{title}”, planned for {en_at}, is canceled. Points or money paid for it come back by themselves.",
     ),
     "lesson_tomorrow": (
         "你报名的直播课《{title}》将于 {zh_at} 开始。",

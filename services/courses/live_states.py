@@ -7,11 +7,13 @@ from fastapi import Response
 from sqlalchemy import text
 from sqlmodel import col
 
+from contracts.courses import LiveLessonCanceled
 from kit import audit, clock
 from kit.app import Due, Runtime, RuntimeDep
 from kit.app import router as new_router
 from kit.db import SessionDep
 from kit.errors import Conflict, problems
+from kit.events import emit
 from kit.shapes import StrictIn
 from services.courses.admin_courses import EDITOR
 from services.courses.admin_live import HeldLiveLesson, answer, touch
@@ -66,6 +68,7 @@ async def move_live_lesson(
     if body.to == "canceled":
         await notify(session, lesson, "lesson_canceled", "")
         await give_points_back(session, col(PointsPayment.lesson_id) == lesson.id)
+        await emit(session, LiveLessonCanceled(lesson_id=lesson.id, canceled_at=lesson.updated_at))
     if body.to in {"ended", "canceled"}:
         await want_closed(session, lesson.id)
     await tell_status(session, lesson)

@@ -6,7 +6,7 @@ from typing import Any
 from uuid import UUID
 
 from contracts.billing import OrderPaid
-from contracts.courses import CourseChanged, PointsReturned, PointsWanted
+from contracts.courses import CourseChanged, LiveLessonCanceled, PointsReturned, PointsWanted
 from contracts.members import MemberErased, MemberMerged, MemberRegistered, PointsAnswered
 from kit import clock
 from kit.ids import new_id
@@ -167,9 +167,11 @@ async def test_a_canceled_lesson_gives_points_back_also_those_still_being_taken(
     first, second = [event for event in await api.emitted() if isinstance(event, PointsWanted)]
     await api.handle(PointsAnswered(request_id=first.request_id, member_id=paid, taken=True, balance=0))
     assert (await move(api, lesson_id, "canceled")).status_code == 200
-    [back] = await api.emitted()
+    back, canceled = await api.emitted()
     assert isinstance(back, PointsReturned)
     assert (back.request_id, back.member_id, back.points) == (first.request_id, paid, 100)
+    assert isinstance(canceled, LiveLessonCanceled)
+    assert canceled.lesson_id == UUID(lesson_id)
     late = PointsAnswered(request_id=second.request_id, member_id=slow, taken=True, balance=0)
     await api.handle(late, late)
     [back] = await api.emitted()

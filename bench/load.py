@@ -41,17 +41,21 @@ async def known_bearers() -> list[bytes]:
     return bearers
 
 
-async def call(app: Any, method: str, path: str, bearer: bytes = b"") -> int:
-    """The status of one request, the app called as a server calls it."""
+async def call(app: Any, method: str, path: str, bearer: bytes = b"", body: bytes = b"") -> int:
+    """The status of one request, the app called as a server calls it; a body is JSON."""
     status = 0
 
     async def receive() -> dict[str, Any]:
-        return {"type": "http.request", "body": b"", "more_body": False}
+        return {"type": "http.request", "body": body, "more_body": False}
 
     async def send(message: dict[str, Any]) -> None:
         nonlocal status
         status = message.get("status", status)
 
+    path, _, query = path.partition("?")
+    headers = [(b"authorization", bearer)] if bearer else []
+    if body:
+        headers += [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
     scope = {
         "type": "http",
         "asgi": {"version": "3.0"},
@@ -60,8 +64,8 @@ async def call(app: Any, method: str, path: str, bearer: bytes = b"") -> int:
         "scheme": "http",
         "path": path,
         "raw_path": path.encode(),
-        "query_string": b"",
-        "headers": [(b"authorization", bearer)] if bearer else [],
+        "query_string": query.encode(),
+        "headers": headers,
         "client": ("127.0.0.1", 1),
         "server": ("127.0.0.1", 80),
         "root_path": "",

@@ -1,11 +1,12 @@
 """Events: frozen facts that one service tells the others through its outbox."""
 
+from collections.abc import Sequence
 from typing import Any, ClassVar
 from uuid import UUID
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
 from kit import clock
 from kit.ids import new_id
@@ -65,6 +66,10 @@ async def emit(session: AsyncSession, *events: Event) -> None:
     """Write events into the outbox, in the caller's transaction: told if it commits, never if it does not."""
     if not events:
         return
-    connection = await session.connection()
-    await connection.execute(_EMIT, [outbox_row(event) for event in events])
+    await write_outbox(await session.connection(), [outbox_row(event) for event in events])
+
+
+async def write_outbox(connection: AsyncConnection, rows: Sequence[dict[str, Any]]) -> None:
+    """As `emit`, of rows that the writer of a group made for the requests that it writes for."""
+    await connection.execute(_EMIT, rows)
     await connection.execute(_WAKE)

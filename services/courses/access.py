@@ -30,11 +30,12 @@ class PurchaseRequired(Forbidden):
 
 
 BOUGHT = (
-    "EXISTS (SELECT FROM purchase WHERE purchase.member_id = CAST(:member_id AS uuid) "
+    "EXISTS (SELECT FROM purchase WHERE purchase.member_id = {member_id} "
     "AND purchase.course_id = {course_id} AND paid_at IS NOT NULL AND refunded_at IS NULL AND NOT suspended)"
 )
-"""Whether a course is paid for by this member, as SQL."""
-_HAS_BOUGHT = text("SELECT " + BOUGHT.format(course_id=":course_id"))
+"""Whether a course is paid for by a member, as SQL."""
+CALLER = "CAST(:member_id AS uuid)"
+_HAS_BOUGHT = text("SELECT " + BOUGHT.format(member_id=CALLER, course_id=":course_id"))
 BENEFITS = ("member_lessons", "live_priority", "live_replay", "qa_priority")
 _MEMBER_UNTIL = text(
     "SELECT upper(span) FROM access, unnest(member_lessons) AS span WHERE member_id = :member_id AND span @> CAST(:now AS timestamptz)"

@@ -17,6 +17,7 @@ from kit.http import require_version, version_tag
 from kit.shapes import Out, StrictIn
 from services.courses.admin_courses import EDITOR, READER, Description, HeldCourse, Patch, Title, held_course, touch
 from services.courses.courses import CourseNotFound
+from services.courses.learning import pin
 from services.courses.lessons import LessonNotFound
 from services.courses.models import Course, Lesson
 
@@ -100,6 +101,7 @@ def _answer(lesson: Lesson, response: Response) -> LessonEdit:
 @router.post("/courses/{course_id}/lessons", dependencies=EDITOR, status_code=201, responses=problems(CourseNotFound))
 async def create_lesson(body: LessonIn, course: HeldCourse, session: SessionDep, response: Response) -> LessonEdit:
     """Add a lesson to a course; those after its position move on by one."""
+    await pin(session, course.id)
     now = clock.now()
     fields = body.model_dump(exclude={"position"})
     lesson = Lesson(**fields, course_id=course.id, position=0, created_at=now, updated_at=now)
@@ -149,6 +151,7 @@ async def delete_lesson(held: HeldLesson, session: SessionDep, request: Request)
     """Take a lesson out of its course; what members learned in it stays theirs."""
     lesson, course = held
     require_version(request, lesson.version)
+    await pin(session, course.id)
     await audit.record(session, "lesson.deleted", lesson.id, before=lesson.model_dump())
     lesson.deleted_at = clock.now()
     lesson.version += 1

@@ -15,6 +15,7 @@ from kit.wording import Wrong
 from services.courses.admin_courses import Description, Title, touch
 from services.courses.announcements import announce
 from services.courses.categories import NAMES, Category
+from services.courses.learning import pin
 from services.courses.models import Course, CourseAccess, Lesson, Level
 
 CHINESE = {zh: code for code, (zh, _) in NAMES.items()}
@@ -110,6 +111,7 @@ async def import_rows(session: AsyncSession, rows: Sequence[Row], *, dry_run: bo
     if dry_run:
         session.expunge_all()
     else:
+        await pin(session, *{lesson.course_id for lesson in new_lessons} & {course.id for course in courses.values()})
         for lesson in changed_lessons:
             lesson.version += 1
             lesson.updated_at = now

@@ -16,6 +16,7 @@ PERSONAL = {"live_lesson": "instructor_id = :member_id"}
 _FORGET = (
     text("DELETE FROM progress WHERE member_id = :id"),
     text("DELETE FROM completion WHERE member_id = :id"),
+    text("DELETE FROM course_completion WHERE member_id = :id"),
     text("UPDATE rating SET member_id = gen_random_uuid(), comment = NULL WHERE member_id = :id"),
     text("UPDATE purchase SET member_id = NULL WHERE member_id = :id"),
     text("UPDATE live_lesson SET instructor = :nobody, instructor_id = NULL WHERE instructor_id = :id"),

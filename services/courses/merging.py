@@ -27,8 +27,17 @@ _MOVES: Final = (
     """),
     text("""
     WITH theirs AS (DELETE FROM completion WHERE member_id = :merged RETURNING *)
-    INSERT INTO completion AS mine (member_id, lesson_id, completed_at) SELECT :kept, lesson_id, completed_at FROM theirs
+    INSERT INTO completion AS mine (member_id, lesson_id, completed_at, duration_s, course_version)
+    SELECT :kept, lesson_id, completed_at, duration_s, course_version FROM theirs
     ON CONFLICT (member_id, lesson_id) DO UPDATE SET completed_at = least(mine.completed_at, excluded.completed_at)
+    """),
+    text("""
+    WITH theirs AS (DELETE FROM course_completion WHERE member_id = :merged RETURNING *)
+    INSERT INTO course_completion AS mine (member_id, course_id, version, lessons, completed_at)
+    SELECT :kept, course_id, version, lessons, completed_at FROM theirs
+    ON CONFLICT (member_id, course_id) DO UPDATE SET version = greatest(mine.version, excluded.version),
+        lessons = CASE WHEN excluded.version > mine.version THEN excluded.lessons ELSE mine.lessons END,
+        completed_at = least(mine.completed_at, excluded.completed_at)
     """),
     # Of two ratings of one lesson the later stays, and the course's tally loses the other.
     text("""

@@ -134,12 +134,31 @@ class Progress(Model, table=True):
 
 
 class Completion(Model, table=True):
-    """A lesson that a member finished: written once, whatever becomes of the lesson."""
+    """A lesson that a member finished: written once, whatever becomes of the lesson.
+
+    `duration_s` is how long it was then, `course_version` which version of its course it belonged to.
+    """
 
     __tablename__ = "completion"
+    __table_args__ = (Index("completion_lesson", "lesson_id", "member_id"),)
 
     member_id: UUID = Field(primary_key=True)
     lesson_id: UUID = Field(primary_key=True, foreign_key="lesson.id")
+    completed_at: datetime = Field(sa_column=instant())
+    duration_s: int | None = None
+    course_version: int | None = None
+
+
+class CourseCompletion(Model, table=True):
+    """A course that a member had finished as it was in `version`, when a change of its lessons was published."""
+
+    __tablename__ = "course_completion"
+    __table_args__ = (Index("course_completion_course", "course_id"),)
+
+    member_id: UUID = Field(primary_key=True)
+    course_id: UUID = Field(primary_key=True, foreign_key="course.id")
+    version: int
+    lessons: int
     completed_at: datetime = Field(sa_column=instant())
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
@@ -18,7 +19,9 @@ from gateway.own import Own
 from gateway.problems import AmbiguousPath, NoSuchPath
 from gateway.proxy import forward
 from gateway.routes import SERVICES, PathTrick, Route, clean_path, find
+from gateway.sockets import deny, forward_socket, require_known_origin
 from kit.errors import Internal, MethodNotAllowed, Problem, language_of
+from kit.http import log_request
 from kit.log import configure_logs
 from kit.metrics import serve_metrics
 from kit.settings import Settings
@@ -60,10 +63,8 @@ class Gateway:
             await self._http(scope, receive, send)
         elif scope["type"] == "lifespan":
             await self._lifespan(receive, send)
-        else:
-            # No service speaks WebSocket; server-sent events carry what is live.
-            await receive()
-            await send({"type": "websocket.close", "code": 1003})
+        elif scope["type"] == "websocket":
+            await self._websocket(scope, receive, send)
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         inbound = Inbound(scope, self._proxies)
@@ -89,6 +90,25 @@ class Gateway:
         finally:
             stamp.log(scope, ours.get("heika.prefix"))
 
+    async def _websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
+        inbound = Inbound({**scope, "method": "GET"}, self._proxies)
+        began, status, prefix = time.perf_counter(), 500, "unmatched"
+        try:
+            route = self._find(scope, inbound)
+            prefix = route.prefix
+            if route.service == "gateway":
+                raise NoSuchPath
+            require_known_origin(scope, inbound, self.settings.allowed_origins)
+            await self._admit(inbound, route, "GET")
+            upstream = self.upstreams[route.service]
+            status = await forward_socket(upstream, route, scope, inbound, receive, send)
+        except Problem as problem:
+            status = problem.status
+            await deny(problem, inbound, scope, send)
+        finally:
+            named = {"heika.route": prefix, "heika.request_id": inbound.request_id, "method": "WEBSOCKET"}
+            log_request("gateway", named, status, time.perf_counter() - began)
+
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         inbound: Inbound = scope["heika.inbound"]
         try:
@@ -97,6 +117,16 @@ class Gateway:
             await _refuse(problem, inbound, scope, receive, send)
 
     async def _route(self, scope: Scope, inbound: Inbound, receive: Receive, send: Send) -> None:
+        route = self._find(scope, inbound)
+        scope["heika.prefix"] = route.prefix
+        await self._admit(inbound, route, scope["method"])
+        if route.service == "gateway":
+            await self._answer(scope["path"], scope, inbound, receive, send)
+            return
+        await forward(self.upstreams[route.service], route, scope, inbound, receive, send)
+
+    def _find(self, scope: Scope, inbound: Inbound) -> Route:
+        """The route of the path, which `scope` then holds decoded; a path that leads nowhere is counted as well."""
         try:
             path = clean_path(scope.get("raw_path") or scope["path"].encode())
         except PathTrick:
@@ -107,12 +137,7 @@ class Gateway:
             inbound.rate_limit = self._limits.use("general", inbound.address, None)
             raise NoSuchPath
         scope["path"] = path
-        scope["heika.prefix"] = route.prefix
-        await self._admit(inbound, route, scope["method"])
-        if route.service == "gateway":
-            await self._answer(path, scope, inbound, receive, send)
-            return
-        await forward(self.upstreams[route.service], route, scope, inbound, receive, send)
+        return route
 
     async def _admit(self, inbound: Inbound, route: Route, method: str) -> None:
         """Count the request against the limits of its address and caller, and refuse what its token does not allow."""
@@ -176,8 +201,10 @@ def app() -> Gateway:
     if missing := [variable for variable in names.values() if not os.environ.get(variable)]:
         raise ValueError(f"set {', '.join(missing)} to the addresses of the services, such as http://members:8000")
     # One process needs no HTTP client between gateway and services, and starts sooner without.
+    from gateway.circuit import Circuit  # noqa: PLC0415
     from gateway.http_upstream import HttpUpstream  # noqa: PLC0415
 
-    gateway = build({name: HttpUpstream(os.environ[variable]) for name, variable in names.items()}, settings)
+    addresses = {name: os.environ[variable] for name, variable in names.items()}
+    gateway = build({name: Circuit(name, HttpUpstream(address)) for name, address in addresses.items()}, settings)
     gateway.keys.fetch_through(gateway.upstreams["members"])
     return gateway

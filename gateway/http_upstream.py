@@ -9,6 +9,7 @@ import aiohttp
 from starlette.types import Receive, Scope, Send
 from yarl import URL
 
+from gateway.http_socket import pass_socket
 from gateway.inbound import HOP_BY_HOP, Headers
 from gateway.problems import BadUpstream, UpstreamUnavailable
 
@@ -26,16 +27,16 @@ _ODD_BYTE: Final = re.compile(rb"[^\x21-\x7e]")
 class HttpUpstream:
     """The service at `base_url` (`http://host:port`); raises UpstreamUnavailable or BadUpstream before any answer."""
 
-    def __init__(self, base_url: str, *, connections: int = 256, connect_timeout: float = 1.0) -> None:
+    def __init__(self, base_url: str, *, connect_timeout: float = 1.0) -> None:
         self.base_url = URL(base_url).origin()
-        self._connections = connections
         self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=connect_timeout)
         self._session: aiohttp.ClientSession | None = None
 
     def _pool(self) -> aiohttp.ClientSession:
         if self._session is None or self._session.closed:
             self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=self._connections, keepalive_timeout=_IDLE, ttl_dns_cache=10),
+                # Without a limit: an open stream holds its connection for hours, and others must not wait for it.
+                connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_IDLE, ttl_dns_cache=10),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 auto_decompress=False,
                 skip_auto_headers=_SKIP_AUTO,
@@ -44,6 +45,8 @@ class HttpUpstream:
                 max_field_size=32 * 1024,
                 trust_env=False,
             )
+            # Its own retry would double ours, and send the rest of a stream as if it were the whole.
+            self._session._retry_connection = False  # noqa: SLF001 - there is no public switch
         return self._session
 
     async def close(self) -> None:
@@ -52,10 +55,10 @@ class HttpUpstream:
             await self._session.close()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass one HTTP request on and its answer back; other kinds of connection are refused."""
+        """Pass one HTTP request on and its answer back, or one WebSocket through."""
+        if scope["type"] == "websocket":
+            await pass_socket(self._pool(), self._target(scope), _headers(scope), scope, receive, send)
         if scope["type"] != "http":
-            if scope["type"] == "websocket":
-                await send({"type": "websocket.close", "code": 1013})
             return
         body = await _body(scope, receive)
         response = await self._request(scope, body)
@@ -66,13 +69,7 @@ class HttpUpstream:
             response.close()
 
     async def _request(self, scope: Scope, body: bytes | AsyncIterator[bytes] | None) -> aiohttp.ClientResponse:
-        raw_path: bytes = scope.get("raw_path") or scope["path"].encode()
-        target = raw_path.decode("ascii")
-        if query := scope["query_string"]:
-            # A server may let raw bytes into a query; a URL may only hold them escaped (RFC 3986 2.1).
-            target += "?" + _ODD_BYTE.sub(lambda odd: b"%%%02X" % odd[0][0], query).decode("ascii")
-        url = URL(f"{self.base_url}{target}", encoded=True)
-        headers = [(name.decode("latin-1"), _text(value)) for name, value in scope["headers"]]
+        url, headers = self._target(scope), _headers(scope)
         for last in (False, True):
             try:
                 return await self._pool().request(
@@ -90,8 +87,20 @@ class HttpUpstream:
                 raise BadUpstream from error
         raise BadUpstream
 
+    def _target(self, scope: Scope) -> URL:
+        raw_path: bytes = scope.get("raw_path") or scope["path"].encode()
+        target = raw_path.decode("ascii")
+        if query := scope["query_string"]:
+            # A server may let raw bytes into a query; a URL may only hold them escaped (RFC 3986 2.1).
+            target += "?" + _ODD_BYTE.sub(lambda odd: b"%%%02X" % odd[0][0], query).decode("ascii")
+        return URL(f"{self.base_url}{target}", encoded=True)
+
 
 _IDEMPOTENT: Final = frozenset({"GET", "HEAD", "PUT", "DELETE", "OPTIONS"})
+
+
+def _headers(scope: Scope) -> list[tuple[str, str]]:
+    return [(name.decode("latin-1"), _text(value)) for name, value in scope["headers"]]
 
 
 def _text(value: bytes) -> str:

@@ -1,6 +1,6 @@
 """The refusals that are the gateway's own."""
 
-from kit.errors import BadRequest, Conflict, NotFound, Problem, Unavailable
+from kit.errors import BadRequest, Conflict, Forbidden, NotFound, Problem, Unavailable
 
 
 class AmbiguousPath(BadRequest):
@@ -22,11 +22,10 @@ class NoSuchPath(NotFound):
     code = "not_found"
 
 
-class RequestTimeout(Problem):
-    """The request's body took too long to arrive; check the connection and send it again."""
+class ForeignOrigin(Forbidden):
+    """Pages of this origin may not open sockets here; ask for it to be listed in HEIKA_ALLOWED_ORIGINS."""
 
-    status = 408
-    zh = "请求内容迟迟没有传完，请检查网络后重新发送。"
+    zh = "该来源的页面不能在这里建立连接，请把它加入 HEIKA_ALLOWED_ORIGINS。"
 
 
 class BadUpstream(Problem):

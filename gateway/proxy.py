@@ -9,8 +9,9 @@ import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.inbound import HOP_BY_HOP, Headers, Inbound
-from gateway.problems import BadUpstream, RequestTimeout, UpstreamTimeout
+from gateway.problems import BadUpstream, UpstreamTimeout
 from gateway.routes import MIB, Route
+from kit.connection import RequestTimeout
 from kit.errors import PayloadTooLarge, Problem
 from kit.http import HEAD_ONLY
 
@@ -62,7 +63,10 @@ class Exchange:
             message, self.body = self.body, None
             return message
         if not self.stream_limit:
-            return await self.receive()
+            # The body is given; an empty one that nobody had to read for it may still be there.
+            while (message := await self.receive())["type"] != "http.disconnect":
+                pass
+            return message
         try:
             async with asyncio.timeout(BODY_SECONDS):
                 message = await self.receive()

@@ -31,6 +31,7 @@ TITLES = {
     416: ("范围无效", "Range not satisfiable"),
     422: ("内容不符合要求", "Unprocessable content"),
     429: ("请求太频繁", "Too many requests"),
+    431: ("请求头太大", "Request header fields too large"),
     500: ("服务器出错", "Internal server error"),
     502: ("上游应答有误", "Bad gateway"),
     503: ("服务暂时不可用", "Service unavailable"),

@@ -85,6 +85,8 @@ async def alive(apps: dict[str, ASGIApp]) -> AsyncIterator[None]:
 
 async def serve(box: Box, listening: socket.socket, greet: Callable[[], None]) -> None:
     """Migrate, start everything and answer requests until a signal comes."""
+    from kit import connection  # noqa: PLC0415 - see load_services
+
     task = asyncio.current_task()
     _on_signals(lambda *_: task.cancel() if task is not None else None)
     await migrate()
@@ -97,8 +99,9 @@ async def serve(box: Box, listening: socket.socket, greet: Callable[[], None]) -
             gc.enable()
             config = uvicorn.Config(
                 _without_lifespan(gateway),
-                http="httptools",
-                ws="none",
+                http=connection.CLASS,
+                ws=connection.SOCKETS,
+                ws_max_size=connection.LARGEST_FRAME,
                 lifespan="off",
                 proxy_headers=False,
                 server_header=False,

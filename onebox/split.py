@@ -88,7 +88,10 @@ def say(name: str, line: str) -> None:
 
 def uvicorn_command(app: str, host: str, port: int) -> list[str]:
     """How one app is served."""
-    options = ["--host", host, "--port", str(port), "--loop", "uvloop", "--http", "httptools", "--ws", "none"]
+    from kit.connection import CLASS, LARGEST_FRAME, SOCKETS  # noqa: PLC0415 - the stores start before it is loaded
+
+    options = ["--host", host, "--port", str(port), "--loop", "uvloop"]
+    options += ["--http", CLASS, "--ws", SOCKETS, "--ws-max-size", str(LARGEST_FRAME)]
     options += ["--no-proxy-headers", "--no-server-header", "--no-access-log", "--log-level", "warning"]
     options += ["--timeout-keep-alive", str(KEEP_ALIVE_S), "--timeout-graceful-shutdown", str(GRACE_S)]
     return [sys.executable, "-m", "uvicorn", "--factory", app, *options]

@@ -11,6 +11,7 @@ import orjson
 import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from kit.connection import CLASS, SOCKETS
 from kit.http import HEAD_ONLY
 
 leaked: ContextVar[str] = ContextVar("leaked", default="nothing")
@@ -27,6 +28,8 @@ class Toy:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve by the last word of the path."""
+        if scope["type"] == "websocket":
+            await _socket(scope, receive, send)
         if scope["type"] != "http":
             return
         self.seen.append(f"{scope['method']} {scope['path']}")
@@ -60,6 +63,41 @@ class Toy:
             self.ended.set()
             for task in waiting:
                 task.cancel()
+
+
+async def _socket(scope: Scope, receive: Receive, send: Send) -> None:
+    """Says what reached it, then says everything back until it hears "leave"; refuses on /closed, dies on /crash."""
+    assert (await receive())["type"] == "websocket.connect"
+    word = scope["path"].rsplit("/", 1)[1]
+    if word == "crash":
+        raise RuntimeError("as asked")
+    if word == "closed":
+        headers = [(b"content-type", b"text/plain"), (b"content-length", b"2")]
+        await send({"type": "websocket.http.response.start", "status": 403, "headers": headers})
+        await send({"type": "websocket.http.response.body", "body": b"no"})
+        return
+    if word == "mute":
+        await asyncio.sleep(30)
+    await send({"type": "websocket.accept", "subprotocol": next(iter(scope["subprotocols"]), None)})
+    names = [name.decode() for name, _ in scope["headers"]]
+    seen = {
+        "path": scope["path"],
+        "query": scope["query_string"].decode(),
+        "names": names,
+        "client": scope["client"][0],
+    }
+    await send({"type": "websocket.send", "text": orjson.dumps(seen).decode()})
+    while (message := await receive())["type"] == "websocket.receive":
+        if message.get("text") == "leave":
+            await send({"type": "websocket.close", "code": 4321})
+            return
+        said = {key: message[key] for key in ("text", "bytes") if message.get(key) is not None}
+        await send({"type": "websocket.send", **said})
+    LEFT.set()
+
+
+LEFT = asyncio.Event()
+"""Set when a caller has left a socket."""
 
 
 async def _crash(send: Send) -> None:
@@ -146,16 +184,22 @@ async def _answer(send: Send, body: bytes, *headers: tuple[bytes, bytes], status
     await send({"type": "http.response.body", "body": body})
 
 
+def server_of(app: ASGIApp) -> uvicorn.Server:
+    """A uvicorn that speaks as ours do, not started."""
+    config = uvicorn.Config(app, http=CLASS, ws=SOCKETS, lifespan="off", log_level="critical", proxy_headers=False)
+    config.load()
+    server = uvicorn.Server(config)
+    server.lifespan = config.lifespan_class(config)
+    return server
+
+
 @asynccontextmanager
 async def serving(app: ASGIApp, *, port: int = 0) -> AsyncIterator[str]:
     """The app behind a real uvicorn on loopback; yields its address."""
     listener = socket.socket()
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     listener.bind(("127.0.0.1", port))
-    config = uvicorn.Config(app, ws="none", lifespan="off", log_level="critical", proxy_headers=False)
-    config.load()
-    server = uvicorn.Server(config)
-    server.lifespan = config.lifespan_class(config)
+    server = server_of(app)
     # Its own loop and shutdown wait in tenths of a second, which many small tests would feel.
     await server.startup(sockets=[listener])
     try:

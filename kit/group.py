@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import aclosing
 from typing import Generic, TypeVar
 
 import structlog
@@ -12,6 +13,8 @@ from kit.errors import DatabaseUnavailable, Problem, Unavailable, is_disconnect
 from kit.metrics import GROUP_ROWS
 
 log = structlog.get_logger(__name__)
+
+CONNECT_TRIES = 3
 
 Row = TypeVar("Row")
 Result = TypeVar("Result")
@@ -69,11 +72,22 @@ class GroupCommit(Generic[Row, Result]):
                 await self._one_by_one(batch, failure)
 
     async def _commit(self, batch: list[tuple[Row, asyncio.Future[Result]]]) -> None:
-        self.db.require()
-        async with self.db.writers.begin() as connection:
+        async with aclosing(await self._connect()) as connection, connection.begin():
             results = await self.write(connection, [row for row, _ in batch])
         for (_, answer), result in zip(batch, results, strict=True):
             _resolve(answer, result)
+
+    async def _connect(self) -> AsyncConnection:
+        for tries_left in reversed(range(CONNECT_TRIES)):
+            self.db.require()
+            try:
+                return await self.db.writers.connect()
+            except TimeoutError:
+                # A crowd that arrives at a cold process keeps the loop from the greetings of its first connection. A
+                # database that hangs is known from its pulse, so nothing is asked of it here.
+                if not tries_left:
+                    raise
+        raise AssertionError
 
     async def _one_by_one(self, batch: list[tuple[Row, asyncio.Future[Result]]], failure: Exception) -> None:
         if is_disconnect(failure) or isinstance(failure, (OSError, DatabaseUnavailable)):

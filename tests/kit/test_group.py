@@ -81,6 +81,32 @@ async def test_a_database_that_is_away_answers_503_to_all_who_wait(api: Api) -> 
     assert [type(answer) for answer in answers] == [DatabaseUnavailable] * 3
 
 
+@pytest.mark.parametrize(("timeouts", "answered"), [(2, True), (3, False)])
+async def test_a_connection_that_a_crowd_delayed_is_asked_for_again(
+    api: Api, monkeypatch: pytest.MonkeyPatch, timeouts: int, *, answered: bool
+) -> None:
+    writers = api.rt.db.writers
+    delayed = iter(range(timeouts))
+
+    class Delayed:
+        """The writers' engine, whose first connections take too long."""
+
+        async def connect(self) -> AsyncConnection:
+            if next(delayed, None) is not None:
+                raise TimeoutError
+            return await writers.connect()
+
+        async def dispose(self) -> None:
+            await writers.dispose()
+
+    monkeypatch.setattr(api.rt.db, "writers", Delayed())
+    group = group_of(api, [])
+    answers = await asyncio.gather(*(group.submit(word) for word in "ab"), return_exceptions=True)
+    assert (answers == ["A", "B"]) is answered
+    # Who is second comes in the next batch, which has tries of its own.
+    assert [isinstance(answer, DatabaseUnavailable) for answer in answers] == [not answered] * 2
+
+
 async def test_a_caller_who_leaves_does_not_stop_the_writer(api: Api) -> None:
     group = group_of(api, [])
     leaving = asyncio.create_task(group.submit("left"))

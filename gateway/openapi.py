@@ -56,6 +56,7 @@ def merge(documents: Mapping[str, Document]) -> Document:
     and method of two services is a ValueError: the route table can lead to one only.
     """
     paths: dict[str, Document] = {}
+    webhooks: dict[str, Document] = {}
     components: dict[str, dict[str, Any]] = {}
     listed: set[str] = set()
     groups: list[Document] = []
@@ -67,6 +68,7 @@ def merge(documents: Mapping[str, Document]) -> Document:
         used: set[str] = set()
         for path, item in public.items():
             _take_path(service, path, _renamed(item, renamed), paths, used)
+        webhooks |= _renamed(document.get("webhooks", {}), renamed)
         if used:
             groups.append({"name": service, "tags": sorted(used, key=_place)})
         listed |= used
@@ -79,6 +81,7 @@ def merge(documents: Mapping[str, Document]) -> Document:
         "tags": [{"name": name, "description": TAGS.get(name, name)} for name in sorted(listed, key=_place)],
         "x-tagGroups": groups,
         "paths": {path: _in_order(paths[path]) for path in sorted(paths)},
+        "webhooks": webhooks,
         "components": {
             **{kind: dict(sorted(items.items())) for kind, items in sorted(components.items())},
             # In this order Swagger UI's dialog opens on the admin's name and password.

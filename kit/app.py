@@ -43,7 +43,7 @@ class Service:
     `listeners` names the services that listen to this one (its stream is trimmed only behind all of them); `start` are
     context managers entered with the runtime for the life of the process; `seed` fills the sandbox's world, idempotently.
     A member's export holds the rows with their `member_id`; `personal` names others by table, as SQL conditions, and
-    `export` replaces the whole.
+    `export` replaces the whole. `webhooks` documents what this service calls, by routes that nobody can call.
     """
 
     name: str
@@ -57,6 +57,7 @@ class Service:
     start: "Sequence[Callable[[Runtime], AbstractAsyncContextManager[Any]]]" = ()
     listeners: frozenset[str] = frozenset()
     sandbox_routers: Sequence[APIRouter] = ()
+    webhooks: APIRouter | None = None
     export: Export | None = None
     personal: Mapping[str, str] = field(default_factory=dict)
 
@@ -155,6 +156,7 @@ def create_app(service: Service, settings: ServiceSettings | None = None) -> Fas
         lifespan=_lifespan,
         generate_unique_id_function=operation_id,
         separate_input_output_schemas=False,
+        webhooks=service.webhooks,
     )
     app.state.service = service
     app.state.settings = settings

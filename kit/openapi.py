@@ -42,7 +42,13 @@ def operation_id(route: APIRoute) -> str:
 def service_document(app: FastAPI) -> dict[str, Any]:
     """The document of one service, made once."""
     if app.openapi_schema is None:
-        document = get_openapi(title=app.title, version=app.version, openapi_version="3.1.0", routes=app.routes)
+        document = get_openapi(
+            title=app.title,
+            version=app.version,
+            openapi_version="3.1.0",
+            routes=app.routes,
+            webhooks=app.webhooks.routes,
+        )
         schemas = document.setdefault("components", {}).setdefault("schemas", {})
         schemas.pop("HTTPValidationError", None)
         schemas.pop("ValidationError", None)

@@ -28,9 +28,11 @@ from services.referrals import (
     rewards,
     rules,
     touches,
+    webhook_document,
     webhook_endpoints,
     webhook_log,
     webhook_sending,
+    webhook_upkeep,
 )
 from services.referrals.models import Model
 from services.referrals.seed import seed
@@ -75,11 +77,12 @@ service = Service(
             CouponRedeemed: [coupons.on_coupon_redeemed],
         }
     ),
-    due=[merging.merging.due, giving.due, commission_states.due, webhook_sending.due],
+    due=[merging.merging.due, giving.due, commission_states.due, webhook_sending.due, *webhook_upkeep.due],
     start=[claims.claims_writer, webhook_sending.webhook_sender],
     seed=seed,
     listeners=frozenset({"members", "billing"}),
     personal=cards.PERSONAL,
+    webhooks=webhook_document.webhooks,
 )
 
 

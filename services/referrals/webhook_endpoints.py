@@ -3,8 +3,8 @@
 import base64
 import secrets
 from collections.abc import Sequence
-from datetime import timedelta
-from typing import Annotated, Final, Literal
+from datetime import datetime, timedelta
+from typing import Annotated, Any, Final, Literal
 from uuid import UUID
 
 from fastapi import Depends
@@ -21,8 +21,10 @@ from kit.errors import Conflict, NotFound, Unprocessable, problems
 from kit.outbound import AddressRefused, Outbound
 from kit.page import Page, PageDep, keyset
 from kit.shapes import CleanStr, Instant, Out, StrictIn
+from kit.text import instant
 from kit.vault import open_vault
-from services.referrals.webhook_messages import TYPES
+from services.referrals.partner_models import Partner
+from services.referrals.webhook_events import TOLD
 from services.referrals.webhook_models import WebhookEndpoint
 
 routes = router(prefix="/v1/partner/webhook-endpoints", tags=["partner webhooks"])
@@ -30,9 +32,10 @@ routes = router(prefix="/v1/partner/webhook-endpoints", tags=["partner webhooks"
 OVERLAP: Final = timedelta(hours=24)
 """How long messages carry the signatures of both secrets after a rotation."""
 MOST: Final = 20
+MOST_SECRETS: Final = 10
 
 Url = Annotated[CleanStr, Field(min_length=8, max_length=2000, pattern=r"^https?://[!-~]+$")]
-EventTypes = Annotated[list[CleanStr], Field(min_length=1, max_length=len(TYPES))]
+EventTypes = Annotated[list[CleanStr], Field(min_length=1, max_length=len(TOLD))]
 Status = Literal["active", "disabled"]
 
 
@@ -58,6 +61,13 @@ class TooManyEndpoints(Conflict):
     """You have as many endpoints as there may be; delete one first."""
 
     zh = "webhook 地址数量已达上限，请先删除一个。"
+
+
+class RotatedTooOften(Conflict):
+    """Ten older secrets still sign beside this one; each goes out of use a day after it was replaced."""
+
+    zh = "还有十个旧密钥在同时签名；每个旧密钥在被替换一天后失效，请稍后再轮换。"
+    action = "retry_after"
 
 
 class EndpointIn(StrictIn):
@@ -93,14 +103,24 @@ class EndpointWithSecret(EndpointOut):
     secret: str
 
 
+async def read_endpoint(endpoint_id: UUID, caller: PartnerDep, session: SessionDep) -> WebhookEndpoint:
+    """The caller's endpoint; somebody else's is not found."""
+    return await _own(session, caller.id, endpoint_id)
+
+
 async def own_endpoint(endpoint_id: UUID, caller: PartnerDep, session: SessionDep) -> WebhookEndpoint:
-    """The caller's endpoint, locked until the transaction ends; somebody else's is not found."""
-    endpoint = await session.get(WebhookEndpoint, endpoint_id, with_for_update=True)
-    if endpoint is None or endpoint.partner_id != caller.id:
+    """The same, locked until the transaction ends."""
+    return await _own(session, caller.id, endpoint_id, locked=True)
+
+
+async def _own(session: AsyncSession, partner_id: UUID, endpoint_id: UUID, *, locked: bool = False) -> WebhookEndpoint:
+    endpoint = await session.get(WebhookEndpoint, endpoint_id, with_for_update=locked, populate_existing=True)
+    if endpoint is None or endpoint.partner_id != partner_id:
         raise WebhookEndpointNotFound
     return endpoint
 
 
+ShownEndpoint = Annotated[WebhookEndpoint, Depends(read_endpoint, scope="function")]
 OwnEndpoint = Annotated[WebhookEndpoint, Depends(own_endpoint, scope="function")]
 
 
@@ -110,7 +130,9 @@ def outbound_of(rt: Runtime) -> Outbound:
     return outbound
 
 
-async def _require_url(rt: Runtime, url: str) -> None:
+async def _require_url(rt: Runtime, session: AsyncSession, url: str) -> None:
+    # A name may be slow to resolve: nothing was written yet, and nobody waits for the connection meanwhile.
+    await session.commit()
     try:
         await outbound_of(rt).check(url)
     except (AddressRefused, ValueError) as failure:
@@ -118,7 +140,7 @@ async def _require_url(rt: Runtime, url: str) -> None:
 
 
 def _require_types(events: list[str]) -> list[str]:
-    unknown = sorted(set(events) - TYPES.keys())
+    unknown = sorted(set(events) - TOLD.keys())
     if unknown:
         raise EventTypeUnknown(unknown=unknown[0])
     return sorted(set(events))
@@ -135,7 +157,7 @@ async def create_endpoint(
 ) -> EndpointWithSecret:
     """Hear of events at an address; the secret that signs them is in this answer and nowhere else."""
     events = _require_types(body.events)
-    await _require_url(rt, body.url)
+    await _require_url(rt, session, body.url)
     await _require_room(session, caller.id)
     secret = _new_secret()
     endpoint = WebhookEndpoint(
@@ -151,6 +173,7 @@ async def create_endpoint(
 
 
 async def _require_room(session: AsyncSession, partner_id: UUID) -> None:
+    await session.execute(select(col(Partner.id)).where(col(Partner.id) == partner_id).with_for_update())
     held = select(func.count()).where(col(WebhookEndpoint.partner_id) == partner_id)
     if (await session.execute(held)).scalar_one() >= MOST:
         raise TooManyEndpoints
@@ -165,13 +188,22 @@ async def my_endpoints(caller: PartnerDep, session: SessionDep, page: PageDep) -
     return Page(items=[_shown(row) for row in rows], next_cursor=next_cursor)
 
 
+@routes.get("/{endpoint_id}", responses=problems(WebhookEndpointNotFound))
+async def my_endpoint(endpoint: ShownEndpoint) -> EndpointOut:
+    """One endpoint of the caller's."""
+    return _shown(endpoint)
+
+
 @routes.patch("/{endpoint_id}", responses=problems(WebhookEndpointNotFound, EventTypeUnknown, WebhookUrlRefused))
 async def change_endpoint(
-    body: EndpointPatch, endpoint: OwnEndpoint, session: SessionDep, rt: RuntimeDep
+    endpoint_id: UUID, body: EndpointPatch, caller: PartnerDep, session: SessionDep, rt: RuntimeDep
 ) -> EndpointOut:
     """Change an endpoint, stop it, or start it again; what waits goes on when it starts."""
+    await _own(session, caller.id, endpoint_id)
     if body.url is not None:
-        await _require_url(rt, body.url)
+        await _require_url(rt, session, body.url)
+    endpoint = await _own(session, caller.id, endpoint_id, locked=True)
+    if body.url is not None:
         endpoint.url = body.url
     if body.events is not None:
         endpoint.events = _require_types(body.events)
@@ -189,14 +221,25 @@ async def delete_endpoint(endpoint: OwnEndpoint, session: SessionDep) -> None:
     await session.execute(delete(WebhookEndpoint).where(col(WebhookEndpoint.id) == endpoint.id))
 
 
-@routes.post("/{endpoint_id}/rotate-secret", responses=problems(WebhookEndpointNotFound))
+@routes.post("/{endpoint_id}/rotate-secret", responses=problems(WebhookEndpointNotFound, RotatedTooOften))
 async def rotate_endpoint_secret(endpoint: OwnEndpoint, session: SessionDep, rt: RuntimeDep) -> EndpointWithSecret:
     """Give an endpoint a new secret; for 24 hours messages are signed with the old one, too."""
-    secret = _new_secret()
-    endpoint.sealed_old_secret, endpoint.old_secret_until = endpoint.sealed_secret, clock.now() + OVERLAP
+    now, secret = clock.now(), _new_secret()
+    signing = [old for old in endpoint.old_secrets if datetime.fromisoformat(old["until"]) > now]
+    if len(signing) >= MOST_SECRETS:
+        wait = datetime.fromisoformat(signing[0]["until"]) - now
+        raise RotatedTooOften(retry_after=int(wait.total_seconds()) + 1)
+    endpoint.old_secrets = [*signing, {"sealed": endpoint.sealed_secret, "until": instant(now + OVERLAP)}]
     endpoint.sealed_secret = open_vault(rt.settings.webhook_key).seal(secret)
     await session.flush()
     return EndpointWithSecret(**_shown(endpoint).model_dump(), secret=secret)
+
+
+def secrets_of(rt: Runtime, sealed: str, old: Sequence[dict[str, Any]]) -> list[str]:
+    """The secrets that sign now: the new one, and those replaced within the last 24 hours."""
+    vault, now = open_vault(rt.settings.webhook_key), clock.now()
+    signing = [one["sealed"] for one in reversed(old) if datetime.fromisoformat(one["until"]) > now]
+    return [vault.unseal(one) for one in (sealed, *signing)]
 
 
 async def stopped_endpoints(session: AsyncSession, partner_id: UUID) -> Sequence[WebhookEndpoint]:

@@ -1,11 +1,11 @@
 """The log of webhook deliveries: what was sent and answered, a test, and sending again."""
 
-from typing import Annotated, Literal, Self
+from typing import Final, Literal, Self
 from uuid import UUID
 
 import orjson
-from pydantic import Field, JsonValue, model_validator
-from sqlalchemy import select, update
+from pydantic import JsonValue, model_validator
+from sqlalchemy import select, text, update
 from sqlmodel import col
 
 from kit import clock
@@ -16,13 +16,26 @@ from kit.errors import NotFound, problems
 from kit.ids import new_id
 from kit.page import Page, PageDep, keyset
 from kit.shapes import Instant, Out, StrictIn
-from services.referrals.webhook_endpoints import OwnEndpoint, WebhookEndpointNotFound
-from services.referrals.webhook_messages import TEST, TYPES, message
+from services.referrals.webhook_endpoints import OwnEndpoint, ShownEndpoint, WebhookEndpointNotFound
+from services.referrals.webhook_events import TEST, TOLD, example_of
+from services.referrals.webhook_messages import message
 from services.referrals.webhook_models import WebhookDelivery, WebhookEndpoint, WebhookMessage
 
 routes = router(prefix="/v1/partner", tags=["partner webhooks"])
 
 DeliveryStatus = Literal["pending", "succeeded", "failed"]
+
+# A day less than the thirty for which bodies are kept: none of these may be forgotten meanwhile.
+_MISSED: Final = text("""
+INSERT INTO webhook_delivery (id, endpoint_id, message_id, status, tries, next_attempt_at, attempts, created_at)
+SELECT gen_random_uuid(), endpoint.id, message.id, 'pending', 0, :now, '[]', :now
+FROM webhook_endpoint endpoint JOIN webhook_message message ON message.partner_id = endpoint.partner_id
+WHERE endpoint.id = :endpoint AND message.type = ANY(endpoint.events) AND message.body IS NOT NULL
+    AND message.at >= endpoint.created_at AND message.at BETWEEN :since AND :until
+    AND message.at > CAST(:now AS timestamptz) - interval '29 days'
+ORDER BY message.at, message.id
+ON CONFLICT ON CONSTRAINT webhook_delivery_endpoint_message_key DO NOTHING RETURNING id
+""")
 
 
 class DeliveryNotFound(NotFound):
@@ -32,9 +45,11 @@ class DeliveryNotFound(NotFound):
 
 
 class WebhookAttemptOut(Out):
-    """One try: the status that came back, or why none did, and the beginning of the answer."""
+    """One try: what was sent besides the body, and the status that came back with the beginning of the answer, or why none did."""
 
     at: Instant
+    url: str | None = None
+    request_headers: dict[str, str] | None = None
     response_status: int | None
     duration_ms: int
     error: str | None
@@ -56,11 +71,15 @@ class DeliveryOut(Out):
 
 
 class ReplayIn(StrictIn):
-    """Which deliveries go out again: those made from `since` until `until`, now when left out."""
+    """Which messages go out again: those from `since` until `until`, now when left out.
+
+    `missed` are those told while the endpoint was disabled, or did not ask for their type; failed and missed ones when
+    no status is named.
+    """
 
     since: Instant
     until: Instant | None = None
-    status: Annotated[DeliveryStatus, Field()] = "failed"
+    status: DeliveryStatus | Literal["missed"] | None = None
 
     @model_validator(mode="after")
     def _forward(self) -> Self:
@@ -70,16 +89,17 @@ class ReplayIn(StrictIn):
 
 
 class ReplayOut(Out):
-    """How many deliveries go out again."""
+    """How many messages go out again."""
 
     replayed: int
 
 
 class EventTypeOut(Out):
-    """An event type."""
+    """An event type, and a body as an endpoint hears it."""
 
     type: str
     description: str
+    example: dict[str, JsonValue]
 
 
 class EventTypesOut(Out):
@@ -91,11 +111,13 @@ class EventTypesOut(Out):
 @routes.get("/event-types")
 async def event_types(_: PartnerDep) -> EventTypesOut:
     """What an endpoint may hear of."""
-    return EventTypesOut(items=[EventTypeOut(type=kind, description=words) for kind, words in TYPES.items()])
+    return EventTypesOut(
+        items=[EventTypeOut(type=kind, description=told.words, example=example_of(kind)) for kind, told in TOLD.items()]
+    )
 
 
 @routes.post("/webhook-endpoints/{endpoint_id}/test", status_code=202, responses=problems(WebhookEndpointNotFound))
-async def test_endpoint(endpoint: OwnEndpoint, session: SessionDep) -> DeliveryOut:
+async def test_endpoint(endpoint: ShownEndpoint, session: SessionDep) -> DeliveryOut:
     """Send a test event to an endpoint, whatever it listens to; see the deliveries for what came of it."""
     now = clock.now()
     told = WebhookMessage(**message(endpoint.partner_id, TEST, new_id(), now, {"endpoint_id": endpoint.id}))
@@ -109,7 +131,7 @@ async def test_endpoint(endpoint: OwnEndpoint, session: SessionDep) -> DeliveryO
 
 @routes.get("/webhook-endpoints/{endpoint_id}/deliveries", responses=problems(WebhookEndpointNotFound))
 async def deliveries(
-    endpoint: OwnEndpoint, session: SessionDep, page: PageDep, status: DeliveryStatus | None = None
+    endpoint: ShownEndpoint, session: SessionDep, page: PageDep, status: DeliveryStatus | None = None
 ) -> Page[DeliveryOut]:
     """What was sent to an endpoint, the newest first."""
     found = select(WebhookDelivery).where(col(WebhookDelivery.endpoint_id) == endpoint.id)
@@ -134,31 +156,37 @@ async def replay_delivery(delivery_id: UUID, caller: PartnerDep, session: Sessio
     delivery = (await session.execute(found)).scalar_one_or_none()
     if delivery is None:
         raise DeliveryNotFound
-    delivery.status, delivery.tries, delivery.next_attempt_at = "pending", 0, clock.now()
+    delivery.status, delivery.tries, delivery.next_attempt_at, delivery.ended_at = "pending", 0, clock.now(), None
     await session.flush()
     return _shown(delivery, await session.get_one(WebhookMessage, delivery.message_id))
 
 
 @routes.post("/webhook-endpoints/{endpoint_id}/replay", status_code=202, responses=problems(WebhookEndpointNotFound))
 async def replay_range(body: ReplayIn, endpoint: OwnEndpoint, session: SessionDep) -> ReplayOut:
-    """Send everything of a time again that has this status, failed when none is named."""
+    """Send everything of a time again that has this status, or that failed or was missed when none is named."""
     now = clock.now()
-    again = (
-        update(WebhookDelivery)
-        .where(
-            col(WebhookDelivery.endpoint_id) == endpoint.id,
-            col(WebhookDelivery.status) == body.status,
-            col(WebhookDelivery.created_at) >= body.since,
-            col(WebhookDelivery.created_at) <= (body.until or now),
+    replayed = 0
+    if body.status != "missed":
+        again = (
+            update(WebhookDelivery)
+            .where(
+                col(WebhookDelivery.endpoint_id) == endpoint.id,
+                col(WebhookDelivery.status) == (body.status or "failed"),
+                col(WebhookDelivery.created_at) >= body.since,
+                col(WebhookDelivery.created_at) <= (body.until or now),
+            )
+            .values(status="pending", tries=0, next_attempt_at=now, ended_at=None)
+            .returning(col(WebhookDelivery.id))
         )
-        .values(status="pending", tries=0, next_attempt_at=now)
-        .returning(col(WebhookDelivery.id))
-    )
-    return ReplayOut(replayed=len((await session.execute(again)).all()))
+        replayed += len((await session.execute(again)).all())
+    if body.status in (None, "missed"):
+        asked = {"endpoint": endpoint.id, "now": now, "since": body.since, "until": body.until or now}
+        replayed += len((await session.execute(_MISSED, asked)).all())
+    return ReplayOut(replayed=replayed)
 
 
 def _shown(delivery: WebhookDelivery, told: WebhookMessage) -> DeliveryOut:
-    told_of = {"webhook_id": webhook_id(told.id), "type": told.type, "body": orjson.loads(told.body)}
+    told_of = {"webhook_id": webhook_id(told.id), "type": told.type, "body": orjson.loads(told.body or "{}")}
     return DeliveryOut.model_validate(delivery.model_dump() | told_of)
 
 

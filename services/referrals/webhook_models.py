@@ -14,7 +14,10 @@ from services.referrals.models import Model
 
 
 class WebhookEndpoint(Model, table=True):
-    """Where a partner hears of events; `busy_until` is the lease of whoever is sending to it now."""
+    """Where a partner hears of events; `busy_until` is the lease of whoever is sending to it now.
+
+    `old_secrets` are `{sealed, until}`: those that sign beside the new one for a while after a rotation.
+    """
 
     __tablename__ = "webhook_endpoint"
     __table_args__ = (
@@ -29,8 +32,7 @@ class WebhookEndpoint(Model, table=True):
     status: str = "active"
     reason: str | None = None
     sealed_secret: str
-    sealed_old_secret: str | None = None
-    old_secret_until: datetime | None = Field(default=None, sa_column=instant(nullable=True))
+    old_secrets: list[dict[str, str]] = Field(default_factory=list, sa_column=Column(JSONB, nullable=False))
     failing_since: datetime | None = Field(default=None, sa_column=instant(nullable=True))
     disabled_at: datetime | None = Field(default=None, sa_column=instant(nullable=True))
     busy_until: datetime | None = Field(default=None, sa_column=instant(nullable=True))
@@ -38,17 +40,21 @@ class WebhookEndpoint(Model, table=True):
 
 
 class WebhookMessage(Model, table=True):
-    """Something a partner is told, once for each type and what it is about."""
+    """Something a partner is told, once for each type and what it is about; the row outlives its body for that."""
 
     __tablename__ = "webhook_message"
-    __table_args__ = (UniqueConstraint("type", "reference", name="webhook_message_type_reference_key"),)
+    __table_args__ = (
+        UniqueConstraint("type", "reference", name="webhook_message_type_reference_key"),
+        Index("webhook_message_at_idx", "at", postgresql_where=text("body IS NOT NULL")),
+        Index("webhook_message_partner_id_idx", "partner_id", "at", postgresql_where=text("body IS NOT NULL")),
+    )
 
     id: UUID = Field(default_factory=new_id, primary_key=True)
     partner_id: UUID = Field(foreign_key="partner.id")
     type: str
     reference: UUID
-    body: str
-    at: datetime = Field(sa_column=instant(index=True))
+    body: str | None
+    at: datetime = Field(sa_column=instant())
 
 
 class WebhookDelivery(Model, table=True):
@@ -62,6 +68,7 @@ class WebhookDelivery(Model, table=True):
             "webhook_delivery_due_idx", "endpoint_id", "next_attempt_at", postgresql_where=text("status = 'pending'")
         ),
         Index("webhook_delivery_log_idx", "endpoint_id", "created_at", "id"),
+        Index("webhook_delivery_ended_at_idx", "ended_at", postgresql_where=text("ended_at IS NOT NULL")),
     )
 
     id: UUID = Field(default_factory=new_id, primary_key=True)
@@ -73,3 +80,4 @@ class WebhookDelivery(Model, table=True):
     next_attempt_at: datetime | None = Field(default=None, sa_column=instant(nullable=True))
     attempts: list[dict[str, Any]] = Field(default_factory=list, sa_column=Column(JSONB, nullable=False))
     created_at: datetime = Field(sa_column=instant())
+    ended_at: datetime | None = Field(default=None, sa_column=instant(nullable=True))

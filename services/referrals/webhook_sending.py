@@ -2,78 +2,83 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
-from http import HTTPStatus
 from typing import Any, Final
 from uuid import UUID
 
 import orjson
 import structlog
-from sqlalchemy import func, select, text
-from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy import Row, func, select, text
 from sqlmodel import col
 
 from kit import clock
 from kit.app import Runtime
 from kit.due import Due
-from kit.outbound import AddressRefused, Outbound, Reply
-from kit.text import instant
-from kit.vault import open_vault
-from services.referrals.webhook_endpoints import outbound_of
-from services.referrals.webhook_log import webhook_id
-from services.referrals.webhook_models import WebhookDelivery, WebhookEndpoint
-from services.referrals.webhook_rules import judge, sign
+from kit.outbound import Outbound
+from services.referrals.webhook_endpoints import outbound_of, secrets_of
+from services.referrals.webhook_models import WebhookDelivery
+from services.referrals.webhook_tries import Try, try_once
 
 log = structlog.get_logger(__name__)
 
-ANSWER_S: Final = 15.0
-GIVE_UP_AFTER: Final = timedelta(days=5)
-LEASE: Final = timedelta(seconds=120)
-AT_ONCE: Final = 64
-PORTION: Final = 20
+LEASE: Final = timedelta(seconds=40)
+"""Longer than the longest time between two writes: a try, and what was sent before it. After a crash, all wait for it."""
+AT_ONCE: Final = 128
+SLOW_S: Final = 1.0
+"""Who takes longer is slow; half of the places are kept from the slow ones, however many they are."""
+PORTION: Final = 50
 WRITE_EVERY_S: Final = 0.5
 POLL_S: Final = 0.25
+WRITERS: Final = 4
+"""How many of the process' database connections all of this may hold at a time."""
 
+# Leases are judged by the database's clock: the product's may jump past one while its holder is at work.
 _TAKE: Final = text("""
-UPDATE webhook_endpoint SET busy_until = :until WHERE id IN (
-    SELECT endpoint.id FROM webhook_endpoint endpoint
-    WHERE endpoint.status = 'active' AND (endpoint.busy_until IS NULL OR endpoint.busy_until < now())
-    AND endpoint.id <> ALL(:under_way)
+UPDATE webhook_endpoint SET busy_until = now() + CAST(:lease AS interval) WHERE id IN (
+    SELECT endpoint.id FROM webhook_endpoint endpoint JOIN partner ON partner.id = endpoint.partner_id
+    WHERE endpoint.status = 'active' AND partner.active
+    AND (endpoint.busy_until IS NULL OR endpoint.busy_until < now())
+    AND endpoint.id <> ALL(:others) AND (CAST(:only AS uuid[]) IS NULL OR endpoint.id = ANY(:only))
     AND EXISTS (SELECT FROM webhook_delivery WHERE endpoint_id = endpoint.id AND status = 'pending'
         AND next_attempt_at <= :now)
-    LIMIT :most FOR UPDATE SKIP LOCKED
-) RETURNING id
+    LIMIT :most FOR UPDATE OF endpoint SKIP LOCKED
+) RETURNING id, busy_until
 """)
+_RENEW: Final = text("""
+UPDATE webhook_endpoint SET busy_until = now() + CAST(:lease AS interval)
+WHERE id = :endpoint AND busy_until = :held AND status = 'active'
+RETURNING busy_until, url, sealed_secret, old_secrets
+""")
+_RELEASE: Final = text("UPDATE webhook_endpoint SET busy_until = NULL WHERE id = :endpoint AND busy_until = :held")
 _PORTION: Final = text("""
 SELECT delivery.id, delivery.tries, message.id AS message_id, message.body
 FROM webhook_delivery delivery JOIN webhook_message message ON message.id = delivery.message_id
 WHERE delivery.endpoint_id = :endpoint AND delivery.status = 'pending' AND delivery.next_attempt_at <= :now
 ORDER BY delivery.place LIMIT :most
 """)
+_JUDGE: Final = text("""
+UPDATE webhook_endpoint SET
+    busy_until = CASE WHEN busy_until = :held THEN now() + CAST(:lease AS interval) ELSE busy_until END,
+    failing_since = CASE WHEN :ends_well THEN NULL WHEN :heard THEN :now ELSE coalesce(failing_since, :now) END,
+    status = CASE WHEN :gone THEN 'disabled' ELSE status END,
+    reason = CASE WHEN :gone THEN 'gone' ELSE reason END,
+    disabled_at = CASE WHEN :gone THEN :now ELSE disabled_at END
+WHERE id = :endpoint RETURNING busy_until
+""")
+# The log holds the latest fifty tries of each: whoever sends again and again must not fill the table.
 _WRITE: Final = text("""
 UPDATE webhook_delivery SET status = told.status, tries = told.tries, next_attempt_at = told.next_attempt_at,
-    attempts = attempts || jsonb_build_array(told.attempt)
+    attempts = CASE WHEN jsonb_array_length(attempts) >= 50 THEN attempts - 0 ELSE attempts END
+        || jsonb_build_array(told.attempt),
+    ended_at = CASE WHEN told.status <> 'pending' THEN CAST(:now AS timestamptz) END
 FROM (SELECT unnest(CAST(:ids AS uuid[])) AS id, unnest(CAST(:statuses AS text[])) AS status,
     unnest(CAST(:tries AS int[])) AS tries, unnest(CAST(:nexts AS timestamptz[])) AS next_attempt_at,
     unnest(CAST(:attempts AS jsonb[])) AS attempt) AS told
 WHERE webhook_delivery.id = told.id AND webhook_delivery.status = 'pending'
 """)
-
-
-@dataclass(frozen=True)
-class Try:
-    """One try: what is written of it."""
-
-    delivery_id: UUID
-    status: str
-    tries: int
-    next_attempt_at: datetime | None
-    attempt: dict[str, Any]
-    gone: bool
 
 
 class Sender:
@@ -83,6 +88,9 @@ class Sender:
         self._rt = rt
         self._outbound = outbound_of(rt)
         self._under_way: dict[UUID, asyncio.Task[None]] = {}
+        self._held: dict[UUID, datetime] = {}
+        self._slow: set[UUID] = set()
+        self._turn = asyncio.Semaphore(WRITERS)
 
     async def keep_sending(self) -> None:
         """Look for what is due for as long as the process lives."""
@@ -95,27 +103,36 @@ class Sender:
 
     async def start_due(self) -> int:
         """Start on every endpoint that something is due for, as far as there is room; how many were started."""
-        room = AT_ONCE - len(self._under_way)
-        if room <= 0:
-            return 0
-        real = await self._real_until()
-        asked = {"until": real, "now": clock.now(), "most": room, "under_way": list(self._under_way)}
-        async with self._rt.db.session() as session, session.begin():
-            taken = (await session.execute(_TAKE, asked)).scalars().all()
-        for endpoint_id in taken:
+        quick = await self._take(AT_ONCE - len(self._under_way), self._slow | self._under_way.keys())
+        self._start(quick)
+        room = min(AT_ONCE - len(self._under_way), AT_ONCE // 2 - len(self._slow & self._under_way.keys()))
+        slow = await self._take(room, self._under_way.keys(), only=self._slow) if self._slow else []
+        self._start(slow)
+        return len(quick) + len(slow)
+
+    async def _take(self, most: int, others: Iterable[UUID], only: Iterable[UUID] | None = None) -> Sequence[Row[Any]]:
+        if most <= 0:
+            return []
+        asked = {
+            "lease": LEASE,
+            "now": clock.now(),
+            "most": most,
+            "others": list(others),
+            "only": None if only is None else list(only),
+        }
+        async with self._turn, self._rt.db.session() as session, session.begin():
+            return (await session.execute(_TAKE, asked)).all()
+
+    def _start(self, taken: Sequence[Row[Any]]) -> None:
+        for row in taken:
+            endpoint_id: UUID = row.id
+            self._held[endpoint_id] = row.busy_until
             task = asyncio.create_task(self._send_to(endpoint_id))
             self._under_way[endpoint_id] = task
             task.add_done_callback(partial(self._ended, endpoint_id))
-        return len(taken)
 
     def _ended(self, endpoint_id: UUID, _: asyncio.Task[None]) -> None:
         self._under_way.pop(endpoint_id, None)
-
-    async def _real_until(self) -> datetime:
-        # Leases are judged by the database's clock: the product's may jump past one while its holder is at work.
-        async with self._rt.db.session() as session:
-            now: datetime = (await session.execute(select(func.now()))).scalar_one()
-        return now + LEASE
 
     async def settle(self, seconds: float) -> int:
         """Start what is due and wait for it for a while; how many endpoints were started."""
@@ -133,6 +150,7 @@ class Sender:
             await asyncio.gather(*late, return_exceptions=True)
 
     async def _send_to(self, endpoint_id: UUID) -> None:
+        """Send until nothing is due, or the endpoint is slow: then others have its place before it goes on."""
         try:
             while await self._send_portion(endpoint_id):
                 pass
@@ -140,112 +158,60 @@ class Sender:
             log.exception("webhooks of an endpoint wait", endpoint_id=str(endpoint_id))
         finally:
             with suppress(Exception):
-                async with self._rt.db.session() as session, session.begin():
-                    endpoint = await session.get(WebhookEndpoint, endpoint_id)
-                    if endpoint is not None:
-                        endpoint.busy_until = None
+                async with self._turn, self._rt.db.session() as session, session.begin():
+                    await session.execute(_RELEASE, {"endpoint": endpoint_id, "held": self._held.pop(endpoint_id)})
 
     async def _send_portion(self, endpoint_id: UUID) -> bool:
-        """Send what is due to an endpoint, oldest first; whether there may be more."""
-        async with self._rt.db.session() as session, session.begin():
-            endpoint = await session.get(WebhookEndpoint, endpoint_id, with_for_update=True)
-            if endpoint is None or endpoint.status != "active":
-                return False
-            endpoint.busy_until = await self._real_until()
-            asked = {"endpoint": endpoint_id, "now": clock.now(), "most": PORTION}
-            due = (await session.execute(_PORTION, asked)).all()
-        vault = open_vault(self._rt.settings.webhook_key)
-        secrets = [vault.unseal(endpoint.sealed_secret)]
-        if endpoint.sealed_old_secret and endpoint.old_secret_until and endpoint.old_secret_until > clock.now():
-            secrets.append(vault.unseal(endpoint.sealed_old_secret))
+        """Send what is due to an endpoint, oldest first; whether to go on at once."""
+        renewal = {"endpoint": endpoint_id, "held": self._held[endpoint_id], "lease": LEASE}
+        asked = {"endpoint": endpoint_id, "now": clock.now(), "most": PORTION}
+        async with self._turn, self._rt.db.session() as session, session.begin():
+            endpoint = (await session.execute(_RENEW, renewal)).one_or_none()
+            due = (await session.execute(_PORTION, asked)).all() if endpoint is not None else []
+        if endpoint is None:
+            return False
+        self._held[endpoint_id] = endpoint.busy_until
+        if not due:
+            return False
+        secrets = secrets_of(self._rt, endpoint.sealed_secret, endpoint.old_secrets)
         tried: list[Try] = []
-        written_at = time.monotonic()
-        for delivery in due:
-            tried.append(await self._try(endpoint.url, secrets, delivery))
-            # A slow endpoint's tries are written one by one, so that the log shows them and little is sent twice.
-            if time.monotonic() - written_at > WRITE_EVERY_S or tried[-1].status != "succeeded":
-                if not await self._write(endpoint_id, tried):
-                    return False
-                tried, written_at = [], time.monotonic()
-        return await self._write(endpoint_id, tried) and len(due) == PORTION
+        until = time.monotonic() + WRITE_EVERY_S
+        # A slow endpoint's tries are written one by one, so that the log shows them and little is sent twice.
+        while len(tried) < len(due) and time.monotonic() < until and not (tried and tried[-1].gone):
+            tried.append(await try_once(self._outbound, endpoint.url, secrets, due[len(tried)]))
+        await self._write(endpoint_id, tried)
+        if tried[-1].seconds < SLOW_S:
+            self._slow.discard(endpoint_id)
+            return len(tried) < len(due) or len(due) == PORTION
+        self._slow.add(endpoint_id)
+        return False
 
-    async def _try(self, url: str, secrets: Sequence[str], delivery: Any) -> Try:
-        body, stamp, message_id = delivery.body.encode(), int(time.time()), webhook_id(delivery.message_id)
-        headers = {
-            "content-type": "application/json",
-            "user-agent": "heika-webhooks/1",
-            "webhook-id": message_id,
-            # The real clock's: who verifies it knows no other.
-            "webhook-timestamp": str(stamp),
-            "webhook-signature": sign(secrets, message_id, stamp, body),
+    async def _write(self, endpoint_id: UUID, tried: Sequence[Try]) -> None:
+        """Write tries down, and what they say of the endpoint, and hold it for the next ones."""
+        verdict = {
+            "endpoint": endpoint_id,
+            "held": self._held[endpoint_id],
+            "lease": LEASE,
+            "now": clock.now(),
+            "ends_well": tried[-1].status == "succeeded",
+            "heard": any(one.status == "succeeded" for one in tried),
+            "gone": tried[-1].gone,
         }
-        at, started = clock.now(), time.monotonic()
-        reply, error = await _post(self._outbound, url, headers, body)
-        took = reply.duration_ms if reply else int((time.monotonic() - started) * 1000)
-        attempt = {
-            "at": instant(at),
-            "response_status": reply.status if reply else None,
-            "duration_ms": took,
-            "error": error,
-            "response_body": reply.body[:1000].decode("utf-8", "replace").replace("\x00", "") if reply else None,
+        told = {
+            "now": verdict["now"],
+            "ids": [one.delivery_id for one in tried],
+            "statuses": [one.status for one in tried],
+            "tries": [one.tries for one in tried],
+            "nexts": [one.next_attempt_at for one in tried],
+            "attempts": [orjson.dumps(one.attempt).decode() for one in tried],
         }
-        status, wait = judge(reply, delivery.tries)
-        return Try(
-            delivery_id=delivery.id,
-            status=status,
-            tries=delivery.tries + 1,
-            next_attempt_at=at + wait if wait is not None else None,
-            attempt=attempt,
-            gone=reply is not None and reply.status == HTTPStatus.GONE,
-        )
-
-    async def _write(self, endpoint_id: UUID, tried: Sequence[Try]) -> bool:
-        """Write tries down, and what they say of the endpoint; whether it goes on being sent to."""
-        if not tried:
-            return True
-        now, busy_until = clock.now(), await self._real_until()
-        async with self._rt.db.session() as session, session.begin():
-            endpoint = await session.get(WebhookEndpoint, endpoint_id, with_for_update=True)
-            if endpoint is None:
-                return False
-            told = {
-                "ids": [one.delivery_id for one in tried],
-                "statuses": [one.status for one in tried],
-                "tries": [one.tries for one in tried],
-                "nexts": [one.next_attempt_at for one in tried],
-                "attempts": [orjson.dumps(one.attempt).decode() for one in tried],
-            }
+        async with self._turn, self._rt.db.session() as session, session.begin():
+            held = (await session.execute(_JUDGE, verdict)).scalar_one_or_none()
             await session.execute(_WRITE, told)
-            # A portion of hanging tries outlasts the lease it began with; who goes on without one sends beside another.
-            endpoint.busy_until = busy_until
-            for one in tried:
-                if one.status == "succeeded":
-                    endpoint.failing_since = None
-                elif endpoint.failing_since is None:
-                    endpoint.failing_since = now
-            failing = endpoint.failing_since
-            if any(one.gone for one in tried):
-                await _disable(session, endpoint, "gone")
-            elif failing is not None and now - failing >= GIVE_UP_AFTER:
-                await _disable(session, endpoint, "failing")
-            return endpoint.status == "active"
-
-
-async def _post(outbound: Outbound, url: str, headers: dict[str, str], body: bytes) -> tuple[Reply | None, str | None]:
-    try:
-        return await outbound.post(url, headers, body, seconds=ANSWER_S), None
-    except AddressRefused:
-        return None, "address_refused"
-    except TimeoutError:
-        return None, "timeout"
-    except OSError as failure:
-        return None, str(failure)[:200] or type(failure).__name__
-
-
-async def _disable(session: AsyncSession, endpoint: WebhookEndpoint, reason: str) -> None:
-    endpoint.status, endpoint.reason, endpoint.disabled_at = "disabled", reason, clock.now()
-    await session.flush()
-    log.warning("webhook endpoint disabled", endpoint_id=str(endpoint.id), reason=reason)
+        if held is not None:
+            self._held[endpoint_id] = held
+        if tried[-1].gone:
+            log.warning("webhook endpoint disabled", endpoint_id=str(endpoint_id), reason="gone")
 
 
 @asynccontextmanager

@@ -100,7 +100,7 @@ class Stamp:
             "heika.request_id": self._inbound.request_id,
             "heika.traceparent": self._inbound.traceparent,
         }
-        if prefix is not None and "route" not in served and "fastapi" not in served:
+        if prefix is not None and "route" not in served:
             served["heika.route"] = prefix
         log_request("gateway", served, self.status, time.perf_counter() - self.started_at)
 

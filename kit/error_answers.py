@@ -1,5 +1,7 @@
 """How each kind of failure becomes problem+json."""
 
+from collections.abc import Awaitable, Callable
+
 import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -104,10 +106,23 @@ async def _on_database(request: Request, failure: Exception) -> Response:
     raise failure
 
 
+_ANSWERS: dict[type[Exception], Callable[[Request, Exception], Awaitable[Response]]] = {
+    Problem: _on_problem,
+    RequestValidationError: _on_validation,
+    HTTPException: _on_http,
+    **dict.fromkeys((DBAPIError, PoolTimeout, ConnectionError, TimeoutError), _on_database),
+}
+
+
+async def answer_to(request: Request, failure: Exception) -> Response:
+    """The answer to a failure, the one raised again when it is nobody's to answer."""
+    for kind in type(failure).__mro__:
+        if kind in _ANSWERS:
+            return await _ANSWERS[kind](request, failure)
+    raise failure
+
+
 def install_errors(app: FastAPI) -> None:
     """Make every refusal of this app problem+json."""
-    app.add_exception_handler(Problem, _on_problem)
-    app.add_exception_handler(RequestValidationError, _on_validation)
-    app.add_exception_handler(HTTPException, _on_http)
-    for kind in (DBAPIError, PoolTimeout, ConnectionError, TimeoutError):
-        app.add_exception_handler(kind, _on_database)
+    for kind, answer in _ANSWERS.items():
+        app.add_exception_handler(kind, answer)

@@ -11,7 +11,7 @@ from typing import Any
 import structlog
 from fastapi import Request
 from prometheus_client import Histogram
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -80,50 +80,42 @@ class Envelope:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        if "heika.request_id" in scope:
-            trace.enter(scope["heika.request_id"], scope.get("heika.traceparent"))
-            await self._guarded(scope, receive, send)
-            return
-        headers = Headers(scope=scope)
-        incoming = headers.get("x-request-id", "")
-        request_id = incoming if trace.is_request_id(incoming) else str(new_id())
-        scope["heika.request_id"] = request_id
-        scope["heika.traceparent"] = trace.next_traceparent(headers.get("traceparent"))
-        trace.enter(request_id, scope["heika.traceparent"])
-        if self.proxies and scope.get("client"):
-            peer, port = scope["client"]
-            scope["client"] = (resolve_client(peer, ",".join(headers.getlist("x-forwarded-for")), self.proxies), port)
+        first = "heika.request_id" not in scope
+        if first:
+            self._name(scope)
+        request_id = scope["heika.request_id"]
+        trace.enter(request_id, scope.get("heika.traceparent"))
         status = 0
 
-        async def named(message: Message) -> None:
+        async def watched(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                MutableHeaders(scope=message)["X-Request-Id"] = request_id
+                if first:
+                    message["headers"] = [*message.get("headers", ()), (b"x-request-id", request_id.encode())]
             await send(message)
 
         started = time.perf_counter()
         try:
-            await self._guarded(scope, receive, named)
-        finally:
-            log_request(self.service, scope, status, time.perf_counter() - started)
-
-    async def _guarded(self, scope: Scope, receive: Receive, send: Send) -> None:
-        started = False
-
-        async def watched(message: Message) -> None:
-            nonlocal started
-            started = started or message["type"] == "http.response.start"
-            await send(message)
-
-        try:
             await self.app(scope, receive, watched)
         except Exception:
             log.exception("request failed", service=self.service, method=scope["method"], route=route_template(scope))
-            if started:
+            if status:
                 raise
             language = language_of(Headers(scope=scope).get("accept-language", ""))
-            await Internal().response(language, scope["heika.request_id"])(scope, receive, send)
+            await Internal().response(language, request_id)(scope, receive, watched)
+        finally:
+            if first:
+                log_request(self.service, scope, status, time.perf_counter() - started)
+
+    def _name(self, scope: Scope) -> None:
+        headers = Headers(scope=scope)
+        incoming = headers.get("x-request-id", "")
+        scope["heika.request_id"] = incoming if trace.is_request_id(incoming) else str(new_id())
+        scope["heika.traceparent"] = trace.next_traceparent(headers.get("traceparent"))
+        if self.proxies and scope.get("client"):
+            peer, port = scope["client"]
+            scope["client"] = (resolve_client(peer, ",".join(headers.getlist("x-forwarded-for")), self.proxies), port)
 
 
 def route_template(scope: Mapping[str, Any]) -> str:
@@ -131,11 +123,7 @@ def route_template(scope: Mapping[str, Any]) -> str:
     named: str | None = scope.get("heika.route")
     if named:
         return named
-    context = (
-        scope.get("fastapi", {}).get("effective_route_context") if isinstance(scope.get("fastapi"), dict) else None
-    )
-    route = context or scope.get("route")
-    return getattr(route, "path", None) or "unmatched"
+    return getattr(scope.get("route"), "path", None) or "unmatched"
 
 
 def log_request(service: str, scope: MutableMapping[str, Any], status: int, seconds: float) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 from uuid import UUID
 
 import orjson
+from pydantic import BaseModel
 
 from kit.wording import Wrong
 
@@ -45,10 +46,10 @@ def _plain(value: Any) -> Any:
         return str(value)
     if isinstance(value, datetime):
         return instant(value)
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json")
     if hasattr(value, "isoformat"):
         return value.isoformat()
-    if hasattr(value, "model_dump"):
-        return value.model_dump(mode="json")
     if isinstance(value, (set, frozenset)):
         return sorted(value)
     raise TypeError(f"not JSON: {type(value).__name__}")

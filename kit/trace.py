@@ -37,4 +37,5 @@ def next_traceparent(incoming: str | None) -> str:
     if incoming and _TRACEPARENT.fullmatch(incoming):
         version, trace, _, flags = incoming.split("-")
         return f"{version}-{trace}-{secrets.token_hex(8)}-{flags}"
-    return f"00-{secrets.token_hex(16)}-{secrets.token_hex(8)}-01"
+    ids = secrets.token_hex(24)
+    return f"00-{ids[:32]}-{ids[32:]}-01"

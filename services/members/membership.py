@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from kit import clock
-from kit.app import Runtime, json_response, router, runtime_of
+from kit.app import Runtime, json_response, router, runtime_of, shortcut
 from kit.auth import MemberDep
 from kit.db import SessionDep
 from kit.gather import GroupRead
@@ -167,6 +167,7 @@ def segment_out(segment: Segment, now: datetime) -> SegmentOut:
 
 
 @api.get("", response_model=MembershipOut)
+@shortcut
 async def read_membership(caller: MemberDep, request: Request) -> Response:
     """Whether the caller is a member now, until when, and with what benefits."""
     return json_response(await runtime_of(request).state["memberships"].find(caller.id))

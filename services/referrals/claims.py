@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 from sqlmodel import col
 
 from kit import clock
-from kit.app import Runtime, RuntimeDep, router
+from kit.app import Runtime, RuntimeDep, router, shortcut
 from kit.auth import MemberDep
 from kit.db import SessionDep
 from kit.errors import Problem, TooManyRequests, problems
@@ -81,6 +81,7 @@ async def open_campaigns(request: Request, session: SessionDep, page: PageDep) -
     response_model=CouponOut,
     responses=problems(*REFUSALS.values()),
 )
+@shortcut
 async def claim(campaign_id: UUID, request: Request, caller: MemberDep, rt: RuntimeDep) -> Response:
     """Take a coupon of this campaign; exactly as many are given as it has."""
     return await _claim(campaign_id, caller.id, request, rt)

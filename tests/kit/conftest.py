@@ -5,14 +5,14 @@ from typing import Annotated, Any
 from uuid import UUID
 
 import pytest
-from fastapi import Request
+from fastapi import Request, Response
 from pydantic import Field
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import Field as Column
 from sqlmodel import SQLModel, select
 
-from kit.app import Service, router
+from kit.app import RuntimeDep, Service, json_response, router, shortcut
 from kit.auth import Caller, MemberDep, OptionalMemberDep, admin_with
 from kit.db import SessionDep, new_registry
 from kit.errors import Conflict, problems
@@ -23,6 +23,8 @@ from kit.page import Page, PageDep, keyset
 from kit.settings import ServiceSettings
 from kit.shapes import Count, Out, StrictIn, Text
 from tests.harness import Api, Run
+
+NO_NOTE, BROKEN_NOTE = UUID(int=0), UUID(int=1)
 
 routes = router(prefix="/v1/notes", tags=["notes"])
 
@@ -114,6 +116,18 @@ async def mine(caller: MemberDep) -> dict[str, str]:
 async def admin_only(caller: Annotated[Caller, admin_with("plans:write")]) -> dict[str, str]:
     """Which admin am I."""
     return {"id": str(caller.id)}
+
+
+@routes.post("/{note_id}/touches", status_code=201)
+@shortcut
+async def touch_note(note_id: UUID, request: Request, caller: MemberDep, rt: RuntimeDep) -> Response:
+    """Say who touched a note, if it may be touched."""
+    if note_id == NO_NOTE:
+        raise NoteRefused
+    if note_id == BROKEN_NOTE:
+        raise RuntimeError("a secret detail")
+    way = "long" if "fastapi_inner_astack" in request.scope else "short"
+    return json_response({"id": note_id, "by": caller.id, "service": rt.service, "way": way}, 201)
 
 
 heard: list[Any] = []

@@ -14,7 +14,7 @@ from gateway import clock, docs, export, health, home
 from gateway.front import Stamp
 from gateway.identity import KeySource, caller_at_front
 from gateway.inbound import Inbound
-from gateway.limits import Limits
+from gateway.limits import Limits, class_of
 from gateway.own import Own
 from gateway.problems import AmbiguousPath, NoSuchPath
 from gateway.proxy import forward
@@ -43,7 +43,7 @@ class Gateway:
         self._proxies = settings.proxy_networks
         self._production = not settings.sandbox
         self._names_origins = bool(settings.allowed_origins)
-        self._limits = Limits(settings.limits)
+        self._limits = Limits(settings.limits, settings.redis_url)
         self._own: dict[str, Own] = {}
         for part in (health, docs, clock, home, export):
             self._own |= part.endpoints(self.upstreams, settings)
@@ -99,7 +99,7 @@ class Gateway:
             if route.service == "gateway":
                 raise NoSuchPath
             require_known_origin(scope, inbound, self.settings.allowed_origins)
-            await self._admit(inbound, route, "GET")
+            await self._admit(inbound, route, "GET", scope["path"])
             upstream = self.upstreams[route.service]
             status = await forward_socket(upstream, route, scope, inbound, receive, send)
         except Problem as problem:
@@ -119,7 +119,7 @@ class Gateway:
     async def _route(self, scope: Scope, inbound: Inbound, receive: Receive, send: Send) -> None:
         route = self._find(scope, inbound)
         scope["heika.prefix"] = route.prefix
-        await self._admit(inbound, route, scope["method"])
+        await self._admit(inbound, route, scope["method"], scope["path"])
         if route.service == "gateway":
             await self._answer(scope["path"], scope, inbound, receive, send)
             return
@@ -139,15 +139,16 @@ class Gateway:
         scope["path"] = path
         return route
 
-    async def _admit(self, inbound: Inbound, route: Route, method: str) -> None:
+    async def _admit(self, inbound: Inbound, route: Route, method: str, path: str) -> None:
         """Count the request against the limits of its address and caller, and refuse what its token does not allow."""
+        limit_class = class_of(route, method, path)
         try:
             inbound.caller = caller = await caller_at_front(inbound, route, self.keys)
         except Problem:
             # Guessing tokens is counted as well, and so is knocking with a frozen account.
-            inbound.rate_limit = self._limits.use(route.limit_class, inbound.address, None)
+            inbound.rate_limit = await self._limits.admit(limit_class, inbound.address, None)
             raise
-        inbound.rate_limit = self._limits.use(route.limit_class, inbound.address, str(caller.id) if caller else None)
+        inbound.rate_limit = await self._limits.admit(limit_class, inbound.address, str(caller.id) if caller else None)
         if caller is not None:
             caller.require_may(method)
 
@@ -169,6 +170,7 @@ class Gateway:
         serve_metrics(self.settings.metrics_port)
         await send({"type": "lifespan.startup.complete"})
         await receive()
+        await self._limits.close()
         for upstream in self.upstreams.values():
             close: Callable[[], Awaitable[None]] | None = getattr(upstream, "close", None)
             if close is not None:

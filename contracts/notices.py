@@ -33,5 +33,5 @@ class BillingNoticeWanted(NoticeWanted, type="billing.notice.wanted"):
 class CoursesNoticeWanted(NoticeWanted, type="courses.notice.wanted"):
     """Courses wants a member told of a live lesson on whose list they are.
 
-    `kind` is one of lesson_rescheduled, lesson_canceled, lesson_tomorrow, lesson_soon.
+    `kind` is one of lesson_rescheduled, lesson_canceled, lesson_tomorrow, lesson_soon, lesson_seat, lesson_wanted.
     """

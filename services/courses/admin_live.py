@@ -5,6 +5,7 @@ from uuid import UUID
 
 from fastapi import Depends, Request, Response
 from pydantic import Field, model_validator
+from sqlalchemy import text
 from sqlmodel import col
 
 from kit import audit, clock
@@ -20,6 +21,7 @@ from services.courses.admin_courses import EDITOR, READER, Description, Patch, T
 from services.courses.admin_lessons import Media
 from services.courses.announcements import offer
 from services.courses.enrolments import fill_seats
+from services.courses.lesson_requests import LessonRequestNotFound, answer_request
 from services.courses.live import (
     ORDER,
     LiveLessonNotFound,
@@ -73,7 +75,7 @@ class SeatsTaken(Conflict):
 class LessonInUse(Conflict):
     """Members count on this lesson: cancel it, or end it, before you delete it."""
 
-    zh = "已有成员报名或直播正在进行，请先取消或结束再删除。"
+    zh = "已有成员报名、付费或直播正在进行，请先取消或结束再删除。"
 
 
 class LivePlanWrong(Unprocessable):
@@ -86,7 +88,7 @@ Ways = Annotated[list[Way], Field(min_length=1, max_length=5)]
 
 
 class LiveLessonIn(StrictIn):
-    """A new live lesson, a draft at first; `instructor` is a name, or `instructor_id` a member."""
+    """A new live lesson, a draft at first; `instructor` is a name, or `instructor_id` a member; `request_id` what it answers."""
 
     title: Title
     description: Description = ""
@@ -97,6 +99,7 @@ class LiveLessonIn(StrictIn):
     capacity: Capacity | None = None
     priority_seats: Seats = 0
     access: Ways
+    request_id: UUID | None = None
 
     @model_validator(mode="after")
     def _has_a_way(self) -> Self:
@@ -169,16 +172,20 @@ async def list_live_lessons_to_edit(
     return Page[LiveLessonOut](items=items, next_cursor=next_cursor)
 
 
-@router.post("", dependencies=EDITOR, status_code=201, responses=problems(LivePlanWrong))
+@router.post("", dependencies=EDITOR, status_code=201, responses=problems(LivePlanWrong, LessonRequestNotFound))
 async def create_live_lesson(body: LiveLessonIn, session: SessionDep, response: Response) -> LiveLessonOut:
     """Plan a live lesson; members see it once it is scheduled."""
     now = clock.now()
-    fields = body.model_dump() | {"access": [way.model_dump(exclude_none=True) for way in body.access]}
+    fields = body.model_dump(exclude={"request_id"}) | {
+        "access": [way.model_dump(exclude_none=True) for way in body.access]
+    }
     lesson = LiveLesson(**fields, zone=clock.ZONE.key, created_at=now, updated_at=now)
     _check(lesson)
     session.add(lesson)
     await session.flush()
     await audit.record(session, "live_lesson.created", lesson.id, after=lesson.model_dump())
+    if body.request_id is not None:
+        await answer_request(session, body.request_id, lesson)
     response.headers["Location"] = f"/v1/admin/live-lessons/{lesson.id}"
     return await answer(session, lesson.id, response)
 
@@ -231,6 +238,13 @@ def touch(lesson: LiveLesson) -> None:
     lesson.updated_at = clock.now()
 
 
+_COUNTED_ON = text(
+    "SELECT EXISTS (SELECT FROM enrolment WHERE lesson_id = :id) "
+    "OR EXISTS (SELECT FROM points_payment WHERE lesson_id = :id AND status IN ('pending', 'paid')) "
+    "OR EXISTS (SELECT FROM purchase WHERE course_id = :id AND paid_at IS NOT NULL AND refunded_at IS NULL)"
+)
+
+
 @router.delete(
     "/{lesson_id}",
     dependencies=EDITOR,
@@ -242,7 +256,8 @@ async def delete_live_lesson(
 ) -> None:
     """Take a live lesson off the calendar that nobody counts on."""
     require_version(request, lesson.version)
-    if lesson.status in {"live", "paused"} or (lesson.status == "scheduled" and lesson.enrolled):
+    counted_on = lesson.status == "scheduled" and await session.scalar(_COUNTED_ON, {"id": lesson.id})
+    if lesson.status in {"live", "paused"} or counted_on:
         raise LessonInUse
     await audit.record(session, "live_lesson.deleted", lesson.id, before=lesson.model_dump())
     lesson.deleted_at = clock.now()

@@ -29,6 +29,7 @@ from services.courses import (
     live_states,
     media,
     merging,
+    next_lesson,
     persons,
     points_payments,
     progress,
@@ -55,6 +56,8 @@ service = Service(
         progress.router,
         ratings.router,
         learning.router,
+        # Before those whose path has an id in this place.
+        next_lesson.router,
         live.router,
         enrolments.router,
         ways.router,
@@ -84,7 +87,7 @@ service = Service(
     sandbox_routers=[rooms.sandbox_router],
     handlers=merging.merging.handlers(
         {
-            MembershipChanged: [access.on_membership_changed],
+            MembershipChanged: [access.on_membership_changed, enrolments.on_membership_changed],
             MemberRegistered: [persons.on_member_registered, invite_links.on_member_registered],
             MemberChanged: [persons.on_member_changed],
             MemberErased: [erasure.on_member_erased],

@@ -10,6 +10,7 @@ from sqlalchemy import select, text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 from sqlmodel import col
 
+from contracts.members import MembershipChanged
 from kit import clock
 from kit.app import Runtime, RuntimeDep
 from kit.app import router as new_router
@@ -18,7 +19,9 @@ from kit.db import SessionDep
 from kit.errors import Conflict, NotFound, Problem, problems
 from kit.group import GroupCommit, QueueFull
 from kit.shapes import Out
+from kit.text import instant
 from services.courses.live import LiveLessonNotFound
+from services.courses.live_news import notify
 from services.courses.models import Enrolment, LiveLesson, SeatStatus
 
 router = new_router(prefix="/v1/live-lessons/{lesson_id}/enrolment", tags=["live lessons"])
@@ -69,6 +72,11 @@ _HELD = text(
 _PRIORITY = text(
     "SELECT member_id FROM access WHERE member_id = ANY(CAST(:members AS uuid[])) "
     "AND live_priority @> CAST(:now AS timestamptz)"
+)
+_RESERVED = text(
+    "SELECT id FROM live_lesson JOIN enrolment ON enrolment.lesson_id = live_lesson.id "
+    "WHERE enrolment.member_id = :member_id AND enrolment.status = 'waitlisted' AND priority_seats > 0 "
+    "AND enrolled < capacity AND live_lesson.status IN ('scheduled', 'live', 'paused')"
 )
 _SEAT = text(
     "INSERT INTO enrolment (lesson_id, member_id, status, priority, enrolled_at) "
@@ -130,20 +138,49 @@ def has_room(capacity: int | None, reserved: int, enrolled: int, general: int, p
     return capacity is None or (enrolled < capacity and (priority or general < capacity - reserved))
 
 
+# The seats that are reserved go to whoever has the benefit now, the others to anyone; `nth` counts who waits for those.
+_FILL = text("""
+WITH waiting AS (
+    SELECT member_id, place, preferred, count(*) FILTER (WHERE NOT preferred) OVER (ORDER BY place) AS nth
+    FROM (
+        SELECT member_id, place, coalesce(live_priority @> CAST(:now AS timestamptz), false) AS preferred
+        FROM enrolment LEFT JOIN access USING (member_id) WHERE lesson_id = :id AND status = 'waitlisted'
+    ) AS queue
+), next AS (
+    SELECT member_id, preferred FROM waiting
+    WHERE preferred OR CAST(:general AS bigint) IS NULL OR nth <= CAST(:general AS bigint)
+    ORDER BY place LIMIT CAST(:free AS bigint)
+)
+UPDATE enrolment SET status = 'enrolled', priority = next.preferred FROM next
+WHERE enrolment.lesson_id = :id AND enrolment.member_id = next.member_id
+RETURNING enrolment.member_id, enrolment.priority, enrolment.place
+""")
+
+
 async def fill_seats(session: AsyncSession, lesson: LiveLesson) -> None:
-    """Give free seats to the queue in its order; the caller holds the lesson's row."""
-    while lesson.status in OPEN and (lesson.capacity is None or lesson.enrolled < lesson.capacity):
-        everyone = has_room(lesson.capacity, lesson.priority_seats, lesson.enrolled, lesson.general, priority=False)
-        queue = select(Enrolment).where(col(Enrolment.lesson_id) == lesson.id, col(Enrolment.status) == "waitlisted")
-        if not everyone:
-            queue = queue.where(col(Enrolment.priority))
-        first = (await session.execute(queue.order_by(col(Enrolment.place)).limit(1))).scalar_one_or_none()
-        if first is None:
-            return
-        first.status = "enrolled"
-        lesson.enrolled += 1
-        lesson.general += not first.priority
-        await session.flush()
+    """Give free seats to the queue in its order, and tell who gets one; the caller holds the lesson's row."""
+    if lesson.status not in OPEN or (lesson.capacity is not None and lesson.enrolled >= lesson.capacity):
+        return
+    bounded = lesson.capacity is not None
+    room = {
+        "free": (lesson.capacity or 0) - lesson.enrolled if bounded else None,
+        "general": max((lesson.capacity or 0) - lesson.priority_seats - lesson.general, 0) if bounded else None,
+    }
+    found = (await session.execute(_FILL, {"id": lesson.id, "now": clock.now()} | room)).all()
+    seated = sorted(found, key=lambda row: row.place)
+    lesson.enrolled += len(seated)
+    lesson.general += sum(not row.priority for row in seated)
+    await session.flush()
+    if seated:
+        await notify(session, lesson, "lesson_seat", instant(clock.now()), [row.member_id for row in seated])
+
+
+async def on_membership_changed(session: AsyncSession, event: MembershipChanged) -> None:
+    """Give a member who waits, and now has the benefit that opens the reserved seats, one of them if it is free."""
+    found = await session.scalars(_RESERVED, {"member_id": event.member_id})
+    lessons = select(LiveLesson).where(col(LiveLesson.id).in_(found.all())).order_by(col(LiveLesson.id))
+    for lesson in (await session.scalars(lessons.with_for_update())).all():
+        await fill_seats(session, lesson)
 
 
 @asynccontextmanager

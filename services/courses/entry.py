@@ -16,8 +16,8 @@ from kit.errors import BadRequest, Conflict, Forbidden, NotFound, problems
 from kit.shapes import Instant, Out
 from services.courses.live import LiveLessonNotFound
 from services.courses.models import Enrolment, LiveLesson
-from services.courses.room_models import LiveRoom, Person, RoomEvidence
-from services.courses.rooms import TOKEN_LASTS, Guest, RoomUnavailable, note_opened, rooms_of
+from services.courses.room_models import Person, RoomEvidence
+from services.courses.rooms import TOKEN_LASTS, UNATTENDED, Guest, RoomUnavailable, open_room, rooms_of
 from services.courses.ways import AccessRequired, ShownLiveLesson, require_entry
 
 router = new_router(prefix="/v1/live-lessons/{lesson_id}/entry", tags=["live lessons"], idempotent=False)
@@ -48,7 +48,7 @@ class RoomEntryOut(Out):
 
 
 def _require_open_doors(lesson: LiveLesson) -> None:
-    waiting = lesson.status == "scheduled" and clock.now() >= lesson.starts_at - DOORS
+    waiting = lesson.status == "scheduled" and lesson.starts_at - DOORS <= clock.now() < lesson.ends_at + UNATTENDED
     if not (waiting or lesson.status in {"live", "paused"}):
         raise DoorsClosed
 
@@ -65,14 +65,9 @@ async def enter_live_lesson(
         if seat is None or seat.status != "enrolled":
             raise SeatRequired
     _require_open_doors(lesson)
-    room = await session.get(LiveRoom, lesson.id)
     person = await session.get(Person, caller.id)
-    # The provider may be slow, and nobody's connection waits for it.
-    await session.commit()
     rooms = rooms_of(runtime)
-    if room is None or room.opened_at is None:
-        await rooms.create(str(lesson.id))
-        await note_opened(session, lesson.id)
+    await open_room(runtime, session, lesson.id)
     guest = Guest(
         room=str(lesson.id),
         identity=str(caller.id),

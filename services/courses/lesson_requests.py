@@ -4,7 +4,7 @@ from typing import Annotated, Any, Final
 from uuid import UUID
 
 from fastapi import Depends, Response
-from sqlalchemy import BigInteger, cast, delete, exists, literal, select, update
+from sqlalchemy import BigInteger, cast, delete, exists, literal, select, text
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
@@ -18,6 +18,7 @@ from kit.page import Page, PageDep, keyset
 from kit.shapes import In, Instant, Out, StrictIn, Text
 from services.courses.admin_courses import EDITOR
 from services.courses.live import LiveLessonNotFound
+from services.courses.live_news import notify
 from services.courses.models import LiveLesson
 from services.courses.rhythm_models import LessonRequest, LessonRequestVote
 
@@ -142,15 +143,29 @@ async def answer_lesson_request(lesson_id: UUID, body: AnsweredRequestIn, sessio
     lesson = await session.get(LiveLesson, lesson_id)
     if lesson is None or lesson.deleted_at is not None:
         raise LiveLessonNotFound
-    request = await held_request(body.request_id, session)
+    await answer_request(session, body.request_id, lesson)
+    return await _one(session, body.request_id, None)
+
+
+async def answer_request(session: AsyncSession, request_id: UUID, lesson: LiveLesson) -> None:
+    """Have a request lead to this lesson, and tell who wanted it if the lesson is on the calendar already."""
+    request = await held_request(request_id, session)
     before = {"live_lesson_id": request.live_lesson_id}
-    await session.execute(
-        update(LessonRequest)
-        .where(col(LessonRequest.id) == request.id)
-        .values(live_lesson_id=lesson_id)
-        .execution_options(synchronize_session=False)
-    )
-    await audit.record(
-        session, "lesson_request.answered", request.id, before=before, after={"live_lesson_id": lesson_id}
-    )
-    return await _one(session, request.id, None)
+    request.live_lesson_id = lesson.id
+    await session.flush()
+    after = {"live_lesson_id": lesson.id}
+    await audit.record(session, "lesson_request.answered", request.id, before=before, after=after)
+    if lesson.status == "scheduled":
+        await tell_voters(session, lesson)
+
+
+_VOTERS: Final = text(
+    "SELECT DISTINCT vote.member_id FROM lesson_request_vote AS vote JOIN lesson_request AS request "
+    "ON request.id = vote.request_id WHERE request.live_lesson_id = :id ORDER BY vote.member_id"
+)
+
+
+async def tell_voters(session: AsyncSession, lesson: LiveLesson) -> None:
+    """Tell whoever voted for what this lesson answers that they can enrol; each once for this lesson."""
+    voters = (await session.scalars(_VOTERS, {"id": lesson.id})).all()
+    await notify(session, lesson, "lesson_wanted", "", voters)

@@ -41,12 +41,19 @@ async def tell_status(session: AsyncSession, lesson: LiveLesson) -> None:
     await tell(session, lesson.id, "status", {"status": lesson.status})
 
 
-_ENROLLED: Final = text("SELECT member_id FROM enrolment WHERE lesson_id = :id ORDER BY place")
+_LISTED: Final = text("""
+SELECT member_id FROM (
+    SELECT member_id, place FROM enrolment WHERE lesson_id = :id
+    UNION ALL SELECT member_id, NULL FROM points_payment WHERE lesson_id = :id AND status IN ('pending', 'paid')
+    UNION ALL SELECT member_id, NULL FROM purchase
+        WHERE course_id = :id AND paid_at IS NOT NULL AND refunded_at IS NULL AND member_id IS NOT NULL
+) AS listed GROUP BY member_id ORDER BY min(place) NULLS LAST, member_id
+""")
 
 _NOTICES: Final = {
     "lesson_rescheduled": (
-        "直播课《{title}》的时间改为 {zh_at}，你的报名仍然有效。",
-        "The live lesson “{title}” now starts at {en_at}; you are still enrolled.",
+        "直播课《{title}》的时间改为 {zh_at}，你的报名和已付的费用仍然有效。",
+        "The live lesson “{title}” now starts at {en_at}; your enrolment and what you paid stay good.",
     ),
     "lesson_canceled": (
         "直播课《{title}》（原定 {zh_at}）已取消。用积分或现金支付的会自动退回。",
@@ -60,6 +67,14 @@ _NOTICES: Final = {
         "你报名的直播课《{title}》将于 {zh_at} 开始，大门已开，现在可以进入。",
         "The live lesson “{title}” starts at {en_at}; the doors are open, come in.",
     ),
+    "lesson_seat": (
+        "直播课《{title}》有了空位，你已从候补转为正式报名，开课时间 {zh_at}。",
+        "A seat in the live lesson “{title}” became free and is yours; it starts at {en_at}.",
+    ),
+    "lesson_wanted": (
+        "你想学的内容排上了直播课《{title}》，开课时间 {zh_at}，现在可以报名。",
+        "What you wanted taught is a live lesson now: “{title}”, at {en_at}; you can enrol.",
+    ),
 }
 """Every kind of notice that courses wants, in Chinese and in English."""
 
@@ -67,9 +82,9 @@ _NOTICES: Final = {
 async def notify(
     session: AsyncSession, lesson: LiveLesson, kind: str, occasion: str, member_ids: Sequence[UUID] | None = None
 ) -> int:
-    """Have members told, everyone on the lesson's list unless named; once for each kind and occasion. How many."""
+    """Have members told, everyone enrolled or who paid unless named; once for each kind and occasion. How many."""
     if member_ids is None:
-        member_ids = (await session.execute(_ENROLLED, {"id": lesson.id})).scalars().all()
+        member_ids = (await session.execute(_LISTED, {"id": lesson.id})).scalars().all()
     starts_at = lesson.starts_at.astimezone(ZoneInfo(lesson.zone))
     words = {
         "title": lesson.title,

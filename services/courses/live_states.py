@@ -1,6 +1,6 @@
 """The course of a live lesson: which status follows which, who hears of it, and the end of a room that nobody closed."""
 
-from datetime import timedelta
+from datetime import datetime
 from typing import Final
 
 from fastapi import Response
@@ -18,12 +18,13 @@ from kit.shapes import StrictIn
 from services.courses.admin_courses import EDITOR
 from services.courses.admin_live import HeldLiveLesson, answer, touch
 from services.courses.announcements import offer
+from services.courses.lesson_requests import tell_voters
 from services.courses.live import LiveLessonNotFound, LiveLessonOut
 from services.courses.live_news import notify, tell, tell_status
 from services.courses.models import LiveStatus
 from services.courses.points_payments import give_points_back
 from services.courses.room_models import PointsPayment
-from services.courses.rooms import want_closed
+from services.courses.rooms import UNATTENDED, want_closed
 
 router = new_router(prefix="/v1/admin/live-lessons", tags=["admin live lessons"])
 
@@ -36,8 +37,6 @@ LEGAL: Final[dict[LiveStatus, frozenset[LiveStatus]]] = {
     "replay_ready": frozenset(),
     "canceled": frozenset(),
 }
-UNATTENDED = timedelta(minutes=30)
-"""How long after its planned end a room that nobody closed is ended."""
 
 
 class IllegalTransition(Conflict):
@@ -65,6 +64,8 @@ async def move_live_lesson(
     touch(lesson)
     await session.flush()
     await offer(session, lesson, runtime.settings.live_amount)
+    if body.to == "scheduled":
+        await tell_voters(session, lesson)
     if body.to == "canceled":
         await notify(session, lesson, "lesson_canceled", "")
         await give_points_back(session, col(PointsPayment.lesson_id) == lesson.id)
@@ -82,16 +83,32 @@ _END = text(
     "SELECT id FROM live_lesson WHERE status IN ('live', 'paused') AND ends_at <= :before LIMIT 100 "
     "FOR UPDATE SKIP LOCKED) RETURNING id"
 )
+# Somebody came early, and the lesson never began: an admin cancels it or gives it another time, the room is closed.
+_LEFT = text(
+    "SELECT lesson_id FROM live_room JOIN live_lesson ON live_lesson.id = lesson_id WHERE opened_at IS NOT NULL "
+    "AND NOT close_wanted AND status = 'scheduled' AND ends_at <= :before LIMIT 100 FOR UPDATE SKIP LOCKED"
+)
+_NEXT_END = text("SELECT min(ends_at) FROM live_lesson WHERE status IN ('live', 'paused') AND ends_at > :before")
 
 
 async def _end_unattended(runtime: Runtime) -> int:
     now = clock.now()
     async with runtime.db.session() as session, session.begin():
-        ended = (await session.execute(_END, {"now": now, "before": now - UNATTENDED})).scalars().all()
+        moment = {"now": now, "before": now - UNATTENDED}
+        ended = (await session.execute(_END, moment)).scalars().all()
         for lesson_id in sorted(ended):
             await want_closed(session, lesson_id)
             await tell(session, lesson_id, "status", {"status": "ended"})
-    return len(ended)
+        left = (await session.execute(_LEFT, {"before": now - UNATTENDED})).scalars().all()
+        for lesson_id in sorted(left):
+            await want_closed(session, lesson_id)
+    return len(ended) + len(left)
 
 
-end_unattended = Due("end unattended rooms", _end_unattended, every_s=5.0)
+async def _next_end(runtime: Runtime) -> datetime | None:
+    async with runtime.db.session() as session:
+        planned: datetime | None = await session.scalar(_NEXT_END, {"before": clock.now() - UNATTENDED})
+    return planned + UNATTENDED if planned else None
+
+
+end_unattended = Due("end unattended rooms", _end_unattended, every_s=5.0, next_at=_next_end)

@@ -1,5 +1,6 @@
 """Rooms: where a live lesson happens, at a provider that knows nothing of lessons but their tokens."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -25,6 +26,8 @@ sandbox_router = new_router(prefix="/v1/sandbox/rooms", tags=["sandbox"])
 
 TOKEN_LASTS = timedelta(minutes=10)
 """For joining; whoever is in the room stays in it."""
+UNATTENDED = timedelta(minutes=30)
+"""How long after its planned end a room that nobody closed is ended."""
 RETRY_AFTER: Final = (timedelta(seconds=5), timedelta(minutes=1), timedelta(minutes=10), timedelta(hours=1))
 
 
@@ -96,6 +99,7 @@ def rooms_of(runtime: Runtime) -> Rooms:
 async def rooms_ready(runtime: Runtime) -> AsyncIterator[None]:
     """Choose the provider: LiveKit where it is configured, the sandbox's own otherwise."""
     settings = runtime.settings
+    runtime.state["opening"] = {}
     if not settings.livekit_url:
         runtime.state["rooms"] = SandboxRooms(runtime) if settings.sandbox else None
         yield
@@ -108,12 +112,21 @@ async def rooms_ready(runtime: Runtime) -> AsyncIterator[None]:
         yield
 
 
+_IS_OPEN: Final = text(
+    "SELECT EXISTS (SELECT FROM live_room WHERE lesson_id = :id AND opened_at IS NOT NULL AND NOT close_wanted)"
+)
+# The lesson's row is held: whoever ends it meanwhile finds the room open, or it is found over here, and closed again.
 _OPENED: Final = text("""
-INSERT INTO live_room (lesson_id, told, opened_at, close_wanted, attempts) VALUES (:id, 0, :now, false, 0)
-ON CONFLICT (lesson_id) DO UPDATE SET opened_at = excluded.opened_at WHERE live_room.opened_at IS NULL
+INSERT INTO live_room AS held (lesson_id, told, opened_at, close_wanted, attempts, next_attempt_at)
+SELECT id, 0, :now, over, 0, CASE WHEN over THEN CAST(:now AS timestamptz) END FROM (
+    SELECT id, status NOT IN ('scheduled', 'live', 'paused') AS over FROM live_lesson WHERE id = :id FOR SHARE
+) AS lesson
+ON CONFLICT (lesson_id) DO UPDATE SET opened_at = excluded.opened_at, close_wanted = excluded.close_wanted,
+    closed_at = NULL, attempts = 0, next_attempt_at = excluded.next_attempt_at
+WHERE held.opened_at IS NULL OR held.close_wanted
 """)
 _CLOSE: Final = text("""
-UPDATE live_room SET close_wanted = true, next_attempt_at = :now
+UPDATE live_room SET close_wanted = true, closed_at = NULL, attempts = 0, next_attempt_at = :now
 WHERE lesson_id = :id AND opened_at IS NOT NULL AND NOT close_wanted
 """)
 _CLAIM: Final = text("""
@@ -122,12 +135,33 @@ UPDATE live_room SET attempts = attempts + 1,
 WHERE lesson_id = (SELECT lesson_id FROM live_room WHERE close_wanted AND closed_at IS NULL AND next_attempt_at <= :now
     ORDER BY next_attempt_at LIMIT 1 FOR UPDATE SKIP LOCKED) RETURNING lesson_id
 """)
-_CLOSED: Final = text("UPDATE live_room SET closed_at = :now WHERE lesson_id = :id AND closed_at IS NULL")
+_CLOSED: Final = text("UPDATE live_room SET closed_at = :now WHERE lesson_id = :id AND close_wanted")
 
 
-async def note_opened(session: AsyncSession, lesson_id: UUID) -> None:
-    """The room is at the provider from now on."""
-    await session.execute(_OPENED, {"id": lesson_id, "now": clock.now()})
+async def open_room(runtime: Runtime, session: AsyncSession, lesson_id: UUID) -> None:
+    """Have the lesson's room at the provider; what the caller's transaction did is committed first.
+
+    A crowd that comes when the doors open asks the provider once. RoomUnavailable when it cannot be reached.
+    """
+    is_open = (await session.execute(_IS_OPEN, {"id": lesson_id})).scalar_one()
+    # The provider may be slow, and nobody's connection waits for it.
+    await session.commit()
+    if is_open:
+        return
+    opening: dict[UUID, asyncio.Task[None]] = runtime.state["opening"]
+    if lesson_id not in opening:
+        opening[lesson_id] = asyncio.create_task(_open(runtime, lesson_id), name=f"open room {lesson_id}")
+        opening[lesson_id].add_done_callback(
+            lambda task: (opening.pop(lesson_id), task.cancelled() or task.exception())
+        )
+    # Who gives up waiting does not take it away from the others.
+    await asyncio.shield(opening[lesson_id])
+
+
+async def _open(runtime: Runtime, lesson_id: UUID) -> None:
+    await rooms_of(runtime).create(str(lesson_id))
+    async with runtime.db.session() as session, session.begin():
+        await session.execute(_OPENED, {"id": lesson_id, "now": clock.now()})
 
 
 async def want_closed(session: AsyncSession, lesson_id: UUID) -> None:

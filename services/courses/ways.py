@@ -84,9 +84,15 @@ SELECT
 
 
 async def access_of(
-    session: AsyncSession, lesson: LiveLesson, member_id: UUID, settings: Settings, channel: Channel | None = None
+    session: AsyncSession,
+    lesson: LiveLesson,
+    member_id: UUID,
+    settings: Settings,
+    channel: Channel | None = None,
+    *,
+    without: WayKind | None = None,
 ) -> AccessOut:
-    """What opens this lesson to this member now, each way explained.
+    """What opens this lesson to this member now, each way explained; as if there were no way `without`.
 
     A way that is done counts in every channel; one by sharing that is not done is offered only where it is switched on.
     """
@@ -96,6 +102,8 @@ async def access_of(
     options = []
     for way in lesson.access:
         kind, needed = way["kind"], way.get("needed")
+        if kind == without:
+            continue
         option = Option(kind=kind, needed=needed)
         if kind == "free":
             done = True

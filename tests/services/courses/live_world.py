@@ -5,6 +5,9 @@ from uuid import UUID
 
 import httpx
 
+from contracts.billing import OrderPaid
+from kit import clock
+from kit.ids import new_id
 from tests.harness import Api
 
 ADMIN = "/v1/admin/live-lessons"
@@ -34,3 +37,22 @@ async def move(api: Api, lesson_id: str, to: str) -> httpx.Response:
 
 async def seat(api: Api, lesson_id: str, member_id: UUID, method: str = "PUT") -> httpx.Response:
     return await api.client.request(method, f"/v1/live-lessons/{lesson_id}/enrolment", headers=api.member(member_id))
+
+
+def bought(lesson_id: str, member_id: UUID) -> OrderPaid:
+    """What billing tells when a member paid for a live lesson."""
+    return OrderPaid(
+        order_id=new_id(),
+        number="1",
+        member_id=member_id,
+        kind="course",
+        course_id=UUID(lesson_id),
+        months=0,
+        benefits=(),
+        subtotal=990,
+        discount=0,
+        total=990,
+        currency="CNY",
+        payment_method="card",
+        paid_at=clock.now(),
+    )

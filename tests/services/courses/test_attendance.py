@@ -14,7 +14,7 @@ from kit import clock
 from kit.ids import new_id
 from kit.text import instant
 from tests.harness import Api
-from tests.services.courses.live_world import ADMIN, move, seat
+from tests.services.courses.live_world import ADMIN, bought, move, seat
 from tests.services.courses.room_world import LIVE, ask, give_card, plan_at
 
 FREE = [{"kind": "free"}]
@@ -154,6 +154,17 @@ async def test_of_black_cards_those_with_the_benefit_replay(
     await give_card(api, member_id, *benefits)
     answer = await ask(api, "GET", f"{LIVE}/{lesson_id}/replay", member_id)
     assert (answer.status_code, answer.json().get("code")) == (status, code)
+
+
+async def test_a_card_without_the_benefit_does_not_close_another_way_to_the_replay(api: Api) -> None:
+    path = ("scheduled", "live", "ended", "replay_ready")
+    lesson_id = await plan_at(api, MINUTE, *path, access=[{"kind": "membership"}, {"kind": "purchase"}])
+    member_id = new_id()
+    await give_card(api, member_id, "member_lessons")
+    replay = f"{LIVE}/{lesson_id}/replay"
+    assert (await ask(api, "GET", replay, member_id)).json()["code"] == "membership_required"
+    await api.handle(bought(lesson_id, member_id))
+    assert (await ask(api, "GET", replay, member_id)).status_code == 200
 
 
 async def test_an_admin_names_the_recording(api: Api) -> None:

@@ -1,13 +1,24 @@
 """Enrolments: seats that are never oversold, and a queue that keeps its order."""
 
 import asyncio
+from uuid import UUID
+
+from sqlalchemy import text
 
 from contracts.members import MemberErased
+from contracts.notices import CoursesNoticeWanted
 from kit import clock
 from kit.ids import new_id
 from tests.harness import Api
 from tests.services.courses.live_world import ADMIN, plan, seat
 from tests.services.courses.world import membership, segment
+
+
+async def promoted(api: Api) -> list[UUID]:
+    """Who was told of a seat since the last call, and nobody was told anything else."""
+    told = [event for event in await api.emitted() if isinstance(event, CoursesNoticeWanted)]
+    assert {event.kind for event in told} <= {"lesson_seat"}
+    return [event.member_id for event in told]
 
 
 async def test_seats_are_never_oversold_and_the_rest_queue_in_order(api: Api) -> None:
@@ -39,6 +50,7 @@ async def test_a_freed_seat_goes_to_the_first_in_the_queue(api: Api) -> None:
     assert (await seat(api, lesson_id, members[0], "DELETE")).status_code == 204
     assert (await seat(api, lesson_id, members[2], "GET")).json() == {"status": "enrolled", "position": None}
     assert (await seat(api, lesson_id, members[4], "GET")).json() == {"status": "waitlisted", "position": 1}
+    assert await promoted(api) == [members[2]]
     gone = await seat(api, lesson_id, members[0], "GET")
     assert (gone.status_code, gone.json()["code"]) == (404, "not_enrolled")
     assert (await seat(api, lesson_id, members[0], "DELETE")).status_code == 204
@@ -76,6 +88,53 @@ async def test_reserved_seats_are_for_holders_of_priority(api: Api) -> None:
     await seat(api, lesson_id, others[0], "DELETE")
     assert (await seat(api, lesson_id, others[2], "GET")).json()["status"] == "enrolled"
     assert await api.sql("SELECT enrolled, general FROM live_lesson") == [(3, 2)]
+
+
+async def test_who_waits_and_buys_the_card_gets_a_reserved_seat_and_one_whose_card_ended_does_not(api: Api) -> None:
+    lesson_id, buyer, lapsed, first = await plan(api, capacity=3, priority_seats=2), new_id(), new_id(), new_id()
+    await api.handle(membership(lapsed, segment(clock.now(), 30)))
+    for member_id in (new_id(), first, buyer):
+        await seat(api, lesson_id, member_id)
+    assert (await seat(api, lesson_id, buyer, "GET")).json() == {"status": "waitlisted", "position": 2}
+    card = membership(buyer, segment(clock.now(), 30))
+    await api.handle(card, card)
+    assert (await seat(api, lesson_id, buyer, "GET")).json()["status"] == "enrolled"
+    assert await promoted(api) == [buyer]
+    await seat(api, lesson_id, holder := new_id())
+    assert (await seat(api, lesson_id, lapsed)).json() == {"status": "enrolled", "position": None}
+    await seat(api, lesson_id, lapsed, "DELETE")
+    # Nobody who waits has the benefit, so the seat stays free until somebody with it comes.
+    await api.handle(membership(lapsed, version=2))
+    assert await promoted(api) == []
+    assert (await seat(api, lesson_id, lapsed)).json() == {"status": "waitlisted", "position": 3}
+    assert (await seat(api, lesson_id, holder, "GET")).json() == {"status": "waitlisted", "position": 2}
+    await api.handle(membership(holder, segment(clock.now(), 30)))
+    assert await promoted(api) == [holder]
+    assert await api.sql("SELECT enrolled, general FROM live_lesson") == [(3, 1)]
+
+
+async def test_a_promotion_that_is_killed_in_the_middle_leaves_everything_as_it_was(api: Api) -> None:
+    lesson_id, members = await plan(api), [new_id() for _ in range(4)]
+    for member_id in members:
+        await seat(api, lesson_id, member_id)
+    before = await api.sql("SELECT member_id, status, place FROM enrolment ORDER BY place")
+    async with api.rt.db.session() as other:
+        # The first of the queue cannot be moved up, while the seat is given back already.
+        held = "SELECT FROM enrolment WHERE member_id = :id FOR UPDATE"
+        await other.execute(text(held), {"id": members[2]})
+        leaving = asyncio.create_task(seat(api, lesson_id, members[0], "DELETE"))
+        waits = "SELECT pid FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+        while not (waiting := await api.sql(waits)):  # noqa: ASYNC110 - PostgreSQL tells nobody that somebody waits
+            await asyncio.sleep(0.01)
+        await api.sql("SELECT pg_terminate_backend(:pid)", pid=waiting[0].pid)
+        answer = await leaving
+        await other.rollback()
+    assert answer.status_code == 503
+    assert await api.sql("SELECT member_id, status, place FROM enrolment ORDER BY place") == before
+    assert await promoted(api) == []
+    assert (await seat(api, lesson_id, members[0], "DELETE")).status_code == 204
+    assert await promoted(api) == [members[2]]
+    assert await api.sql("SELECT enrolled, general FROM live_lesson") == [(2, 2)]
 
 
 async def test_a_lesson_without_capacity_has_room_for_all(api: Api) -> None:

@@ -1,9 +1,10 @@
 """Entry into the room: doors, seats, tokens of the sandbox and of LiveKit, the room's end at the provider."""
 
+import asyncio
 import base64
 import hashlib
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -15,9 +16,10 @@ from livekit import api as livekit
 
 from kit import clock
 from kit.ids import new_id
+from kit.text import instant
 from services.courses.app import service
 from tests.harness import Api, Run
-from tests.services.courses.live_world import move, seat
+from tests.services.courses.live_world import ADMIN, move, seat
 from tests.services.courses.room_world import LIVE, ask, at, give_card, plan_at
 
 FREE = [{"kind": "free"}]
@@ -89,6 +91,7 @@ class Server:
     def __init__(self) -> None:
         self.calls: list[str] = []
         self.down = False
+        self.meanwhile: Callable[[], Awaitable[object]] | None = None
 
     async def answer(self, request: web.Request) -> web.Response:
         token = request.headers["Authorization"].removeprefix("Bearer ")
@@ -97,6 +100,8 @@ class Server:
         assert claims.video is not None
         assert claims.video.room_create
         self.calls.append(name)
+        if self.meanwhile is not None:
+            await self.meanwhile()
         if self.down:
             return web.json_response({"code": "unavailable", "msg": "down"}, status=503)
         return web.Response(body=b"", content_type="application/protobuf")
@@ -167,6 +172,50 @@ async def test_a_room_is_closed_at_the_provider_once_also_when_that_is_away_at_f
     await move(api, never_entered, "ended")
     await api.run_due()
     assert server.calls == ["DeleteRoom"] * 2
+
+
+async def test_a_crowd_at_the_doors_asks_the_provider_once(at_livekit: tuple[Api, Server]) -> None:
+    api, server = at_livekit
+    lesson_id = await plan_at(api, timedelta(minutes=5), access=FREE)
+    answers = await asyncio.gather(*(enter(api, lesson_id, new_id()) for _ in range(20)))
+    assert {answer.status_code for answer in answers} == {200}
+    assert server.calls == ["CreateRoom"]
+
+
+async def test_a_room_whose_lesson_ends_while_it_is_made_is_closed(at_livekit: tuple[Api, Server]) -> None:
+    api, server = at_livekit
+    lesson_id = await plan_at(api, timedelta(minutes=5), "scheduled", "live", access=FREE)
+    server.meanwhile = lambda: move(api, lesson_id, "ended")
+    await enter(api, lesson_id, new_id())
+    server.meanwhile = None
+    assert await api.run_due() == 1
+    assert server.calls == ["CreateRoom", "DeleteRoom"]
+    assert await api.run_due() == 0
+
+
+async def test_a_lesson_that_never_began_closes_its_doors_and_may_be_held_another_day(
+    at_livekit: tuple[Api, Server],
+) -> None:
+    api, server = at_livekit
+    lesson_id, member_id = await plan_at(api, timedelta(minutes=5), access=FREE), new_id()
+    assert (await enter(api, lesson_id, member_id)).status_code == 200
+    # 90 minutes of lesson, and half an hour.
+    api.clock.advance(timedelta(minutes=5 + 90 + 29))
+    assert (await enter(api, lesson_id, member_id)).status_code == 200
+    api.clock.advance(timedelta(minutes=2))
+    assert (await enter(api, lesson_id, member_id)).json()["code"] == "doors_closed"
+    assert await api.run_due() == 2
+    assert server.calls == ["CreateRoom", "DeleteRoom"]
+    assert (await api.client.get(f"{LIVE}/{lesson_id}")).json()["status"] == "scheduled"
+    start = clock.now() + timedelta(minutes=10)
+    span = {"starts_at": instant(start), "ends_at": instant(start + timedelta(hours=1))}
+    await api.client.patch(f"{ADMIN}/{lesson_id}", json=span, headers=api.admin())
+    assert (await enter(api, lesson_id, member_id)).status_code == 200
+    for status in ("live", "ended"):
+        await move(api, lesson_id, status)
+    await api.run_due()
+    assert server.calls == ["CreateRoom", "DeleteRoom"] * 2
+    assert await api.run_due() == 0
 
 
 async def test_what_livekit_tells_is_kept_once_as_evidence_when_it_is_signed(at_livekit: tuple[Api, Server]) -> None:

@@ -4,9 +4,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from kit import clock
+from kit.due import next_due
 from kit.ids import new_id
+from services.courses import live_states
 from tests.harness import Api
-from tests.services.courses.live_world import ADMIN, PLAN, move, plan, seat
+from tests.services.courses.live_world import ADMIN, PLAN, bought, move, plan, seat
 
 
 async def test_the_sandbox_has_two_scheduled_lessons_on_coming_wednesdays(seeded: Api) -> None:
@@ -107,10 +109,12 @@ async def test_a_running_lesson_is_not_rescheduled(api: Api) -> None:
 
 async def test_an_unattended_room_ends_half_an_hour_after_its_planned_end(api: Api) -> None:
     lesson_id, planned = await plan(api, "scheduled", "live"), await plan(api)
+    assert await next_due(api.rt, (live_states.end_unattended,)) == datetime(2027, 3, 3, 13, 30, tzinfo=UTC)
     api.clock.set(datetime(2027, 3, 3, 13, 29, 50, tzinfo=UTC))
     assert await api.run_due() == 0
     api.clock.set(datetime(2027, 3, 3, 13, 30, 1, tzinfo=UTC))
     assert (await api.run_due(), await api.run_due()) == (1, 0)
+    assert await next_due(api.rt, (live_states.end_unattended,)) is None
     assert (await api.client.get(f"/v1/live-lessons/{lesson_id}")).json()["status"] == "ended"
     assert (await api.client.get(f"/v1/live-lessons/{planned}")).json()["status"] == "scheduled"
 
@@ -124,6 +128,19 @@ async def test_stale_changes_and_lessons_in_use_are_refused(api: Api) -> None:
     await seat(api, lesson_id, new_id())
     in_use = await api.client.delete(address, headers=admin)
     assert (in_use.status_code, in_use.json()["code"]) == (409, "lesson_in_use")
+    await seat(api, lesson_id, only := new_id(), "DELETE")
+    # Whoever only waits, or has paid without a seat, is not forgotten either.
+    ways = [{"kind": "points", "needed": 5}, {"kind": "free"}]
+    waited = await plan(api, capacity=1, priority_seats=1, access=ways)
+    await seat(api, waited, only)
+    paid = await plan(api, access=ways)
+    await api.client.post(f"/v1/live-lessons/{paid}/points-payment", headers=api.member(only))
+    sold = await plan(api)
+    await api.handle(bought(sold, only))
+    for held in (waited, paid, sold):
+        assert (await api.client.delete(f"{ADMIN}/{held}", headers=admin)).json()["code"] == "lesson_in_use"
+        await move(api, held, "canceled")
+        assert (await api.client.delete(f"{ADMIN}/{held}", headers=admin)).status_code == 204
     await move(api, lesson_id, "canceled")
     assert (await api.client.delete(address, headers=admin | {"If-Match": '"3"'})).status_code == 204
     assert (await api.client.get(f"/v1/live-lessons/{lesson_id}")).status_code == 404

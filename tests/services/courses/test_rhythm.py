@@ -2,6 +2,7 @@
 
 import asyncio
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 from zoneinfo import ZoneInfo
@@ -14,8 +15,10 @@ from kit import clock
 from kit.due import next_due
 from kit.ids import new_id
 from kit.text import instant
-from tests.harness import Api
-from tests.services.courses.live_world import ADMIN, move, plan, seat
+from services.courses.app import service
+from services.courses.reminders import reminders
+from tests.harness import Api, Run
+from tests.services.courses.live_world import ADMIN, PLAN, move, plan, seat
 from tests.services.courses.room_world import LIVE, ask, plan_at
 
 REQUESTS = "/v1/lesson-requests"
@@ -118,6 +121,41 @@ async def test_a_moved_lesson_is_reminded_of_anew_and_a_canceled_one_never(api: 
     assert [kind for kind, _ in await told(api)] == ["lesson_rescheduled", "lesson_tomorrow"]
 
 
+async def test_two_processes_and_one_that_comes_back_remind_once(api: Api, run: Run, tmp_path: Path) -> None:
+    lesson_id, who = await plan_at(api, timedelta(hours=20)), new_id()
+    await seat(api, lesson_id, who)
+    same = {"data": tmp_path, "database_url": api.rt.settings.database_url}
+    async with run(service, **same) as beside:
+        done = await asyncio.gather(*(reminders.run(each.rt) for each in (api, beside, api, beside)))
+        assert sum(done) == 1
+    async with run(service, **same) as restarted:
+        assert await restarted.run_due() == 0
+    assert await told(api) == [("lesson_tomorrow", who)]
+
+
+async def test_the_next_lesson_is_the_one_to_count_down_to(api: Api) -> None:
+    path, me = f"{LIVE}/next", new_id()
+    assert (await api.client.get(path)).json() == {"next": None, "mine": None}
+    later, first = await plan_at(api, timedelta(days=2), capacity=1), await plan_at(api, timedelta(hours=1))
+    await plan_at(api, timedelta(minutes=5), "scheduled", "canceled")
+    await seat(api, later, me)
+
+    async def ids(headers: dict[str, str]) -> tuple[str | None, str | None]:
+        found = (await api.client.get(path, headers=headers)).json()
+        return found["next"] and found["next"]["id"], found["mine"] and found["mine"]["id"]
+
+    assert await ids({}) == (first, None)
+    assert await ids(api.member(me)) == (first, later)
+    await seat(api, later, waiting := new_id())
+    assert await ids(api.member(waiting)) == (first, None)
+    await move(api, first, "live")
+    assert await ids({}) == (first, None)
+    await move(api, first, "ended")
+    assert await ids({}) == (later, None)
+    assert (await api.client.get(path)).headers["cache-control"] == "no-cache"
+    assert (await api.client.get(path, headers=api.member(me))).headers["cache-control"] == "private, no-store"
+
+
 async def test_after_an_outage_only_the_reminder_that_still_helps_goes_out(api: Api) -> None:
     lesson_id = await plan_at(api, timedelta(days=3))
     await seat(api, lesson_id, new_id())
@@ -160,7 +198,8 @@ async def test_members_vote_for_what_they_want_taught(api: Api) -> None:
 
 
 async def test_an_admin_turns_a_request_into_a_lesson(api: Api) -> None:
-    request = (await ask(api, "POST", REQUESTS, new_id(), {"title": "吐司"})).json()
+    author = new_id()
+    request = (await ask(api, "POST", REQUESTS, author, {"title": "吐司"})).json()
     lesson_id = await plan(api)
     path, body = f"{ADMIN}/{lesson_id}/lesson-request", {"request_id": request["id"]}
     assert (await api.client.put(path, json=body, headers=api.admin("courses:read"))).status_code == 403
@@ -170,8 +209,29 @@ async def test_an_admin_turns_a_request_into_a_lesson(api: Api) -> None:
         answer = await api.client.put(path, json=body, headers=api.admin())
         assert (answer.status_code, answer.json()["live_lesson_id"]) == (200, lesson_id)
     assert [act.action for act in await api.acted()] == ["lesson_request.answered"]
+    [notice] = [event for event in await api.emitted() if isinstance(event, CoursesNoticeWanted)][:1]
+    assert (notice.member_id, notice.kind) == (author, "lesson_wanted")
     missing = await api.client.put(path, json={"request_id": str(new_id())}, headers=api.admin())
     assert (missing.status_code, missing.json()["code"]) == (404, "lesson_request_not_found")
     assert (
         await api.client.put(f"{ADMIN}/{new_id()}/lesson-request", json=body, headers=api.admin())
     ).status_code == 404
+
+
+async def test_a_request_becomes_a_lesson_in_one_step_and_who_voted_is_told_when_it_is_scheduled(api: Api) -> None:
+    author, voter = new_id(), new_id()
+    request = (await ask(api, "POST", REQUESTS, author, {"title": "可颂"})).json()
+    await ask(api, "PUT", f"{REQUESTS}/{request['id']}/vote", voter)
+    body = PLAN | {"request_id": request["id"]}
+    unknown = await api.client.post(ADMIN, json=body | {"request_id": str(new_id())}, headers=api.admin())
+    assert (unknown.status_code, unknown.json()["code"]) == (404, "lesson_request_not_found")
+    assert await api.sql("SELECT 1 FROM live_lesson") == []
+    created = await api.client.post(ADMIN, json=body, headers=api.admin())
+    assert created.status_code == 201, created.text
+    lesson_id = created.json()["id"]
+    [item] = (await api.client.get(REQUESTS)).json()["items"]
+    assert (item["live_lesson_id"], item["votes"]) == (lesson_id, 2)
+    assert [act.action for act in await api.acted()] == ["live_lesson.created", "lesson_request.answered"]
+    assert await told(api) == []
+    await move(api, lesson_id, "scheduled")
+    assert sorted(await told(api)) == sorted([("lesson_wanted", author), ("lesson_wanted", voter)])

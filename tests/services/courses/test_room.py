@@ -13,7 +13,7 @@ from kit import clock
 from kit.ids import new_id
 from kit.text import instant
 from tests.harness import Api
-from tests.services.courses.live_world import ADMIN, move, seat
+from tests.services.courses.live_world import ADMIN, bought, move, seat
 from tests.services.courses.room_world import LIVE, ask, following, give_card, plan_at
 
 FREE = [{"kind": "free"}]
@@ -167,10 +167,15 @@ async def test_questions_outlive_who_asked_and_a_person_has_one_voice(api: Api) 
 
 
 async def test_everyone_on_the_list_is_told_of_a_new_time_and_of_a_cancellation_once(api: Api) -> None:
-    lesson_id = await plan_at(api, SOON, capacity=1, access=FREE)
+    lesson_id = await plan_at(api, SOON, capacity=1, access=[{"kind": "points", "needed": 5}, *FREE])
     listed = [new_id(), new_id()]
     for who in listed:
         await seat(api, lesson_id, who)
+    # Who paid is told too, with a seat or without, once.
+    for who in (listed[1], payer := new_id()):
+        await ask(api, "POST", f"{LIVE}/{lesson_id}/points-payment", who)
+        await api.handle(bought(lesson_id, who))
+    listed.append(payer)
     await api.emitted()
     start = clock.now() + timedelta(days=2)
     span = {"starts_at": instant(start), "ends_at": instant(start + timedelta(hours=1))}

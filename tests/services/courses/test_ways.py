@@ -5,13 +5,13 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from contracts.billing import OrderPaid
 from contracts.courses import CourseChanged, LiveLessonCanceled, PointsReturned, PointsWanted
 from contracts.members import MemberErased, MemberMerged, MemberRegistered, PointsAnswered
+from contracts.notices import CoursesNoticeWanted
 from kit import clock
 from kit.ids import new_id
 from tests.harness import Api
-from tests.services.courses.live_world import ADMIN, PLAN, move
+from tests.services.courses.live_world import ADMIN, PLAN, bought, move
 from tests.services.courses.room_world import LIVE, ask, give_card, plan_at
 
 SOON = timedelta(days=3)
@@ -167,7 +167,10 @@ async def test_a_canceled_lesson_gives_points_back_also_those_still_being_taken(
     first, second = [event for event in await api.emitted() if isinstance(event, PointsWanted)]
     await api.handle(PointsAnswered(request_id=first.request_id, member_id=paid, taken=True, balance=0))
     assert (await move(api, lesson_id, "canceled")).status_code == 200
-    back, canceled = await api.emitted()
+    *notices, back, canceled = await api.emitted()
+    assert [(type(event), event.member_id) for event in notices if isinstance(event, CoursesNoticeWanted)] == [
+        (CoursesNoticeWanted, who) for who in sorted((paid, slow))
+    ]
     assert isinstance(back, PointsReturned)
     assert (back.request_id, back.member_id, back.points) == (first.request_id, paid, 100)
     assert isinstance(canceled, LiveLessonCanceled)
@@ -190,12 +193,7 @@ async def test_a_live_lesson_is_sold_as_a_course_with_its_id(api: Api) -> None:
     [told] = await api.emitted()
     assert isinstance(told, CourseChanged)
     assert (told.course_id, told.access, told.amount, told.published) == (UUID(lesson_id), "paid", 990, True)
-    paid: dict[str, Any] = {
-        "order_id": new_id(), "number": "1", "member_id": member_id, "kind": "course", "course_id": UUID(lesson_id),
-        "months": 0, "benefits": (), "subtotal": 990, "discount": 0, "total": 990, "currency": "CNY",
-        "payment_method": "card", "paid_at": clock.now(),
-    }  # fmt: skip
-    await api.handle(OrderPaid(**paid))
+    await api.handle(bought(lesson_id, member_id))
     assert (await access(api, lesson_id, member_id))["by"] == "purchase"
     await move(api, lesson_id, "canceled")
     [told] = [event for event in await api.emitted() if isinstance(event, CourseChanged)]

@@ -18,6 +18,7 @@ from gateway.limits import Limits, class_of
 from gateway.own import Own
 from gateway.problems import AmbiguousPath, NoSuchPath
 from gateway.proxy import forward
+from gateway.public_parts import PublicParts
 from gateway.routes import SERVICES, PathTrick, Route, clean_path, find
 from gateway.sockets import deny, forward_socket, require_known_origin
 from kit.errors import Internal, MethodNotAllowed, Problem, language_of
@@ -31,6 +32,8 @@ log = structlog.get_logger(__name__)
 _EXPOSED: Final = ("ETag", "Idempotency-Replayed", "RateLimit", "RateLimit-Policy", "Retry-After", "X-Request-Id")
 _ALLOWED: Final = ("Authorization", "Content-Type", "Idempotency-Key", "If-Match", "If-None-Match", "X-Request-Id")
 _METHODS: Final = ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")
+_SAFE: Final = ("GET", "HEAD", "OPTIONS")
+_CHANGES_HOME: Final = ("/v1/admin/", "/v1/sandbox/")
 
 
 class Gateway:
@@ -45,8 +48,10 @@ class Gateway:
         self._names_origins = bool(settings.allowed_origins)
         self._limits = Limits(settings.limits, settings.redis_url)
         self._own: dict[str, Own] = {}
-        for part in (health, docs, clock, home, export):
+        for part in (health, docs, clock, export):
             self._own |= part.endpoints(self.upstreams, settings)
+        self._public = PublicParts(self.upstreams)
+        self._own |= home.endpoints(self.upstreams, self._public)
         self._with_origin: ASGIApp = CORSMiddleware(
             self._serve,
             allow_origins=settings.allowed_origins,
@@ -122,8 +127,10 @@ class Gateway:
         await self._admit(inbound, route, scope["method"], scope["path"])
         if route.service == "gateway":
             await self._answer(scope["path"], scope, inbound, receive, send)
-            return
-        await forward(self.upstreams[route.service], route, scope, inbound, receive, send)
+        else:
+            await forward(self.upstreams[route.service], route, scope, inbound, receive, send)
+        if scope["method"] not in _SAFE and scope["path"].startswith(_CHANGES_HOME):
+            self._public.forget()
 
     def _find(self, scope: Scope, inbound: Inbound) -> Route:
         """The route of the path, which `scope` then holds decoded; a path that leads nowhere is counted as well."""

@@ -3,7 +3,7 @@
 import asyncio
 from contextvars import Context
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import orjson
 from starlette.types import ASGIApp, Message
@@ -11,6 +11,9 @@ from starlette.types import ASGIApp, Message
 from gateway.inbound import Headers, Inbound
 from kit.ids import new_id
 from kit.trace import next_traceparent
+
+_OF_REQUEST: Final = (b"x-request-id", b"traceparent", b"x-heika-client-address", b"x-forwarded-for")
+_OF_CALLER: Final = (b"authorization", b"accept-language")
 
 _late: set[asyncio.Task[None]] = set()
 
@@ -40,8 +43,12 @@ async def ask(
     json: Any = None,
     seconds: float = 2.0,
     inbound: Inbound | None = None,
+    as_caller: bool = True,
 ) -> Answer:
-    """One request to `target` (path, and query after `?`), on behalf of `inbound`'s caller; NoAnswer without an answer."""
+    """One request to `target` (path, and query after `?`), as part of `inbound`; NoAnswer without an answer.
+
+    It is made on behalf of `inbound`'s caller, or, without `as_caller`, as anybody would make it.
+    """
     body = b"" if json is None else orjson.dumps(json)
     path, _, query = target.partition("?")
     scope = {
@@ -54,7 +61,7 @@ async def ask(
         "raw_path": path.encode(),
         "query_string": query.encode(),
         "root_path": "",
-        "headers": _headers(inbound, body),
+        "headers": _headers(inbound, body, as_caller=as_caller),
         "client": (inbound.address if inbound else "127.0.0.1", 0),
         "server": ("gateway", 80),
         "heika.gateway": True,
@@ -98,11 +105,11 @@ async def ask(
     return Answer(status, headers, b"".join(parts))
 
 
-def _headers(inbound: Inbound | None, body: bytes) -> Headers:
+def _headers(inbound: Inbound | None, body: bytes, *, as_caller: bool) -> Headers:
     headers: Headers = [(b"host", b"gateway"), (b"accept", b"application/json")]
     if body:
         headers += [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
     if inbound is not None:
-        passed = (b"authorization", b"accept-language", b"x-request-id", b"traceparent", b"x-heika-client-address")
-        headers += [pair for pair in inbound.headers if pair[0] in passed or pair[0] == b"x-forwarded-for"]
+        passed = (*_OF_REQUEST, *_OF_CALLER) if as_caller else _OF_REQUEST
+        headers += [pair for pair in inbound.headers if pair[0] in passed]
     return headers

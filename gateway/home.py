@@ -1,6 +1,6 @@
 """What an H5 home page needs in one call, and a member's dashboard in another."""
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from typing import Any
 
 from starlette.responses import Response
@@ -9,21 +9,21 @@ from starlette.types import ASGIApp, Receive, Scope
 from gateway.inbound import Inbound
 from gateway.own import Own, tagged
 from gateway.parts import Parts
+from gateway.public_parts import PublicParts, Question
 from kit import clock
 from kit.errors import Forbidden, NotAuthenticated
 from kit.http import json_response
-from kit.settings import Settings
 from kit.text import dump_json
 
 PRIVATE = {"Cache-Control": "private, no-store"}
 
 
-async def _contest(parts: Parts) -> dict[str, Any] | None:
+async def _contest(public: PublicParts, inbound: Inbound) -> dict[str, Any] | None:
     """The open contest with its first three."""
-    contests = await parts.items("showcase", "/v1/contests?phase=open&limit=1")
+    contests = await public.items("showcase", "/v1/contests?phase=open&limit=1", inbound)
     if not contests:
         return None
-    top = await parts.items("showcase", f"/v1/contests/{contests[0]['id']}/leaderboard?limit=3")
+    top = await public.items("showcase", f"/v1/contests/{contests[0]['id']}/leaderboard?limit=3", inbound)
     return {**contests[0], "top": top}
 
 
@@ -36,16 +36,25 @@ async def _check_in(parts: Parts) -> dict[str, Any] | None:
     return {"streak": month["streak"], "today": next((day for day in month["items"] if day["day"] == today), None)}
 
 
-def endpoints(upstreams: Mapping[str, ASGIApp], _: Settings) -> dict[str, Own]:
+def _for_everybody(public: PublicParts, inbound: Inbound) -> dict[str, tuple[str, Question]]:
+    """The public parts by name: whose each is, and how it is asked for."""
+    lessons, courses = "/v1/live-lessons?status=scheduled&limit=5", "/v1/courses?sort=new&limit=6"
+    return {
+        "plans": ("billing", lambda: public.items("billing", "/v1/plans", inbound)),
+        "live_lessons": ("courses", lambda: public.items("courses", lessons, inbound)),
+        "courses": ("courses", lambda: public.items("courses", courses, inbound)),
+        "contest": ("showcase", lambda: _contest(public, inbound)),
+    }
+
+
+def endpoints(upstreams: Mapping[str, ASGIApp], public: PublicParts) -> dict[str, Own]:
     """`/v1/home` and `/v1/me/dashboard`."""
 
     async def home(_: Scope, inbound: Inbound, __: Receive) -> Response:
         parts = Parts(upstreams, inbound)
-        questions = {
-            "plans": parts.items("billing", "/v1/plans"),
-            "live_lessons": parts.items("courses", "/v1/live-lessons?status=scheduled&limit=5"),
-            "courses": parts.items("courses", "/v1/courses?sort=new&limit=6"),
-            "contest": _contest(parts),
+        questions: dict[str, Awaitable[Any]] = {
+            name: parts.public(service, public.get(name, question), empty=None if name == "contest" else [])
+            for name, (service, question) in _for_everybody(public, inbound).items()
         }
         if inbound.caller is not None and inbound.caller.role == "member":
             questions |= {
@@ -59,7 +68,10 @@ def endpoints(upstreams: Mapping[str, ASGIApp], _: Settings) -> dict[str, Own]:
         answer = await parts.together(**questions)
         if inbound.authorization is not None or parts.degraded:
             return json_response(answer, headers=PRIVATE)
-        return tagged(dump_json(answer), "application/json", "public, max-age=5", inbound)
+        response = tagged(dump_json(answer), "application/json", "public, max-age=5", inbound)
+        # Who logs in meanwhile must not be shown what their browser kept of before.
+        response.headers["Vary"] = "Authorization"
+        return response
 
     async def dashboard(_: Scope, inbound: Inbound, __: Receive) -> Response:
         if inbound.authorization is None:

@@ -9,10 +9,8 @@ from starlette.types import ASGIApp
 
 from gateway.calls import NoAnswer, ask
 from gateway.inbound import Inbound
+from gateway.public_parts import PART_S, Missing
 from kit.errors import NotAuthenticated
-
-PART_S = 2.0
-"""How long a part may take; below the 3 s that a stopped service may cost the whole."""
 
 
 class Parts:
@@ -45,6 +43,14 @@ class Parts:
         found = await self.one(service, target)
         items: list[Any] = found.get("items", []) if isinstance(found, dict) else []
         return items
+
+    async def public(self, service: str, part: Awaitable[Any], *, empty: Any) -> Any:
+        """A part that everybody sees alike; `empty` without it."""
+        try:
+            return await part
+        except Missing:
+            self.degraded.add(service)
+            return empty
 
     async def together(self, **parts: Awaitable[Any]) -> dict[str, Any]:
         """All parts by name, and `degraded`: the services of which something is missing."""

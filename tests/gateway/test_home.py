@@ -1,12 +1,15 @@
 """The composites, over small services that answer, fail or sleep."""
 
 import asyncio
+from datetime import timedelta
 from typing import Any
 
+import httpx
 import orjson
 import pytest
 from starlette.types import Receive, Scope, Send
 
+from gateway import public_parts
 from kit import auth, clock
 from kit.ids import new_id
 from tests import harness
@@ -28,10 +31,12 @@ class Answers:
         self.asleep = asleep
         self.status = status
         self.asked: list[str] = []
+        self.with_token: list[bool] = []
 
     async def __call__(self, scope: Scope, _: Receive, send: Send) -> None:
         """Answer from the table."""
         self.asked.append(f"{scope['path']}?{scope['query_string'].decode()}".rstrip("?"))
+        self.with_token.append(any(name == b"authorization" for name, _ in scope["headers"]))
         if self.asleep:
             await asyncio.sleep(30)
         known = scope["path"] in self.answers
@@ -90,6 +95,8 @@ async def test_home_shows_everybody_the_public_parts_with_a_tag(start_here: Star
         assert (answer.status_code, answer.json()) == (200, PUBLIC)
         again = await front.client.get("/v1/home", headers={"If-None-Match": answer.headers["etag"]})
         assert again.status_code == 304
+        assert answer.headers["cache-control"] == "public, max-age=5"
+        assert "Authorization" in answer.headers["vary"]
     assert world["members"].asked == []
     assert "/v1/contests?phase=open&limit=1" in world["showcase"].asked
 
@@ -118,6 +125,49 @@ async def test_a_stopped_service_costs_home_its_part_and_less_than_3_s(
     assert answer.status_code == 200
     assert answer.json() == PUBLIC | {"contest": None, "degraded": ["showcase"]}
     assert "etag" not in answer.headers
+
+
+async def test_the_public_parts_are_asked_once_for_everybody_until_something_changes(
+    start_here: Start, world: dict[str, Answers], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(public_parts, "FRESH_S", 0.2)
+    async with start_here(upstreams=world) as front:
+
+        async def home(**headers: str) -> httpx.Response:
+            return await front.client.get("/v1/home", headers=headers)
+
+        answers = await asyncio.gather(*(home() for _ in range(20)), *(home(**logged_in()) for _ in range(20)))
+        assert [answer.status_code for answer in answers] == [200] * 40
+        assert world["billing"].asked == ["/v1/plans"]
+        assert len(world["courses"].asked) == len(world["showcase"].asked) == 2
+        assert world["members"].asked.count("/v1/me/membership") == 20
+        # A member's token goes to the member's parts only.
+        assert [any(world[name].with_token) for name in ("billing", "courses", "showcase")] == [False] * 3
+        assert all(world["members"].with_token)
+        world["billing"].answers["/v1/plans"] = {"items": [{"code": "new"}]}
+        await front.client.post("/v1/admin/plans", headers=logged_in())
+        assert (await home()).json()["plans"] == [{"code": "new"}]
+        world["billing"].answers["/v1/plans"] = {"items": [{"code": "later"}]}
+        clock.set_offset(timedelta(days=1))
+        assert (await home()).json()["plans"] == [{"code": "later"}]
+        world["billing"].answers["/v1/plans"] = {"items": [{"code": "last"}]}
+        async with asyncio.timeout(3):
+            while (await home()).json()["plans"] != [{"code": "last"}]:
+                pass
+
+
+async def test_a_service_that_sleeps_holds_up_only_the_first_who_come(
+    start_here: Start, world: dict[str, Answers], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(public_parts, "PART_S", 0.2)
+    world["showcase"].asleep = True
+    async with start_here(upstreams=world) as front:
+        first = await asyncio.gather(*(front.client.get("/v1/home") for _ in range(10)))
+        began = asyncio.get_running_loop().time()
+        answers = [*first, await front.client.get("/v1/home")]
+        assert asyncio.get_running_loop().time() - began < 0.2
+        assert [answer.json() for answer in answers] == [PUBLIC | {"contest": None, "degraded": ["showcase"]}] * 11
+        assert len(world["showcase"].asked) == 1
 
 
 async def test_the_dashboard_is_the_callers(start_here: Start, world: dict[str, Answers]) -> None:

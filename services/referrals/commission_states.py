@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import delete, func, select, text, update
+from sqlalchemy import func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
@@ -43,8 +43,8 @@ async def void(session: AsyncSession, rows: Sequence[Commission]) -> None:
     await tell(session, first.partner_id, "commission.voided", first.id, **told(first))
 
 
-async def hold(session: AsyncSession, cause: str, commission_ids: list[UUID]) -> list[UUID]:
-    """Let these commissions wait for `cause`, as far as they are in no payout; those that do."""
+async def hold(session: AsyncSession, cause: str, commission_ids: list[UUID]) -> None:
+    """Let these commissions wait for `cause`, as far as they are in no payout."""
     now = clock.now()
     open_still = select(col(Commission.id)).where(
         col(Commission.id).in_(commission_ids),
@@ -56,23 +56,26 @@ async def hold(session: AsyncSession, cause: str, commission_ids: list[UUID]) ->
         row = {"commission_id": commission_id, "cause": cause, "at": now}
         await session.execute(insert(CommissionHold).values(row).on_conflict_do_nothing())
     await _restate(session, held)
-    return held
 
 
-async def release(session: AsyncSession, cause: str, commission_ids: list[UUID]) -> list[UUID]:
-    """End one reason for which these commissions wait; whoever waits for nothing else goes on. The ids again."""
-    await session.execute(
-        delete(CommissionHold).where(
-            col(CommissionHold.commission_id).in_(commission_ids), col(CommissionHold.cause) == cause
-        )
+async def release(session: AsyncSession, cause: str, commission_ids: list[UUID]) -> None:
+    """End one reason for which these commissions wait; whoever waits for nothing else goes on."""
+    ended = update(CommissionHold).where(
+        col(CommissionHold.commission_id).in_(commission_ids),
+        col(CommissionHold.cause) == cause,
+        col(CommissionHold.ended_at).is_(None),
     )
+    await session.execute(ended.values(ended_at=clock.now()))
     await _restate(session, commission_ids)
-    return commission_ids
+    waited = select(Commission).where(col(Commission.id).in_(commission_ids), col(Commission.status) == "due")
+    for commission in (await session.execute(waited.execution_options(populate_existing=True))).scalars().all():
+        # Its time passed while it waited; one that was due before has been told of already.
+        await tell(session, commission.partner_id, "commission.due", commission.id, **told(commission))
 
 
 _RESTATE: Final = text("""
 UPDATE commission SET status = CASE
-    WHEN EXISTS (SELECT FROM commission_hold WHERE commission_id = commission.id) THEN 'held'
+    WHEN EXISTS (SELECT FROM commission_hold WHERE commission_id = commission.id AND ended_at IS NULL) THEN 'held'
     WHEN due_at <= :now THEN 'due' ELSE 'pending' END
 WHERE id = ANY(:ids) AND status IN ('pending', 'due', 'held') AND payout_id IS NULL
 """)

@@ -170,7 +170,9 @@ async def _reverse(session: AsyncSession, sale: Commission, amount: int) -> None
     await session.flush()
     if row.status == "held":
         # It waits for whatever the commission waits for.
-        held = select(col(CommissionHold.cause)).where(col(CommissionHold.commission_id) == sale.id)
+        held = select(col(CommissionHold.cause)).where(
+            col(CommissionHold.commission_id) == sale.id, col(CommissionHold.ended_at).is_(None)
+        )
         for cause in (await session.execute(held)).scalars().all():
             await hold(session, cause, [row.id])
     reversed_ = CommissionReversed(

@@ -12,6 +12,7 @@ from sqlmodel import col
 
 from kit import clock
 from kit.ids import new_id
+from kit.text import instant
 from services.referrals.commission_states import hold
 from services.referrals.fraud_models import FraudCase, FraudCaseMember, FraudHold
 from services.referrals.models import Attribution
@@ -20,6 +21,8 @@ from services.referrals.partner_models import Commission
 BURST: Final = 10
 BURST_WITHIN: Final = timedelta(hours=1)
 BUYERS_AT_ONE_ADDRESS: Final = 3
+COUNTED: Final = ("burst", "address")
+"""Kinds of cases whose subject begins with the source that is counted for."""
 
 # Registrations by one source within the hour before this one, of which nobody has said that they are well.
 _RECENT: Final = text("""
@@ -44,8 +47,34 @@ SELECT EXISTS (SELECT FROM fraud_case WHERE kind = :kind AND subject = :subject 
 """)
 _HOLDING: Final = text("""
 SELECT found.id FROM fraud_case found JOIN fraud_case_member who ON who.case_id = found.id
-WHERE who.member_id = :member AND who.holds AND found.status = 'open' ORDER BY found.id
+WHERE who.member_id = :member AND who.holds AND found.status = 'open' ORDER BY found.id FOR SHARE OF found
 """)
+
+# What the two share, by the first letters of a digest: it can be compared, and is nothing to forget when they leave.
+_SHARED: Final = {
+    "same_device": text("""
+        SELECT jsonb_build_object('devices', jsonb_agg(left(encode(sha256(visitor_id::bytea), 'hex'), 12)))
+        FROM device mine JOIN device theirs USING (visitor_id)
+        WHERE mine.member_id = :inviter AND theirs.member_id = :newcomer
+    """),
+    "same_payment": text("""
+        SELECT jsonb_build_object('orders', jsonb_agg(DISTINCT one.order_id),
+            'fingerprints', jsonb_agg(DISTINCT left(encode(sha256(one.fingerprint::bytea), 'hex'), 12)))
+        FROM purchase one JOIN purchase other USING (fingerprint)
+        WHERE one.member_id IN (:inviter, :newcomer) AND other.member_id IN (:inviter, :newcomer)
+            AND one.member_id <> other.member_id
+    """),
+    "existing_customer": text("""
+        SELECT jsonb_build_object('paid_at', card.paid_at, 'bound_at', origin.bound_at, 'same_phone_as', (
+            SELECT jsonb_agg(member_id) FROM member_card other
+            WHERE other.phone_hash = card.phone_hash AND other.member_id <> card.member_id))
+        FROM member_card card LEFT JOIN attribution origin USING (member_id) WHERE card.member_id = :newcomer
+    """),
+    "loop": text("""
+        SELECT jsonb_build_object('invited_at', bound_at) FROM attribution
+        WHERE member_id = :inviter AND inviter_id = :newcomer
+    """),
+}
 
 
 async def open_case(
@@ -88,7 +117,7 @@ async def open_case(
 
 
 async def cases_holding(session: AsyncSession, member_id: UUID) -> list[UUID]:
-    """The open cases that what this member earns others waits for."""
+    """The open cases that what this member earns others waits for; they stay open until the transaction ends."""
     return list((await session.execute(_HOLDING, {"member": member_id})).scalars())
 
 
@@ -122,6 +151,10 @@ async def flag_refusal(
 ) -> None:
     """Write down that somebody was refused as their own or an old acquaintance's referral; a person may overrule it."""
     evidence = {"reason": reason, "inviter_id": str(inviter_id), "newcomer_id": str(newcomer_id)}
+    if reason in _SHARED:
+        both = {"inviter": inviter_id, "newcomer": newcomer_id}
+        shared = (await session.execute(_SHARED[reason], both)).scalar_one_or_none() or {}
+        evidence |= {name: value for name, value in shared.items() if value is not None}
     subject = pair(inviter_id, newcomer_id)
     case_id = await open_case(session, reason, subject, evidence, about=[inviter_id, newcomer_id], holds=[])
     if reward_id is not None:
@@ -145,8 +178,8 @@ async def flag_burst(session: AsyncSession, origin: Attribution) -> None:
         return
     evidence = {
         "registrations": len(recent),
-        "first_at": recent[0].bound_at.isoformat(),
-        "last_at": recent[-1].bound_at.isoformat(),
+        "first_at": instant(recent[0].bound_at),
+        "last_at": instant(recent[-1].bound_at),
     }
     members = [row.member_id for row in recent]
     inviter = [origin.inviter_id] if origin.inviter_id else []
@@ -159,10 +192,11 @@ async def flag_address(session: AsyncSession, origin: Attribution) -> None:
     if source is None:
         return
     await _alone(session, source)
-    by_address: dict[str, list[UUID]] = {}
+    by_address: dict[str, dict[UUID, str]] = {}
     for row in await session.execute(_BUYERS, {"source": source, "member": origin.member_id}):
-        by_address.setdefault(row.address_prefix, []).append(row.member_id)
-    for address, buyers in by_address.items():
+        by_address.setdefault(row.address_prefix, {})[row.member_id] = instant(row.first_at)
+    for address, bought in by_address.items():
+        buyers = list(bought)
         later = buyers[BUYERS_AT_ONE_ADDRESS:]
         if origin.member_id not in later:
             continue
@@ -170,7 +204,11 @@ async def flag_address(session: AsyncSession, origin: Attribution) -> None:
         if await is_released(session, "address", subject):
             # A person has looked: it is a school's, say.
             continue
-        evidence = {"address_prefix": address, "buyers": len(buyers)}
+        evidence = {
+            "address_prefix": address,
+            "buyers": len(buyers),
+            "first_paid_at": {str(member_id): at for member_id, at in bought.items()},
+        }
         await open_case(session, "address", subject, evidence, about=buyers, holds=later)
 
 
@@ -182,3 +220,9 @@ async def is_released(session: AsyncSession, kind: str, subject: str) -> bool:
 async def _alone(session: AsyncSession, source: UUID) -> None:
     """Count for one source at a time, so that two who come at once see each other."""
     await session.execute(text("SELECT pg_advisory_xact_lock(hashtextextended(:source, 7))"), {"source": str(source)})
+
+
+async def keep_from_counting(session: AsyncSession, case: FraudCase) -> None:
+    """Let nobody add to a case of counted members, or open the next one of its kind, until the transaction ends."""
+    if case.kind in COUNTED:
+        await _alone(session, UUID(case.subject.partition(":")[0]))

@@ -17,7 +17,7 @@ from kit.errors import Conflict, NotFound, problems
 from kit.page import Page, PageDep, keyset
 from kit.shapes import CleanStr, Instant, Out, StrictIn
 from services.referrals.commission_states import release, void
-from services.referrals.fraud import case_cause
+from services.referrals.fraud import case_cause, keep_from_counting
 from services.referrals.fraud_models import FraudCase, FraudCaseMember, FraudHold
 from services.referrals.models import ReferralRule, Reward
 from services.referrals.partner_models import Commission, CommissionHold
@@ -43,10 +43,14 @@ class CaseResolved(Conflict):
 
 
 class HeldOut(Out):
-    """Something that waits, or waited, for this case: a reward of an inviter, or a partner's commission."""
+    """Something that waits, or waited, for this case: a reward of an inviter, or a partner's commission, as it is now."""
 
     kind: Literal["reward", "commission"]
     id: UUID
+    owner_id: UUID
+    member_id: UUID
+    cause: str
+    amount: int | None = None
     status: str
 
 
@@ -82,9 +86,12 @@ WHERE reward.status IN ('held', 'refused') AND NOT EXISTS (
 
 async def case_of(case_id: UUID, session: SessionDep) -> FraudCase:
     """The case, locked until the transaction ends."""
-    case = await session.get(FraudCase, case_id, with_for_update=True)
+    case = await session.get(FraudCase, case_id)
     if case is None:
         raise FraudCaseNotFound
+    # Before the case, as those do who count: whoever waited behind the case would find it gone and open another one.
+    await keep_from_counting(session, case)
+    await session.refresh(case, with_for_update=True)
     return case
 
 
@@ -125,10 +132,11 @@ async def resolve_fraud_case(caller: Judge, body: CaseResolutionIn, case: Locked
     await session.flush()
     if status == "released":
         await _pay_rewards(session, case)
-        await release(session, case_cause(case.id), [commission.id for commission in held])
     else:
         await _give_up_rewards(session, case)
         await _give_up(session, held)
+    # Also of what was given up: what takes back from a commission that was paid long ago goes on.
+    await release(session, case_cause(case.id), [commission.id for commission in held])
     shown = await _shown(session, case)
     await audit.record(
         session,
@@ -180,14 +188,33 @@ async def _commissions(session: AsyncSession, case: FraudCase) -> list[Commissio
 async def _shown(session: AsyncSession, case: FraudCase) -> CaseOut:
     members = select(col(FraudCaseMember.member_id)).where(col(FraudCaseMember.case_id) == case.id)
     rewards = (
-        select(col(Reward.id), col(Reward.status))
+        select(Reward)
         .join(FraudHold, col(FraudHold.reward_id) == col(Reward.id))
         .where(col(FraudHold.case_id) == case.id)
         .order_by(col(Reward.id))
+        .execution_options(populate_existing=True)
     )
-    held = [HeldOut(kind="reward", id=row.id, status=row.status) for row in await session.execute(rewards)]
+    held = [
+        HeldOut(
+            kind="reward",
+            id=reward.id,
+            owner_id=reward.inviter_id,
+            member_id=reward.newcomer_id,
+            cause=reward.cause,
+            status=reward.status,
+        )
+        for reward in (await session.execute(rewards)).scalars()
+    ]
     held += [
-        HeldOut(kind="commission", id=commission.id, status=commission.status)
+        HeldOut(
+            kind="commission",
+            id=commission.id,
+            owner_id=commission.partner_id,
+            member_id=commission.member_id,
+            cause=commission.kind,
+            amount=commission.amount,
+            status=commission.status,
+        )
         for commission in await _commissions(session, case)
     ]
     told = {"member_ids": sorted((await session.execute(members)).scalars()), "held": held}

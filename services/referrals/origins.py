@@ -48,9 +48,9 @@ async def on_member_registered(session: AsyncSession, event: MemberRegistered) -
         visitor_id=event.visitor_id,
         **({} if known else {"nickname": event.nickname}),
     )
-    origin = await _bind(session, event, await _candidates(session, event))
     if event.visitor_id is not None:
         await remember_device(session, event.member_id, event.visitor_id)
+    origin = await _bind(session, event, await _candidates(session, event))
     if origin is None:
         return
     if origin.inviter_id is None:

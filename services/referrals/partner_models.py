@@ -131,10 +131,11 @@ class Commission(Model, table=True):
 
 
 class CommissionHold(Model, table=True):
-    """Why a commission waits: a dispute, or a fraud case; it goes on when the last reason is gone."""
+    """Why a commission waits, or waited: a dispute, or a fraud case; it goes on when the last reason is gone."""
 
     __tablename__ = "commission_hold"
 
     commission_id: UUID = Field(primary_key=True, foreign_key="commission.id")
-    cause: str = Field(primary_key=True)
+    cause: str = Field(primary_key=True, index=True)
     at: datetime = Field(sa_column=instant())
+    ended_at: datetime | None = Field(default=None, sa_column=instant(nullable=True))

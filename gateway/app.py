@@ -29,8 +29,14 @@ from kit.settings import Settings
 
 log = structlog.get_logger(__name__)
 
-_EXPOSED: Final = ("ETag", "Idempotency-Replayed", "RateLimit", "RateLimit-Policy", "Retry-After", "X-Request-Id")
-_ALLOWED: Final = ("Authorization", "Content-Type", "Idempotency-Key", "If-Match", "If-None-Match", "X-Request-Id")
+_EXPOSED: Final = (
+    *("Content-Disposition", "ETag", "Idempotency-Replayed", "RateLimit", "RateLimit-Policy", "Retry-After"),
+    "X-Request-Id",
+)
+_ALLOWED: Final = (
+    *("Authorization", "Content-Type", "Idempotency-Key", "If-Match", "If-None-Match", "Last-Event-ID", "Traceparent"),
+    "X-Request-Id",
+)
 _METHODS: Final = ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")
 _SAFE: Final = ("GET", "HEAD", "OPTIONS")
 _CHANGES_HOME: Final = ("/v1/admin/", "/v1/sandbox/")
@@ -56,7 +62,7 @@ class Gateway:
             self._serve,
             allow_origins=settings.allowed_origins,
             allow_methods=_METHODS,
-            allow_headers=(*_ALLOWED, "Traceparent"),
+            allow_headers=_ALLOWED,
             allow_credentials=True,
             expose_headers=_EXPOSED,
             max_age=600,

@@ -14,8 +14,9 @@ _SECURITY: Final = (
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"strict-origin-when-cross-origin"),
     (b"x-frame-options", b"DENY"),
-    (b"content-security-policy", b"frame-ancestors 'none'"),
 )
+_PAGE: Final = (b"content-security-policy", b"frame-ancestors 'none'")
+_NO_PAGE: Final = (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'")
 _PRODUCTION: Final = (*_SECURITY, (b"strict-transport-security", b"max-age=31536000; includeSubDomains"))
 _PRIVATE: Final = (b"cache-control", b"private, no-store")
 
@@ -58,10 +59,14 @@ class Stamp:
         if message["type"] == "http.response.start":
             self.status = message["status"]
             message = {"type": "http.response.start", "status": self.status, "headers": self._headers(message)}
-            if self._inbound.gzip and _may_pack(message["headers"]):
-                # Starlette's middleware would cost every small answer what only large ones need.
-                self._packer = GZipResponder(_nothing, COMPRESSED_FROM, compresslevel=5)
-                self._packer.send = self._out
+            if _may_pack(message["headers"]):
+                if self._inbound.gzip:
+                    # Starlette's middleware would cost every small answer what only large ones need.
+                    self._packer = GZipResponder(_nothing, COMPRESSED_FROM, compresslevel=5)
+                    self._packer.send = self._out
+                else:
+                    # The responder says the same of what it packs: a cache must not take one for the other.
+                    message["headers"].append((b"vary", b"Accept-Encoding"))
         if self._packer is None:
             await self._out(message)
         else:
@@ -84,6 +89,8 @@ class Stamp:
         for pair in _PRODUCTION if self._production else _SECURITY:
             if pair[0] not in present:
                 headers.append(pair)
+        if b"content-security-policy" not in present:
+            headers.append(_PAGE if _is_page(headers) else _NO_PAGE)
         if b"ratelimit" not in present:
             headers += inbound.rate_limit
         if b"cache-control" not in present and inbound.authorization is not None:
@@ -103,6 +110,10 @@ class Stamp:
         if prefix is not None and "route" not in served:
             served["heika.route"] = prefix
         log_request("gateway", served, self.status, time.perf_counter() - self.started_at)
+
+
+def _is_page(headers: Headers) -> bool:
+    return any(name == b"content-type" and value.startswith(b"text/html") for name, value in headers)
 
 
 def _may_pack(headers: Headers) -> bool:

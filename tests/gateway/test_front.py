@@ -168,7 +168,8 @@ async def test_every_answer_is_named_and_guarded(start_here: Start) -> None:
             assert len(answer.headers.get_list("x-request-id")) == 1
             assert answer.headers["x-content-type-options"] == "nosniff"
             assert answer.headers["referrer-policy"] == "strict-origin-when-cross-origin"
-            assert "frame-ancestors 'none'" in answer.headers["content-security-policy"]
+            assert answer.headers["content-security-policy"].startswith("default-src 'none';")
+            assert answer.headers["content-security-policy"].endswith("; frame-ancestors 'none'")
             assert "strict-transport-security" not in answer.headers
     async with start_here(env="production") as front:
         answer = await front.client.get("/v1/plans/small")
@@ -196,6 +197,7 @@ async def test_only_listed_origins_may_read_answers(start_here: Start) -> None:
         assert allowed.headers["access-control-allow-origin"] == "https://h5.example"
         assert allowed.headers["access-control-allow-credentials"] == "true"
         assert "RateLimit" in allowed.headers["access-control-expose-headers"]
+        assert "Content-Disposition" in allowed.headers["access-control-expose-headers"]
         assert "Idempotency-Replayed" in allowed.headers["access-control-expose-headers"]
         stranger = await front.client.get("/v1/plans/small", headers={"Origin": "https://evil.example"})
         assert "access-control-allow-origin" not in stranger.headers
@@ -203,7 +205,7 @@ async def test_only_listed_origins_may_read_answers(start_here: Start) -> None:
         asked = {
             "Origin": "https://h5.example",
             "Access-Control-Request-Method": "POST",
-            "Access-Control-Request-Headers": "authorization,idempotency-key,content-type",
+            "Access-Control-Request-Headers": "authorization,idempotency-key,content-type,if-match,last-event-id",
         }
         preflight = await front.client.options("/v1/orders", headers=asked)
         assert preflight.status_code == 200

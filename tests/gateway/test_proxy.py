@@ -202,6 +202,9 @@ async def test_large_answers_compress_on_request_only(front: Front) -> None:
     assert (await get("big", "gzip;q=0"))[0] is None
     assert (await get("small", "gzip"))[0] is None
     assert await get("packed", "gzip") == ("br", b"x" * 5000)
+    plain = await front.client.get("/v1/plans/big", headers={"Accept-Encoding": "identity"})
+    packed_too = await front.client.get("/v1/plans/big", headers={"Accept-Encoding": "gzip"})
+    assert plain.headers["vary"] == packed_too.headers["vary"] == "Accept-Encoding"
     encoding, packed = await get("huge", "gzip")
     assert encoding == "gzip"
     assert gzip.decompress(packed) == b"y" * (64 * 65536)

@@ -3,7 +3,7 @@
 from typing import Annotated, Any, ClassVar, Self
 from uuid import UUID
 
-from fastapi import Depends, Query, Request, Response
+from fastapi import Depends, Request, Response
 from pydantic import Field, model_validator
 from sqlmodel import col
 
@@ -18,8 +18,9 @@ from kit.shapes import StrictIn, Text
 from kit.wording import Wrong
 from services.courses.announcements import announce
 from services.courses.categories import Category
-from services.courses.courses import CourseNotFound, CourseOut, course_rows, courses_out, finds
+from services.courses.courses import CourseNotFound, CourseOut, Question, course_rows, courses_out, searched
 from services.courses.models import Course, CourseAccess, Level
+from services.courses.search import matches
 
 router = new_router(prefix="/v1/admin/courses", tags=["admin courses"])
 
@@ -101,7 +102,7 @@ async def _answer(session: SessionDep, course_id: UUID, response: Response) -> C
     if not rows:
         raise CourseNotFound
     response.headers["ETag"] = version_tag(rows[0].version)
-    return CourseEdit.model_validate((await courses_out(session, rows))[0])
+    return CourseEdit.model_validate((await courses_out(session, rows, edited=True))[0])
 
 
 @router.get("", dependencies=READER)
@@ -109,14 +110,14 @@ async def list_courses_to_edit(
     session: SessionDep,
     page: PageDep,
     published: bool | None = None,  # noqa: FBT001 - a filter, by name
-    q: Annotated[Text(0, 100), Query(description="words; all of them must be found")] = "",  # type: ignore[valid-type]
+    q: Question = "",  # type: ignore[valid-type]
 ) -> Page[CourseEdit]:
     """All courses, shown or not, the newest first."""
-    statement = course_rows(Course.published).where(*finds(q))
+    statement = searched(course_rows(Course.published), await matches(session, q))
     if published is not None:
         statement = statement.where(col(Course.published) == published)
     rows, next_cursor = await keyset(session, statement, page, (col(Course.id).desc(),))
-    items = [CourseEdit.model_validate(item) for item in await courses_out(session, rows)]
+    items = [CourseEdit.model_validate(item) for item in await courses_out(session, rows, edited=True)]
     return Page[CourseEdit](items=items, next_cursor=next_cursor)
 
 

@@ -38,6 +38,7 @@ from services.courses import (
     reminders,
     replays,
     rooms,
+    search,
     ways,
 )
 from services.courses.models import Model
@@ -97,7 +98,7 @@ service = Service(
             OrderDisputed: [access.on_order_disputed],
         }
     ),
-    due=[merging.merging.due, live_states.end_unattended, rooms.close_rooms, reminders.reminders],
+    due=[merging.merging.due, search.index_courses, live_states.end_unattended, rooms.close_rooms, reminders.reminders],
     start=[
         media.media_ready,
         progress.progress_ready,

@@ -3,11 +3,12 @@
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 from uuid import UUID
+from weakref import WeakKeyDictionary
 
 from fastapi import Query, Request, Response
-from sqlalchemy import Select, or_, select
+from orjson import Fragment
+from sqlalchemy import Select, Subquery, select
 from sqlalchemy.ext.asyncio import AsyncSession
-from sqlmodel import col
 
 from kit.app import router as new_router
 from kit.auth import OptionalMemberDep
@@ -16,17 +17,24 @@ from kit.errors import NotFound, problems
 from kit.http import cacheable, json_response
 from kit.page import Page, PageDep, keyset
 from kit.shapes import Instant, Out, Text
+from kit.text import dump_json
 from services.courses.access import has_bought
 from services.courses.categories import Category
 from services.courses.models import Course, CourseAccess, Lesson, Level
+from services.courses.search import matches
 
 router = new_router(prefix="/v1/courses", tags=["courses"])
 
-Sort = Literal["new", "rating", "title"]
+# Plain columns: what reads them needs no entities.
+_course, _lesson = Course.__table__.c, Lesson.__table__.c  # type: ignore[attr-defined]
+
+Sort = Literal["relevance", "new", "rating", "title"]
 ORDERS: dict[Sort, tuple[Any, ...]] = {
-    "new": (col(Course.id).desc(),),
-    "rating": (col(Course.rating_mean).desc(), col(Course.rating_count).desc(), col(Course.id).desc()),
-    "title": (col(Course.title), col(Course.id)),
+    # Without a question, nothing is more relevant than the newest.
+    "relevance": (_course.id.desc(),),
+    "new": (_course.id.desc(),),
+    "rating": (_course.rating_mean.desc(), _course.rating_count.desc(), _course.id.desc()),
+    "title": (_course.title, _course.id),
 }
 
 
@@ -87,71 +95,72 @@ def tally(total: int, count: int, negative: int) -> dict[str, Any]:
 def course_rows(*more: Any) -> Select[Any]:
     """The columns of courses that are not deleted."""
     columns = (
-        Course.id,
-        Course.title,
-        Course.description,
-        Course.category,
-        Course.level,
-        Course.access,
-        Course.amount,
-        Course.currency,
-        Course.rating_sum,
-        Course.rating_count,
-        Course.rating_negative,
-        Course.rating_mean,
-        Course.created_at,
-        Course.version,
+        _course.id,
+        _course.title,
+        _course.description,
+        _course.category,
+        _course.level,
+        _course.access,
+        _course.amount,
+        _course.currency,
+        _course.rating_sum,
+        _course.rating_count,
+        _course.rating_negative,
+        _course.rating_mean,
+        _course.created_at,
+        _course.version,
         *more,
     )
-    return select(*columns).where(col(Course.deleted_at).is_(None))
+    return select(*columns).where(_course.deleted_at.is_(None))
 
 
-async def courses_out(session: AsyncSession, rows: Sequence[Any]) -> list[dict[str, Any]]:
-    """The rows as the API shows them, with their lessons."""
-    lessons: dict[UUID, list[dict[str, Any]]] = {row.id: [] for row in rows}
-    statement = (
-        select(
-            col(Lesson.course_id),
-            col(Lesson.id),
-            col(Lesson.title),
-            col(Lesson.description),
-            col(Lesson.duration_s),
-            col(Lesson.position),
-        )
-        .where(col(Lesson.course_id).in_(lessons), col(Lesson.deleted_at).is_(None))
-        .order_by(col(Lesson.position))
-    )
-    for lesson in await session.execute(statement):
-        item = dict(lesson._mapping)  # noqa: SLF001 - SQLAlchemy's public name for a row as a mapping
-        lessons[item.pop("course_id")].append(item)
+async def courses_out(session: AsyncSession, rows: Sequence[Any], *, edited: bool = False) -> list[dict[str, Any]]:
+    """The rows as the API shows them, with their lessons; `edited` rows may never be committed, so nothing is kept of them."""
+    lessons: dict[UUID, Any] = await (_lessons_of(session, rows) if edited else _kept_lessons_of(session, rows))
     found = []
     for row in rows:
-        course = dict(row._mapping)  # noqa: SLF001 - as above
+        course = dict(row._mapping)  # noqa: SLF001 - SQLAlchemy's public name for a row as a mapping
         course.pop("rating_mean")
+        course.pop("rank", None)
         numbers = course.pop("rating_sum"), course.pop("rating_count"), course.pop("rating_negative")
         found.append(course | {"rating": tally(*numbers), "lessons": lessons[row.id]})
     return found
 
 
-def finds(words: str) -> list[Any]:
-    """Conditions under which a course, or a lesson of it, has every word in its title or description."""
-    return [
-        or_(
-            col(Course.title).icontains(word, autoescape=True),
-            col(Course.description).icontains(word, autoescape=True),
-            select(1)
-            .where(
-                col(Lesson.course_id) == Course.id,
-                col(Lesson.deleted_at).is_(None),
-                or_(
-                    col(Lesson.title).icontains(word, autoescape=True),
-                    col(Lesson.description).icontains(word, autoescape=True),
-                ),
-            )
-            .exists(),
-        )
-        for word in words.split()[:10]
-    ]
+async def _lessons_of(session: AsyncSession, rows: Sequence[Any]) -> dict[UUID, list[dict[str, Any]]]:
+    lessons: dict[UUID, list[dict[str, Any]]] = {row.id: [] for row in rows}
+    columns = (_lesson.course_id, _lesson.id, _lesson.title, _lesson.description, _lesson.duration_s, _lesson.position)
+    statement = select(*columns).where(_lesson.course_id.in_(lessons), _lesson.deleted_at.is_(None))
+    for lesson in await session.execute(statement.order_by(_lesson.position)):
+        item = dict(lesson._mapping)  # noqa: SLF001 - as above
+        lessons[item.pop("course_id")].append(item)
+    return lessons
+
+
+# A course's lessons never change without its version; written out once, they are most of what an answer costs.
+_kept: WeakKeyDictionary[Any, dict[tuple[UUID, int], Fragment]] = WeakKeyDictionary()
+MAX_KEPT = 2000
+
+
+async def _kept_lessons_of(session: AsyncSession, rows: Sequence[Any]) -> dict[UUID, Fragment]:
+    kept = _kept.setdefault(session.bind, {})
+    missing = [row for row in rows if (row.id, row.version) not in kept]
+    if missing:
+        lessons = await _lessons_of(session, missing)
+        while len(kept) > MAX_KEPT:
+            del kept[next(iter(kept))]
+        kept |= {(row.id, row.version): Fragment(dump_json(lessons[row.id])) for row in missing}
+    return {row.id: kept[row.id, row.version] for row in rows}
+
+
+Question = Annotated[Text(0, 100), Query(description="words; all of them must be found")]  # type: ignore[valid-type]
+
+
+def searched(courses: Select[Any], found: Subquery | None) -> Select[Any]:
+    """Those of the courses that were found, with their `rank`; all of them when nothing was asked."""
+    if found is None:
+        return courses
+    return courses.add_columns(found.c.rank).join(found, found.c.course_id == _course.id)
 
 
 @router.get("", response_model=Page[CourseOut])
@@ -162,22 +171,25 @@ async def list_courses(  # noqa: PLR0913, PLR0917 - filters, by name
     category: Category | None = None,
     level: Level | None = None,
     access: CourseAccess | None = None,
-    q: Annotated[Text(0, 100), Query(description="words; all of them must be found")] = "",  # type: ignore[valid-type]
-    sort: Sort = "new",
+    q: Question = "",  # type: ignore[valid-type]
+    sort: Sort | None = None,
 ) -> Response:
-    """The courses on show; `q` looks into titles and descriptions of courses and their lessons."""
-    statement = course_rows().where(col(Course.published), *finds(q))
-    for column, wanted in ((Course.category, category), (Course.level, level), (Course.access, access)):
+    """The courses on show; `q` looks into titles and descriptions of courses and their lessons, the best come first."""
+    found = await matches(session, q)
+    statement, order = searched(course_rows().where(_course.published), found), ORDERS[sort or "new"]
+    if found is not None and sort in {None, "relevance"}:
+        order = (found.c.rank.desc(), _course.id.desc())
+    for column, wanted in ((_course.category, category), (_course.level, level), (_course.access, access)):
         if wanted is not None:
-            statement = statement.where(col(column) == wanted)
-    rows, next_cursor = await keyset(session, statement, page, ORDERS[sort])
+            statement = statement.where(column == wanted)
+    rows, next_cursor = await keyset(session, statement, page, order)
     return cacheable(request, {"items": await courses_out(session, rows), "next_cursor": next_cursor}, max_age_s=10)
 
 
 @router.get("/{course_id}", response_model=CourseDetail, responses=problems(CourseNotFound))
 async def read_course(course_id: UUID, caller: OptionalMemberDep, request: Request, session: SessionDep) -> Response:
     """One course with its lessons in order; a paid one says whether the caller has `bought` it."""
-    rows = (await session.execute(course_rows(Course.published).where(col(Course.id) == course_id))).all()
+    rows = (await session.execute(course_rows(_course.published).where(_course.id == course_id))).all()
     if not rows:
         raise CourseNotFound
     [course] = await courses_out(session, rows)

@@ -33,6 +33,7 @@ class Course(Model, table=True):
         CheckConstraint("rating_count >= rating_negative AND rating_negative >= 0", name="rating"),
         Index("course_title", "title"),
         Index("course_shown", "id", postgresql_where=text("published AND deleted_at IS NULL")),
+        Index("course_not_indexed", "id", postgresql_where=text("indexed_version <> version")),
     )
 
     id: UUID = Field(default_factory=new_id, primary_key=True)
@@ -46,6 +47,8 @@ class Course(Model, table=True):
     currency: str = "CNY"
     published: bool
     version: int = 1
+    # Which version can be searched by its words; any other is searched as it stands.
+    indexed_version: int = Field(default=0, sa_column_kwargs={"server_default": "0"})
     rating_count: int = 0
     rating_sum: int = 0
     rating_negative: int = 0

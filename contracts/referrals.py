@@ -45,6 +45,14 @@ class RewardRevoked(Event, type="referrals.reward.revoked"):
     revoked_at: AwareDatetime
 
 
+class MemberInvited(Event, type="referrals.member.invited"):
+    """A member turned out to have come by another member's invitation, link or code; told once."""
+
+    member_id: UUID
+    inviter_id: UUID
+    bound_at: AwareDatetime
+
+
 class PartnerChanged(Event, type="referrals.partner.changed"):
     """A partner is new, has a new secret, or may no longer call; a listener ignores a version not above the one it holds.
 

@@ -1,5 +1,6 @@
 """What showcase tells: works that were approved, places they took, what was written under them, who helped to judge."""
 
+from typing import Literal
 from uuid import UUID
 
 from pydantic import AwareDatetime
@@ -26,6 +27,23 @@ class EntryPlaced(Event, type="showcase.entry.placed"):
     member_id: UUID
     rank: int
     settled_at: AwareDatetime
+
+
+class PrizeWon(Event, type="showcase.prize.won"):
+    """A settled contest's prize goes to the author of a work; told once for each work that wins one.
+
+    `value` is so many days or points, or, for a coupon, so many fen off or the campaign, by id or code, that it is of.
+    """
+
+    prize_id: UUID
+    contest_id: UUID
+    entry_id: UUID
+    member_id: UUID
+    rank: int
+    title: str
+    reward: Literal["membership_days", "points", "coupon"]
+    value: int | str
+    won_at: AwareDatetime
 
 
 class CommentPosted(Event, type="showcase.comment.posted"):

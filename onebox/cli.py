@@ -4,7 +4,8 @@ import asyncio
 import os
 import sys
 from importlib import import_module
-from typing import Annotated
+from typing import Annotated, Any
+from uuid import UUID
 
 import typer
 
@@ -85,6 +86,35 @@ def openapi(
     from onebox.documents import write  # noqa: PLC0415
 
     write(check=check)
+
+
+@app.command()
+def recount(contest_id: UUID) -> None:
+    """Count a contest once more from its vote rows; status 1 when anything differs from what was published."""
+    from kit.errors import NotFound  # noqa: PLC0415
+    from onebox.box import Box  # noqa: PLC0415
+    from onebox.work import runtime  # noqa: PLC0415
+
+    async def count() -> Any:
+        async with runtime("showcase") as showcase:
+            try:
+                return await import_module("services.showcase.recount").recount(showcase, contest_id)
+            except NotFound as missing:
+                raise Trouble(str(missing), missing.zh) from missing
+
+    with Box(place()).attached():
+        found = asyncio.run(count())
+    for rank, (entry_id, work) in enumerate(found.ranks, 1):
+        print(f"{rank:6} {entry_id} {work.votes:8} votes from {len(work.trees)} invite trees")
+    removed = ", ".join(f"{rule} {votes}" for rule, votes in sorted(found.removed.items()))
+    print(
+        f"votes {found.votes}, counted {found.counted}, removed: {removed or 'none'}",
+        f"sha-256 {found.digest}",
+        sep="\n",
+    )
+    if found.differences:
+        raise Trouble("\n".join(["The rows say otherwise:", *found.differences]), "复核结果与公布的不一致:")
+    print("agrees with what was published" if found.settled else "tallies agree with the rows; not settled yet")
 
 
 @admin_app.command("create")

@@ -21,6 +21,7 @@ _MADE: dict[str, Callable[[], str]] = {
     "MEMBERS_KEY": lambda: secrets.token_urlsafe(32),
     "BILLING_CODE_KEY": lambda: secrets.token_urlsafe(32),
     "REFERRALS_KEY": lambda: secrets.token_urlsafe(32),
+    "SHOWCASE_KEY": lambda: secrets.token_urlsafe(32),
     "STRIPE_WEBHOOK_SECRET": lambda: f"whsec_{secrets.token_urlsafe(24)}",
 }
 

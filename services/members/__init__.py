@@ -4,5 +4,5 @@ Owns: member, identity, session, signing key, admin, membership segment, check-i
 Emits: MemberRegistered, MemberChanged, MemberErased, MemberMerged, MembershipChanged, PointsAnswered.
 Listens: OrderPaid, OrderRefunded, OrderDisputed, CodeRedeemed, PlanChanged, SubscriptionChanged, BillingNoticeWanted,
     CoursesNoticeWanted, PointsWanted, PointsReturned, RewardGranted, RewardRevoked, LessonCompleted, QuestionAsked, QuestionUpvoted, EntryApproved, EntryPlaced, EntryFeatured, CommentPosted,
-    ReportUpheld.
+    PrizeWon, ReportUpheld.
 """

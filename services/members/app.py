@@ -29,6 +29,7 @@ from contracts.showcase import (
     EntryApproved,
     EntryFeatured,
     EntryPlaced,
+    PrizeWon,
     ReportUpheld,
     ShowcaseAdminActed,
 )
@@ -54,6 +55,7 @@ from services.members import (
     otp,
     phone_binding,
     points,
+    prizes,
     profile,
     promotions,
     renewals,
@@ -136,6 +138,7 @@ service = Service(
         LessonCompleted: [evidence.on_lesson_completed],
         EntryApproved: [evidence.on_entry_approved],
         EntryPlaced: [evidence.on_entry_placed],
+        PrizeWon: [prizes.on_prize_won],
         EntryFeatured: [evidence.on_entry_featured],
         CommentPosted: [evidence.on_comment_posted],
         ReportUpheld: [evidence.on_report_upheld],

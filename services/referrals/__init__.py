@@ -1,7 +1,7 @@
 """Referrals: where people come from, the coupons they hold, and what inviters earn.
 
 Owns: channel, touch, attribution, invite code, coupon campaign, coupon, referral rule, reward, member card.
-Emits: CouponIssued, CouponRevoked, RewardGranted, RewardRevoked.
+Emits: CouponIssued, CouponRevoked, MemberInvited, RewardGranted, RewardRevoked.
 Listens: MemberRegistered, MemberChanged, MemberErased, MemberMerged, LessonCompleted, OrderPaid, OrderRefunded, CouponReserved,
-CouponReleased, CouponRedeemed.
+CouponReleased, CouponRedeemed, PrizeWon.
 """

@@ -5,6 +5,7 @@ from fastapi import FastAPI
 from contracts.billing import CouponRedeemed, CouponReleased, CouponReserved, OrderDisputed, OrderPaid, OrderRefunded
 from contracts.courses import LessonCompleted
 from contracts.members import MemberChanged, MemberErased, MemberRegistered
+from contracts.showcase import PrizeWon
 from kit.app import Service, create_app
 from services.referrals import (
     admin_campaigns,
@@ -25,6 +26,7 @@ from services.referrals import (
     partners,
     payouts,
     poster,
+    prizes,
     rewards,
     rules,
     touches,
@@ -75,12 +77,13 @@ service = Service(
             CouponReserved: [coupons.on_coupon_reserved],
             CouponReleased: [coupons.on_coupon_released],
             CouponRedeemed: [coupons.on_coupon_redeemed],
+            PrizeWon: [prizes.on_prize_won],
         }
     ),
     due=[merging.merging.due, giving.due, commission_states.due, webhook_sending.due, *webhook_upkeep.due],
     start=[claims.claims_writer, webhook_sending.webhook_sender],
     seed=seed,
-    listeners=frozenset({"members", "billing"}),
+    listeners=frozenset({"members", "billing", "showcase"}),
     personal=cards.PERSONAL,
     webhooks=webhook_document.webhooks,
 )

@@ -8,7 +8,9 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from contracts.members import MemberRegistered
+from contracts.referrals import MemberInvited
 from kit import clock
+from kit.events import emit
 from services.referrals import fraud
 from services.referrals.cards import keep
 from services.referrals.issue import Want, issue
@@ -124,6 +126,9 @@ async def _bind(session: AsyncSession, event: MemberRegistered, candidates: list
     session.add(origin)
     await session.flush()
     await fraud.flag_burst(session, origin)
+    if origin.inviter_id is not None:
+        bound = {"member_id": origin.member_id, "inviter_id": origin.inviter_id, "bound_at": origin.bound_at}
+        await emit(session, MemberInvited(**bound))
     return origin
 
 

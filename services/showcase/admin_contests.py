@@ -176,5 +176,5 @@ async def delete_contest(contest_id: UUID, session: SessionDep, request: Request
     contest = await _locked(session, contest_id, request)
     if phase_of(contest, clock.now()) != "upcoming":
         raise ContestStarted
-    await audit.record(session, "contest.deleted", contest_id, before=contest.model_dump())
+    await audit.record(session, "contest.deleted", contest_id, before=contest.model_dump(exclude={"signal_secret"}))
     await session.execute(delete(Contest).where(col(Contest.id) == contest_id))

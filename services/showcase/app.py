@@ -3,6 +3,7 @@
 from fastapi import FastAPI
 
 from contracts.members import MemberChanged, MemberErased, MemberRegistered
+from contracts.referrals import MemberInvited
 from kit.app import Service, create_app
 from services.showcase import (
     admin_contests,
@@ -13,11 +14,14 @@ from services.showcase import (
     entries,
     features,
     gallery,
+    integrity,
     leaderboard,
     leaderboard_events,
     merging,
     moderation,
+    quarantine,
     settlement,
+    signals,
     uploads,
     votes,
 )
@@ -39,8 +43,10 @@ service = Service(
         leaderboard.api,
         leaderboard_events.api,
         settlement.api,
+        integrity.api,
         uploads.api,
         admin_contests.api,
+        quarantine.api,
         moderation.api,
         features.api,
         features.admin_api,
@@ -49,13 +55,17 @@ service = Service(
         {
             MemberRegistered: [cards.on_member_registered],
             MemberChanged: [cards.on_member_changed],
-            MemberErased: [cards.on_member_erased, discarding.on_member_erased],
+            MemberErased: [
+                cards.on_member_erased,
+                discarding.on_member_erased,
+            ],
+            MemberInvited: [signals.on_member_invited],
         }
     ),
     due=[merging.merging.due, discarding.due],
-    start=[uploads.darkroom, leaderboard_events.boards_of],
+    start=[uploads.darkroom, signals.keyed, leaderboard_events.boards_of],
     seed=seed,
-    listeners=frozenset({"members"}),
+    listeners=frozenset({"members", "referrals"}),
     personal=cards.PERSONAL,
 )
 

@@ -13,6 +13,7 @@ from kit.errors import Conflict, Forbidden, NotFound, Problem, Unavailable
 from services.showcase.cards import born_at
 from services.showcase.contests import ContestClosed
 from services.showcase.entries import EntryNotFound
+from services.showcase.signals import TREE, sign
 
 
 class AlreadyVoted(Conflict):
@@ -61,33 +62,47 @@ REFUSALS: Final[dict[str, type[Problem]]] = {
 
 @dataclass(frozen=True, slots=True)
 class Ballot:
-    """A member votes for an entry."""
+    """A member votes for an entry, from an address and a device, of which only digests are known here."""
 
     entry_id: UUID
     member_id: UUID
+    address: bytes | None = None
+    device: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """Where an entry, and the votes of a member, are after a vote; `entry_votes` is None while totals are hidden."""
+    """Where an entry, and the votes of a member, are after a vote; `entry_votes` is None while totals are hidden.
+
+    `votes` and `changes` are the tally's, for the copy of it that the leaderboard is read from.
+    """
 
     entry_votes: int | None
     votes_left_today: int
+    contest_id: UUID
+    votes: int
+    changes: int
 
 
 # `held` waits for whoever is settling or moving the end of these contests, and then sees what they wrote. The rest of
 # the statement sees the moment before that wait; a vote another process has written since then collides on a unique
 # key, gets neither a row nor a refusal, and is asked for again by a statement that sees it.
 # Rows are written in the order of members and then tallies in that of entries, so that processes never wait in a ring.
-_CAST = text("""
+_CAST = text(f"""
 WITH asked AS MATERIALIZED (
-    SELECT * FROM unnest(CAST(:entries AS uuid[]), CAST(:members AS uuid[]), CAST(:born AS timestamptz[]))
-        WITH ORDINALITY AS a(entry_id, member_id, born_at, turn)
+    SELECT * FROM unnest(CAST(:entries AS uuid[]), CAST(:members AS uuid[]), CAST(:born AS timestamptz[]),
+        CAST(:addresses AS bytea[]), CAST(:devices AS bytea[]))
+        WITH ORDINALITY AS a(entry_id, member_id, born_at, address, device, turn)
 ), held AS MATERIALIZED (
     SELECT * FROM contest
     WHERE id IN (SELECT contest_id FROM entry WHERE id = ANY(CAST(:entries AS uuid[]))) ORDER BY id FOR SHARE
 ), judged AS MATERIALIZED (
-    SELECT a.*, c.id AS contest_id, c.votes_per_day, c.hide_totals, today.slots, CASE
+    SELECT a.entry_id, a.member_id, a.turn, c.id AS contest_id, c.votes_per_day, c.hide_totals, today.slots,
+        greatest(0, extract(epoch FROM CAST(:now AS timestamptz) - coalesce(m.registered_at, a.born_at)) / 3600)
+            AS account_hours,
+        {sign("a.address")} AS address, {sign("coalesce(m.device, a.device)")} AS device,
+        {sign(TREE.format(member="a.member_id"))} AS tree,
+        CASE
         WHEN e.status IS DISTINCT FROM 'approved' THEN 'entry_not_found'
         WHEN c.settled_at IS NOT NULL OR c.starts_at > :now OR c.ends_at <= :now THEN 'contest_closed'
         WHEN e.member_id = a.member_id THEN 'own_entry'
@@ -100,7 +115,7 @@ WITH asked AS MATERIALIZED (
     LEFT JOIN held c ON c.id = e.contest_id
     LEFT JOIN member_card m ON m.member_id = a.member_id
     CROSS JOIN LATERAL (
-        SELECT coalesce(array_agg(v.slot), '{}') AS slots, array_agg(v.entry_id) AS entries
+        SELECT coalesce(array_agg(v.slot), '{{}}') AS slots, array_agg(v.entry_id) AS entries
         FROM vote v WHERE v.contest_id = c.id AND v.member_id = a.member_id AND v.day = :day
     ) today
 ), placed AS MATERIALIZED (
@@ -114,20 +129,21 @@ WITH asked AS MATERIALIZED (
         ORDER BY slot OFFSET j.place - 1 LIMIT 1
     ) free ON true
 ), written AS (
-    INSERT INTO vote (entry_id, member_id, day, contest_id, slot, cast_at)
-    SELECT entry_id, member_id, :day, contest_id, slot, :now FROM placed WHERE slot IS NOT NULL
+    INSERT INTO vote (entry_id, member_id, day, contest_id, slot, cast_at, account_hours, address, device, tree)
+    SELECT entry_id, member_id, :day, contest_id, slot, :now, CAST(floor(account_hours) AS int), address, device, tree
+    FROM placed WHERE slot IS NOT NULL
     ORDER BY member_id, entry_id
     ON CONFLICT DO NOTHING
     RETURNING entry_id, member_id, contest_id
 ), counted AS (
     INSERT INTO tally (entry_id, votes) SELECT entry_id, count(*) FROM written GROUP BY entry_id ORDER BY entry_id
-    ON CONFLICT (entry_id) DO UPDATE SET votes = tally.votes + excluded.votes
-    RETURNING entry_id, votes
+    ON CONFLICT (entry_id) DO UPDATE SET votes = tally.votes + excluded.votes, changes = tally.changes + 1
+    RETURNING entry_id, votes, changes
 )
 SELECT
     coalesce(j.refusal, CASE WHEN p.slot IS NULL THEN 'vote_limit_reached' END) AS refusal,
     w.entry_id IS NOT NULL AS is_written,
-    CASE WHEN NOT j.hide_totals THEN c.votes END AS entry_votes,
+    CASE WHEN NOT j.hide_totals THEN c.votes END AS entry_votes, j.contest_id, c.votes, c.changes,
     j.votes_per_day - cardinality(j.slots) - coalesce(own.written, 0) AS votes_left
 FROM judged j
 LEFT JOIN placed p ON p.turn = j.turn
@@ -137,7 +153,7 @@ LEFT JOIN (
     SELECT contest_id, member_id, count(*) AS written FROM written GROUP BY contest_id, member_id
 ) own ON own.contest_id = j.contest_id AND own.member_id = j.member_id
 ORDER BY j.turn
-""")
+""")  # noqa: S608 - put together from parts of our own
 
 
 async def cast(connection: AsyncConnection, ballots: Sequence[Ballot]) -> list[Standing | Problem]:
@@ -154,6 +170,8 @@ async def cast(connection: AsyncConnection, ballots: Sequence[Ballot]) -> list[S
                 "entries": [ballots[place].entry_id for place in waiting],
                 "members": [ballots[place].member_id for place in waiting],
                 "born": [born_at(ballots[place].member_id) for place in waiting],
+                "addresses": [ballots[place].address for place in waiting],
+                "devices": [ballots[place].device for place in waiting],
                 "now": now,
                 "day": now.astimezone(clock.ZONE).date(),
             },
@@ -166,4 +184,6 @@ async def cast(connection: AsyncConnection, ballots: Sequence[Ballot]) -> list[S
 def _answer(row: Any) -> Standing | Problem | None:
     if row.refusal is not None:
         return REFUSALS[row.refusal]()
-    return Standing(row.entry_votes, max(0, row.votes_left)) if row.is_written else None
+    if not row.is_written:
+        return None
+    return Standing(row.entry_votes, max(0, row.votes_left), row.contest_id, row.votes, row.changes)

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import text
+from sqlalchemy import case, null, text
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
@@ -13,8 +13,11 @@ from contracts.members import MemberChanged, MemberErased, MemberRegistered
 from kit import clock
 from kit.shapes import Out
 from services.showcase.models import MemberCard
+from services.showcase.signals import device_of
 
 UUID_VERSION_WITH_TIME: Final = 7
+ERASED_AT: Final = datetime.max.replace(tzinfo=UTC)
+"""When an erased member's card changed last: no news is newer."""
 _OF_THEIR_WORKS: Final = "entry_id IN (SELECT id FROM entry WHERE member_id = :member_id)"
 PERSONAL: Final = {
     "entry_image": _OF_THEIR_WORKS,
@@ -27,6 +30,7 @@ PERSONAL: Final = {
 _FORGET: Final = (
     text("DELETE FROM comment WHERE member_id = :id"),
     text("UPDATE entry SET story = '' WHERE member_id = :id"),
+    text("UPDATE member_card SET device = NULL WHERE member_id = :id"),
 )
 
 
@@ -55,8 +59,11 @@ async def on_member_registered(session: AsyncSession, event: MemberRegistered) -
         nickname=event.nickname,
         registered_at=event.registered_at,
         invite_code=event.invite_code,
+        device=device_of(event.visitor_id) if event.visitor_id else None,
     )
-    facts = {"registered_at": row.excluded.registered_at, "invite_code": row.excluded.invite_code}
+    facts: dict[str, Any] = {name: row.excluded[name] for name in ("registered_at", "invite_code")}
+    erased = col(MemberCard.changed_at) == ERASED_AT
+    facts["device"] = case((erased, null()), else_=row.excluded.device)
     await session.execute(row.on_conflict_do_update(index_elements=["member_id"], set_=facts))
 
 
@@ -69,7 +76,7 @@ async def on_member_erased(session: AsyncSession, event: MemberErased) -> None:
     """Forget the nickname for good, the stories and the comments; votes and published results stand without a name."""
     for statement in _FORGET:
         await session.execute(statement, {"id": event.member_id})
-    await _name(session, event.member_id, "", datetime.max.replace(tzinfo=UTC))
+    await _name(session, event.member_id, "", ERASED_AT)
 
 
 async def _name(session: AsyncSession, member_id: UUID, nickname: str, at: datetime) -> None:

@@ -10,14 +10,16 @@ from sqlmodel import col
 
 from contracts.merging import Merging
 from services.showcase.models import Contest, Entry, Vote
+from services.showcase.signals import join_trees
 
 _MOVES: Final = (
     # The older account says since when the person is here, and who brought them.
     text("""
     WITH theirs AS (DELETE FROM member_card WHERE member_id = :merged RETURNING *)
-    INSERT INTO member_card AS mine (member_id, nickname, registered_at, invite_code)
-    SELECT :kept, '', registered_at, invite_code FROM theirs
+    INSERT INTO member_card AS mine (member_id, nickname, registered_at, invite_code, tree_id, device)
+    SELECT :kept, '', registered_at, invite_code, nullif(tree_id, :kept), device FROM theirs
     ON CONFLICT (member_id) DO UPDATE SET registered_at = least(mine.registered_at, excluded.registered_at),
+        tree_id = coalesce(mine.tree_id, excluded.tree_id), device = coalesce(mine.device, excluded.device),
         invite_code = CASE WHEN excluded.registered_at < mine.registered_at
             THEN coalesce(excluded.invite_code, mine.invite_code) ELSE coalesce(mine.invite_code, excluded.invite_code)
             END
@@ -28,7 +30,7 @@ _MOVES: Final = (
 )
 # In the order of entries, as a batch of votes writes them.
 _UNCOUNT: Final = text("""
-UPDATE tally SET votes = votes - lost.n
+UPDATE tally SET votes = votes - lost.n, changes = changes + 1
 FROM (SELECT * FROM unnest(CAST(:entries AS uuid[]), CAST(:counts AS int[])) AS l(entry_id, n) ORDER BY entry_id) lost
 WHERE tally.entry_id = lost.entry_id
 """)
@@ -38,6 +40,7 @@ async def move(session: AsyncSession, kept_id: UUID, merged_id: UUID) -> None:
     """Give the kept member what the merged one showed and cast; the votes of settled contests stay as published."""
     for statement in _MOVES:
         await session.execute(statement, {"kept": kept_id, "merged": merged_id})
+    await join_trees(session, kept_id, merged_id)
     theirs = select(col(Vote.contest_id)).where(col(Vote.member_id) == merged_id)
     # A vote being cast holds its contest shared: nobody votes there while the two are made one.
     contests = (
@@ -55,7 +58,7 @@ async def move(session: AsyncSession, kept_id: UUID, merged_id: UUID) -> None:
 async def _move_votes(session: AsyncSession, contest: Contest, kept_id: UUID, merged_id: UUID) -> None:
     """Lay both members' votes together day by day, the earliest first, as if one person had cast them."""
     of_both = (col(Vote.contest_id) == contest.id, col(Vote.member_id).in_((kept_id, merged_id)))
-    columns = select(col(Vote.entry_id), col(Vote.day), col(Vote.cast_at)).where(*of_both)
+    columns = select(*Vote.__table__.c).where(*of_both)  # type: ignore[attr-defined]  # SQLModel hides it
     cast = (await session.execute(columns.order_by(col(Vote.cast_at), col(Vote.entry_id)))).all()
     rows: list[dict[str, Any]] = []
     lost: Counter[UUID] = Counter()
@@ -63,12 +66,11 @@ async def _move_votes(session: AsyncSession, contest: Contest, kept_id: UUID, me
     used: Counter[Any] = Counter()
     for vote in cast:
         if (vote.entry_id, vote.day) in seen or used[vote.day] >= contest.votes_per_day:
-            lost[vote.entry_id] += 1
+            lost[vote.entry_id] += vote.quarantine is None
             continue
         seen.add((vote.entry_id, vote.day))
         used[vote.day] += 1
-        slot = {"slot": used[vote.day], "contest_id": contest.id, "member_id": kept_id}
-        rows.append({"entry_id": vote.entry_id, "day": vote.day, "cast_at": vote.cast_at} | slot)
+        rows.append(vote._asdict() | {"slot": used[vote.day], "member_id": kept_id})
     await session.execute(delete(Vote).where(*of_both))
     if rows:
         await session.execute(insert(Vote), rows)
@@ -81,9 +83,10 @@ async def _drop_own(session: AsyncSession, member_id: UUID) -> None:
     gone = (
         delete(Vote)
         .where(col(Vote.member_id) == member_id, col(Vote.entry_id).in_(own), col(Vote.contest_id).in_(unsettled))
-        .returning(col(Vote.entry_id))
+        .returning(col(Vote.entry_id), col(Vote.quarantine))
     )
-    await _uncount(session, Counter((await session.execute(gone)).scalars()))
+    dropped = (await session.execute(gone)).all()
+    await _uncount(session, Counter(vote.entry_id for vote in dropped if vote.quarantine is None))
 
 
 async def _uncount(session: AsyncSession, lost: Counter[UUID]) -> None:

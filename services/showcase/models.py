@@ -4,7 +4,7 @@ from datetime import date, datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import CheckConstraint, Column, Index, UniqueConstraint, text
+from sqlalchemy import BigInteger, CheckConstraint, Column, Index, LargeBinary, UniqueConstraint, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlmodel import Field, SQLModel
 
@@ -18,19 +18,30 @@ class Model(SQLModel, registry=new_registry()):
 
 
 class MemberCard(Model, table=True):
-    """What showcase knows of a member: from events, in whatever order they came."""
+    """What showcase knows of a member: from events, in whatever order they came.
+
+    `tree_id` is the member at the root of the invitations that led here, null for one whom nobody invited; `device` is a
+    keyed digest of the device they registered on.
+    """
 
     __tablename__ = "member_card"
+    __table_args__ = (Index("member_card_tree_id_idx", "tree_id", postgresql_where=text("tree_id IS NOT NULL")),)
 
     member_id: UUID = Field(primary_key=True)
     nickname: str = ""
     registered_at: datetime | None = Field(default=None, sa_column=instant(nullable=True))
     invite_code: str | None = None
+    tree_id: UUID | None = None
+    device: bytes | None = None
     changed_at: datetime | None = Field(default=None, sa_column=instant(nullable=True))
 
 
 class Contest(Model, table=True):
-    """A call for works; its phase follows from the clock, and from `settled_at`."""
+    """A call for works; its phase follows from the clock, and from `settled_at`.
+
+    `signal_secret` keys the signals of its votes, so that they compare with those of no other contest; it is destroyed at
+    settlement, and then they tell nothing beyond which are equal.
+    """
 
     __tablename__ = "contest"
     __table_args__ = (
@@ -53,6 +64,9 @@ class Contest(Model, table=True):
     version: int = 1
     created_at: datetime = Field(sa_column=instant())
     settled_at: datetime | None = Field(default=None, sa_column=instant(nullable=True))
+    signal_secret: bytes | None = Field(
+        default=None, sa_column=Column(LargeBinary, server_default=text("uuid_send(gen_random_uuid())"))
+    )
 
 
 class Upload(Model, table=True):
@@ -112,6 +126,10 @@ class Vote(Model, table=True):
     `slot` is its number among that member's votes of the day in the contest: that it is unique, and never above the
     contest's `votes_per_day`, is what holds the limit however many processes write. Entries and contests are never
     deleted once they have votes, and a check of two foreign keys for every vote would cost a third of the throughput.
+
+    Its signals are what rules of quarantine judge by: whole hours the account was old, and keyed digests, comparable
+    within the contest alone, of the address' prefix, the device and the invite tree. `quarantine` names the rule that
+    took the vote out: it stands, and does not count.
     """
 
     __tablename__ = "vote"
@@ -126,10 +144,15 @@ class Vote(Model, table=True):
     contest_id: UUID
     slot: int
     cast_at: datetime = Field(sa_column=instant())
+    account_hours: int
+    address: bytes | None = None
+    device: bytes | None = None
+    tree: bytes
+    quarantine: str | None = None
 
 
 class Tally(Model, table=True):
-    """How many vote rows an entry has; written in the statement that writes them."""
+    """How many votes count for an entry, written in the statement that writes them; `changes` orders copies of it."""
 
     __tablename__ = "tally"
     # Room on each page lets PostgreSQL update in place (HOT): a hot entry changes thousands of times a second.
@@ -137,6 +160,7 @@ class Tally(Model, table=True):
 
     entry_id: UUID = Field(primary_key=True, foreign_key="entry.id")
     votes: int = 0
+    changes: int = Field(default=0, sa_column=Column(BigInteger, nullable=False, server_default=text("0")))
 
 
 class Comment(Model, table=True):

@@ -1,7 +1,7 @@
 """Prizes: which final ranks of a contest win what."""
 
 from itertools import pairwise
-from typing import Annotated, Literal, Self
+from typing import Annotated, Final, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -9,6 +9,7 @@ from kit.shapes import Count, StrictIn, Text
 from kit.wording import Wrong
 
 MAX_PRIZES = 50
+MOST: Final = {"membership_days": 3660, "points": 10_000_000, "coupon": 10_000_000}
 Rank = Annotated[int, Field(strict=True, ge=1, le=1_000_000)]
 
 
@@ -20,8 +21,11 @@ class Reward(StrictIn):
 
     @model_validator(mode="after")
     def _is_countable(self) -> Self:
-        if self.kind != "coupon" and not isinstance(self.value, int):
-            raise Wrong(f"{self.kind} is a number", f"{self.kind} 应为数字")
+        if not isinstance(self.value, int):
+            if self.kind != "coupon":
+                raise Wrong(f"{self.kind} is a number", f"{self.kind} 应为数字")
+        elif not 1 <= self.value <= MOST[self.kind]:
+            raise Wrong(f"{self.kind} is 1 to {MOST[self.kind]}", f"{self.kind} 应在 1 到 {MOST[self.kind]} 之间")
         return self
 
 

@@ -10,7 +10,7 @@ from sqlalchemy import func, insert, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
-from contracts.showcase import EntryPlaced
+from contracts.showcase import EntryPlaced, PrizeWon
 from kit import audit, clock
 from kit.app import router
 from kit.auth import admin_with
@@ -18,11 +18,14 @@ from kit.db import SessionDep
 from kit.errors import Conflict, NotFound, problems
 from kit.events import emit
 from kit.http import cacheable, json_response
+from kit.ids import new_id
 from kit.shapes import Instant, Out
 from services.showcase.cards import MemberOut
 from services.showcase.contests import ContestNotFound
+from services.showcase.integrity_models import Settlement
 from services.showcase.models import Contest, Entry, MemberCard, Result
 from services.showcase.prizes import Prize
+from services.showcase.signals import refresh_signals
 
 api = router(prefix="/v1", tags=["contests"])
 
@@ -44,13 +47,19 @@ class ResultsNotReady(NotFound):
 
 
 class PlaceOut(Out):
-    """A final rank; `tie_break` is the key that set it apart from a neighbour with as many votes."""
+    """A final rank; `tie_break` is the key that set it apart from a neighbour with as many votes.
+
+    `trees` are the invite trees its voters came from, `reached_at` is when its last counted vote came.
+    """
 
     rank: int
     entry_id: UUID
     title: str
     member: MemberOut
     votes: int
+    trees: int
+    reached_at: Instant | None
+    submitted_at: Instant
     tie_break: str | None
     prize: Prize | None
 
@@ -70,16 +79,35 @@ class ResultsOut(Out):
     removed: list[RemovedOut]
 
 
-# An invite tree is everybody who came by the same code; whoever came without one is a tree of their own.
+# An invite tree is everybody whom one member's invitations led here; whoever came by none is a tree of their own.
 _COUNT = text("""
 SELECT e.id AS entry_id, e.member_id, e.submitted_at, count(v.member_id) AS votes, max(v.cast_at) AS reached_at,
-    count(DISTINCT coalesce(m.invite_code, CAST(v.member_id AS text))) AS trees
+    count(DISTINCT v.tree) AS trees
 FROM entry e
-LEFT JOIN vote v ON v.entry_id = e.id
-LEFT JOIN member_card m ON m.member_id = v.member_id
+LEFT JOIN vote v ON v.entry_id = e.id AND v.quarantine IS NULL
 WHERE e.contest_id = :contest AND e.status = 'approved'
 GROUP BY e.id
 ORDER BY votes DESC, trees DESC, reached_at, e.submitted_at, e.id
+""")
+# Byte for byte what `recount` makes of the same rows.
+_SUM_UP = text("""
+WITH entries AS (
+    SELECT entry_id, count(*) AS votes, sha256(string_agg(
+        uuid_send(entry_id) || uuid_send(member_id) || int4send(day - date '2000-01-01')
+        || int8send(CAST(extract(epoch FROM cast_at) * 1000000 AS bigint)) || tree
+        || convert_to(coalesce(quarantine, ''), 'UTF8'), '' ORDER BY member_id, day)) AS digest
+    FROM vote WHERE contest_id = :contest GROUP BY entry_id
+)
+SELECT CAST(coalesce(sum(votes), 0) AS int) AS votes,
+    encode(sha256(coalesce(string_agg(digest, '' ORDER BY entry_id), '')), 'hex') AS digest,
+    (SELECT count(DISTINCT member_id) FROM vote WHERE contest_id = :contest) AS voters,
+    (SELECT count(*) FROM vote v JOIN entry e ON e.id = v.entry_id
+        WHERE v.contest_id = :contest AND v.quarantine IS NULL AND e.status = 'approved') AS counted
+FROM entries
+""")
+_REMOVED = text("""
+SELECT quarantine AS rule, count(*) AS votes FROM vote WHERE contest_id = :contest AND quarantine IS NOT NULL
+GROUP BY quarantine ORDER BY quarantine
 """)
 
 
@@ -99,23 +127,57 @@ async def settle_contest(contest_id: UUID, session: SessionDep) -> Response:
     if now < contest.ends_at:
         raise ContestOpen
     if contest.settled_at is None:
+        await refresh_signals(session, contest_id)
         rows = (await session.execute(_COUNT, {"contest": contest_id})).all()
         places = _places(contest, rows)
         if places:
             await session.execute(insert(Result), places)
+        session.add(await _sum_up(session, contest_id, now))
         contest.settled_at = now
+        contest.signal_secret = None
         contest.version += 1
         await session.flush()
         # A place that nobody voted for is no distinction.
         first = [(rank, row) for rank, row in enumerate(rows[:TOP_PLACES], 1) if row.votes]
         await emit(session, *(_placed(contest, row, rank, now) for rank, row in first))
+        await emit(session, *_won(contest, rows, places, now))
         await audit.record(session, "contest.settled", contest_id, after={"settled_at": now, "places": len(places)})
+    else:
+        await audit.record(session, "contest.settled", contest_id, before={}, after={})  # nothing was done
     return json_response(await _results(session, contest))
 
 
 def _placed(contest: Contest, row: Any, rank: int, now: datetime) -> EntryPlaced:
     fact = {"entry_id": row.entry_id, "contest_id": contest.id, "member_id": row.member_id}
     return EntryPlaced(**fact, rank=rank, settled_at=now)
+
+
+def _won(contest: Contest, rows: Any, places: list[dict[str, Any]], now: datetime) -> list[PrizeWon]:
+    """What the first of all win; settled once, told once, and whoever gives it knows it by its id."""
+    return [
+        PrizeWon(
+            prize_id=new_id(),
+            contest_id=contest.id,
+            entry_id=row.entry_id,
+            member_id=row.member_id,
+            rank=place["rank"],
+            title=place["prize"]["title"],
+            reward=place["prize"]["reward"]["kind"],
+            value=place["prize"]["reward"]["value"],
+            won_at=now,
+        )
+        for row, place in zip(rows, places, strict=True)
+        if place["prize"]
+    ]
+
+
+async def _sum_up(session: AsyncSession, contest_id: UUID, now: datetime) -> Settlement:
+    """What the result was counted from."""
+    of_contest = {"contest": contest_id}
+    total = (await session.execute(_SUM_UP, of_contest)).one()
+    removed = [row._asdict() for row in await session.execute(_REMOVED, of_contest)]
+    counts = {"votes": total.votes, "voters": total.voters, "counted": total.counted, "removed": removed}
+    return Settlement(contest_id=contest_id, settled_at=now, tie_chain=list(TIE_CHAIN), digest=total.digest, **counts)
 
 
 def _places(contest: Contest, rows: Any) -> list[dict[str, Any]]:
@@ -165,12 +227,16 @@ async def _results(session: AsyncSession, contest: Contest) -> dict[str, Any]:
             "title": row.title,
             "member": {"id": row.member_id, "nickname": row.nickname},
             "votes": row.votes,
+            "trees": row.trees,
+            "reached_at": row.reached_at,
+            "submitted_at": row.submitted_at,
             "tie_break": row.tie_break,
             "prize": row.prize,
         }
         for row in found
     ]
-    return {"settled_at": contest.settled_at, "items": items, "removed": []}
+    summed = await session.get(Settlement, contest.id)
+    return {"settled_at": contest.settled_at, "items": items, "removed": summed.removed if summed else []}
 
 
 @api.get(

@@ -9,7 +9,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from kit import clock
-from kit.app import RuntimeDep, router
+from kit.app import RuntimeDep, router, shortcut
 from kit.auth import MemberDep
 from kit.db import Database, SessionDep
 from kit.errors import Problem, problems
@@ -19,6 +19,7 @@ from kit.shapes import Out
 from services.showcase.ballots import REFUSALS, Ballot, Standing, VoteNotFound, VotesBusy, cast
 from services.showcase.contests import ContestClosed
 from services.showcase.entries import PRIVATE, EntryNotFound
+from services.showcase.signals import signals_of
 
 api = router(prefix="/v1/entries/{entry_id}/votes", tags=["votes"])
 
@@ -33,9 +34,10 @@ class VoteOut(Out):
 
 
 @api.post("", status_code=201, response_model=VoteOut, responses=problems(*REFUSALS.values(), VotesBusy, QueueFull))
+@shortcut
 async def vote(entry_id: UUID, request: Request, caller: MemberDep, rt: RuntimeDep) -> Response:
     """Vote for a work: once a day, never one's own, a few times a day in each contest."""
-    ballot = Ballot(entry_id, caller.id)
+    ballot = Ballot(entry_id, caller.id, *signals_of(request, rt))
     # An idempotent request has a transaction of its own, in which its answer is stored together with the vote.
     own: AsyncSession | None = request.scope.get("heika.session")
     if own is None:
@@ -56,11 +58,13 @@ WITH held AS MATERIALIZED (
 ), gone AS (
     DELETE FROM vote WHERE entry_id = :entry AND member_id = :member AND (SELECT is_open FROM judged)
         AND day = (SELECT max(day) FROM vote WHERE entry_id = :entry AND member_id = :member)
-    RETURNING day
+    RETURNING day, quarantine
 ), counted AS (
-    UPDATE tally SET votes = votes - 1 WHERE entry_id = :entry AND EXISTS (SELECT FROM gone) RETURNING votes
+    UPDATE tally SET votes = votes - CASE WHEN gone.quarantine IS NULL THEN 1 ELSE 0 END, changes = changes + 1
+    FROM gone WHERE entry_id = :entry RETURNING votes, changes
 )
 SELECT j.is_open, j.status, CASE WHEN NOT j.hide_totals THEN counted.votes END AS entry_votes,
+    j.id AS contest_id, counted.votes, counted.changes,
     (SELECT day FROM gone) AS gone_day,
     j.votes_per_day - (
         SELECT count(*) FROM vote v WHERE v.contest_id = j.id AND v.member_id = :member AND v.day = :day

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy.exc import DBAPIError
 
 from contracts.members import MemberChanged, MemberErased
-from contracts.referrals import CouponIssued
+from contracts.referrals import CouponIssued, MemberInvited
 from kit import clock
 from kit.ids import new_id
 from services.referrals.invites import ALPHABET
@@ -52,7 +52,9 @@ async def test_an_invited_newcomer_gets_the_newcomer_coupon_once(api: Api) -> No
 
     (coupon,) = await coupons(api, event.member_id)
     assert (coupon["kind"], coupon["value"], coupon["status"]) == ("amount", 500, "issued")
-    (told,) = await api.emitted()
+    invitation, told = await api.emitted()
+    assert isinstance(invitation, MemberInvited)
+    assert (invitation.member_id, invitation.inviter_id) == (event.member_id, inviter)
     assert isinstance(told, CouponIssued)
     assert told.member_id == event.member_id
     assert await coupons(api, inviter) == []

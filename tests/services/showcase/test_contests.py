@@ -8,7 +8,7 @@ from uuid import UUID
 import pytest
 
 from contracts.members import MemberRegistered
-from contracts.showcase import EntryApproved, EntryPlaced
+from contracts.showcase import EntryApproved, EntryPlaced, PrizeWon
 from kit import clock
 from kit.ids import new_id
 from kit.text import instant
@@ -208,8 +208,15 @@ async def test_settlement_ranks_by_the_tie_chain_and_stores_what_decided(showcas
     assert (await showcase.client.post(url, headers=api.admin())).json() == first.json()
     assert (await showcase.client.get(f"/v1/contests/{contest}/results")).json() == first.json()
     told = await api.emitted()
-    assert [type(event) for event in told] == [EntryApproved] * 5 + [EntryPlaced] * 4, "and nothing else"
-    assert [(event.rank, str(event.entry_id)) for event in told[5:]] == [place[:2] for place in places[:4]]
+    assert [type(event) for event in told] == [EntryApproved] * 5 + [EntryPlaced] * 4 + [PrizeWon] * 3, (
+        "and nothing else"
+    )
+    assert [(event.rank, str(event.entry_id)) for event in told[5:9]] == [place[:2] for place in places[:4]]
+    won = [(event.rank, str(event.entry_id), event.title, event.reward, event.value) for event in told[9:]]
+    assert won == [
+        (rank, entry, prize["title"], prize["reward"]["kind"], prize["reward"]["value"])
+        for (rank, entry, *_), prize in zip(places, [PRIZES[0], PRIZES[1], PRIZES[1]], strict=False)
+    ]
 
 
 async def test_settling_ten_times_at_once_settles_once(showcase: Any, api: Any) -> None:
@@ -242,7 +249,7 @@ async def test_settlement_waits_for_the_votes_being_written(showcase: Any, api: 
     entry = await showcase.entry(contest)
     async with api.rt.db.engine.connect() as connection:
         (standing,) = await cast(connection, [Ballot(UUID(entry), new_id())])
-        assert standing == Standing(1, 2)
+        assert standing == Standing(1, 2, UUID(contest), 1, 1)
         api.clock.set(ends_at)
         url = f"/v1/admin/contests/{contest}/settle"
         settling = asyncio.create_task(showcase.client.post(url, headers=api.admin()))

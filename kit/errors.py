@@ -94,7 +94,12 @@ class Problem(Exception):
 
     def response(self, language: str, request_id: str | None) -> Response:
         """The answer, ready to send."""
-        content = dump_json(scrub(self.body(language, request_id)))
+        body = self.body(language, request_id)
+        try:
+            content = dump_json(body)
+        except TypeError:
+            # Somebody's text is in it, which no UTF-8 can carry; to look for that in every answer takes as long as writing it.
+            content = dump_json(scrub(body))
         return Response(content, self.status, self.headers(), media_type="application/problem+json")
 
 

@@ -85,7 +85,7 @@ async def alive(apps: dict[str, ASGIApp]) -> AsyncIterator[None]:
 
 async def serve(box: Box, listening: socket.socket, greet: Callable[[], None]) -> None:
     """Migrate, start everything and answer requests until a signal comes."""
-    from kit import connection  # noqa: PLC0415 - see load_services
+    from kit import connection, garbage  # noqa: PLC0415 - see load_services
 
     task = asyncio.current_task()
     _on_signals(lambda *_: task.cancel() if task is not None else None)
@@ -94,8 +94,7 @@ async def serve(box: Box, listening: socket.socket, greet: Callable[[], None]) -
     watching = asyncio.create_task(box.watch())
     try:
         async with alive({**apps, "gateway": gateway}):
-            # What is there now stays: looking through it again and again would cost milliseconds each time.
-            gc.freeze()
+            garbage.settle()
             gc.enable()
             config = uvicorn.Config(
                 _without_lifespan(gateway),

@@ -9,7 +9,7 @@ from uuid import UUID
 
 import orjson
 from fastapi import Depends, Query
-from sqlalchemy import ColumnElement, Select, and_, or_
+from sqlalchemy import ColumnElement, Select, and_, literal, or_, tuple_
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.sql import operators
 from sqlalchemy.sql.elements import UnaryExpression
@@ -111,9 +111,16 @@ def _column(item: Any) -> Any:
 
 
 def _after(order: Sequence[Any], columns: Sequence[Any], values: Sequence[Any]) -> ColumnElement[bool]:
+    falling = [isinstance(item, UnaryExpression) and item.modifier is operators.desc_op for item in order]
+    held = [literal(value, column.type) for column, value in zip(columns, values, strict=True)]
+    if len(set(falling)) == 1:
+        # Compared as a row, an index goes to the place at once; said with OR, it reads all that comes before.
+        row, after = (tuple_(*columns), tuple_(*held)) if len(columns) > 1 else (columns[0], held[0])
+        return row < after if falling[0] else row > after
     clauses = []
-    for index, item in enumerate(order):
-        falling = isinstance(item, UnaryExpression) and item.modifier is operators.desc_op
-        step = columns[index] < values[index] if falling else columns[index] > values[index]
-        clauses.append(and_(*(columns[i] == values[i] for i in range(index)), step))
-    return or_(*clauses)
+    for index, falls in enumerate(falling):
+        step = columns[index] < held[index] if falls else columns[index] > held[index]
+        clauses.append(and_(*(columns[i] == held[i] for i in range(index)), step))
+    # The first column alone bounds what is read.
+    bound = columns[0] <= held[0] if falling[0] else columns[0] >= held[0]
+    return and_(bound, or_(*clauses))

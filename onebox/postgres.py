@@ -11,7 +11,7 @@ from onebox.child import Child, FolderLock, end_leftovers, first_number, identit
 from onebox.places import programs, room, socket_folder, system_user, wheel_folder
 from onebox.trouble import FolderBroken, StoreDidNotStart
 
-# JIT costs more than it saves on short queries; a burst of writes should not force a checkpoint.
+# JIT and helping processes cost more than they save on short queries; a burst of writes should not force a checkpoint.
 POSTGRES = {
     "listen_addresses": "",
     "unix_socket_permissions": "0700",
@@ -20,6 +20,7 @@ POSTGRES = {
     "checkpoint_completion_target": "0.9",
     "max_connections": "200",
     "jit": "off",
+    "max_parallel_workers_per_gather": "0",
     "timezone": "UTC",
     "log_timezone": "UTC",
     "log_line_prefix": "%m [%p] ",

@@ -66,6 +66,19 @@ async def test_members_are_found_by_every_filter(api: Api) -> None:
     assert await find(api, membership="grace") == []
 
 
+async def test_a_whole_phone_finds_its_owner_alone_and_nobodys_is_looked_for_in_nicknames(api: Api) -> None:
+    ada, _, _ = await three_members(api)
+    names = {}
+    for name in ("13800138000", "13900139000"):
+        member_id, headers = await a_member(api, f"+86137{name[3:]}")
+        await api.client.patch("/v1/me", json={"nickname": name}, headers=headers)
+        names[name] = str(member_id)
+    assert await find(api, q="13800138000") == [ada]
+    assert await find(api, q="13900139000") == [names["13900139000"]]
+    assert await find(api, q="1380013800") == [names["13800138000"]]
+    assert await find(api, q="13600136000") == []
+
+
 async def test_bad_filters_are_refused(api: Api) -> None:
     for params in (
         {"tier": "king"},

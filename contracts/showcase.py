@@ -1,12 +1,15 @@
 """What showcase tells: works that were approved, places they took, what was written under them, who helped to judge."""
 
-from typing import Literal
+from typing import Final, Literal
 from uuid import UUID
 
 from pydantic import AwareDatetime
 
 from kit.audit import AdminActed
 from kit.events import Event
+
+TOKEN_LENGTH: Final = 12
+"""Of a link to a work: longer than every invitation code, so that no token is ever one of those, too."""
 
 
 class EntryApproved(Event, type="showcase.entry.approved"):
@@ -17,6 +20,26 @@ class EntryApproved(Event, type="showcase.entry.approved"):
     member_id: UUID
     lesson_id: UUID | None = None
     approved_at: AwareDatetime
+
+
+class EntryChanged(Event, type="showcase.entry.changed"):
+    """A work made from a lesson came on show or left it; the whole picture, a listener ignores one older than it holds."""
+
+    entry_id: UUID
+    contest_id: UUID
+    member_id: UUID
+    lesson_id: UUID
+    title: str
+    thumbnail_url: str | None = None
+    on_show: bool
+
+
+class EntryShared(Event, type="showcase.entry.shared"):
+    """A member took a link to a work to share; `token` in it credits them like an invitation code of theirs."""
+
+    token: str
+    entry_id: UUID
+    member_id: UUID
 
 
 class EntryPlaced(Event, type="showcase.entry.placed"):

@@ -117,6 +117,7 @@ BODIES: Final[dict[str, dict[str, Any]]] = {
     },
     "change_feature": {"published": False},
     "moderate_entry": {"decision": "approve", "reason": ""},
+    "resolve_report": {"decision": "uphold", "reason": "图片来自他人的微博"},
     # A member's way in
     "send_code": {"phone": _PHONE},
     "verify_code": {"phone": _PHONE, "code": "000000", "visitor_id": "device-1"},
@@ -139,6 +140,8 @@ BODIES: Final[dict[str, dict[str, Any]]] = {
     "change_card": {},
     "refund_order": {"reason": "不想要了"},
     # Codes come from codes.csv or a gift's order; this one is nobody's.
+    "report_entry": {"reason": "stolen", "text": "这是我去年发在微博上的照片"},
+    "report_comment": {"reason": "spam"},
     "redeem_code": {"code": "7K3M-Q9TX-04HB-WZ5R"},
     "save_progress": {"position_s": 60, "watched": [[0, 60]]},
     "rate_lesson": {"score": 5, "comment": "讲得清楚"},

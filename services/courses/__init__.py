@@ -1,9 +1,9 @@
 """Courses: what is taught, who may watch it, and what was learned.
 
 Owns: course, lesson, progress, completion, rating, access, purchase, live lesson, enrolment, way in, room, question,
-attendance, lesson request, calendar link.
+attendance, lesson request, calendar link, lesson work.
 Emits: LessonCompleted, CourseChanged, LiveLessonCanceled, QuestionAsked, QuestionUpvoted, PointsWanted, PointsReturned,
 CoursesNoticeWanted.
 Listens: MembershipChanged, MemberRegistered, MemberChanged, MemberErased, MemberMerged, PointsAnswered, OrderPaid,
-OrderRefunded, OrderDisputed.
+OrderRefunded, OrderDisputed, EntryChanged, EntryFeatured, EntryPlaced.
 """

@@ -4,6 +4,7 @@ from fastapi import FastAPI
 
 from contracts.billing import OrderDisputed, OrderPaid, OrderRefunded
 from contracts.members import MemberChanged, MemberErased, MemberRegistered, MembershipChanged, PointsAnswered
+from contracts.showcase import EntryChanged, EntryFeatured, EntryPlaced
 from kit.app import Service, create_app
 from services.courses import (
     access,
@@ -21,6 +22,7 @@ from services.courses import (
     invite_links,
     learning,
     lesson_requests,
+    lesson_works,
     lessons,
     live,
     live_calendar,
@@ -40,6 +42,7 @@ from services.courses import (
     rooms,
     search,
     ways,
+    works,
 )
 from services.courses.models import Model
 from services.courses.settings import Settings
@@ -54,6 +57,7 @@ service = Service(
         courses.router,
         media.router,
         lessons.router,
+        lesson_works.router,
         progress.router,
         ratings.router,
         learning.router,
@@ -92,6 +96,9 @@ service = Service(
             MemberRegistered: [persons.on_member_registered, invite_links.on_member_registered],
             MemberChanged: [persons.on_member_changed],
             MemberErased: [erasure.on_member_erased],
+            EntryChanged: [works.on_entry_changed],
+            EntryFeatured: [works.on_entry_featured],
+            EntryPlaced: [works.on_entry_placed],
             PointsAnswered: [points_payments.on_points_answered],
             OrderPaid: [access.on_order_paid],
             OrderRefunded: [access.on_order_refunded],

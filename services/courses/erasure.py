@@ -37,6 +37,8 @@ _FORGET = (
     text("UPDATE lesson_request SET member_id = NULL WHERE member_id = :id"),
     text("UPDATE lesson_request_vote SET member_id = gen_random_uuid() WHERE member_id = :id"),
     text("UPDATE question SET member_id = NULL WHERE member_id = :id"),
+    # Before what showcase tells of its pictures, which it deletes.
+    text("DELETE FROM lesson_work WHERE member_id = :id"),
     text("UPDATE question_answer SET member_id = NULL WHERE member_id = :id"),
 )
 

@@ -16,6 +16,7 @@ from kit.shapes import Out
 from services.courses.access import BOUGHT, CALLER, MembershipRequired, PurchaseRequired, require_access
 from services.courses.media import Playback, playback_of
 from services.courses.models import CourseAccess
+from services.courses.works import LessonWorkOut, best_works
 
 router = new_router(prefix="/v1/lessons", tags=["lessons"])
 
@@ -35,7 +36,7 @@ class ProgressOut(Out):
 
 
 class LessonOut(Out):
-    """A lesson that the caller may watch; `progress` only for a member who began it."""
+    """A lesson that the caller may watch; `progress` only for a member who began it, `works` the best made from it."""
 
     id: UUID
     course_id: UUID
@@ -46,6 +47,7 @@ class LessonOut(Out):
     access: CourseAccess
     playback: Playback | None
     progress: ProgressOut | None
+    works: list[LessonWorkOut]
 
 
 _SHOWN = text(
@@ -107,7 +109,8 @@ async def read_lesson(
     progress = await _progress_of(session, lesson, caller.id) if caller else None
     response.headers["Cache-Control"] = "private, no-store"
     fields = {name: value for name, value in lesson._mapping.items() if name != "media"}  # noqa: SLF001 - a row's mapping
-    return LessonOut(**fields, playback=playback_of(runtime, lesson.id, lesson.media, until), progress=progress)
+    playback = playback_of(runtime, lesson.id, lesson.media, until)
+    return LessonOut(**fields, playback=playback, progress=progress, works=await best_works(session, lesson.id))
 
 
 async def _progress_of(session: AsyncSession, lesson: Any, member_id: UUID) -> ProgressOut | None:

@@ -89,6 +89,7 @@ _MOVES: Final = (
     DELETE FROM arrival USING invite_link
     WHERE invite_link.id = arrival.link_id AND invite_link.member_id = arrival.member_id AND arrival.member_id = :kept
     """),
+    text("UPDATE lesson_work SET member_id = :kept WHERE member_id = :merged"),
     text("UPDATE question SET member_id = :kept WHERE member_id = :merged"),
     text("UPDATE question_answer SET member_id = :kept WHERE member_id = :merged"),
     # One voice a person, and none for one's own question; the tally loses the others.

@@ -5,7 +5,7 @@ from fastapi import FastAPI
 from contracts.billing import CouponRedeemed, CouponReleased, CouponReserved, OrderDisputed, OrderPaid, OrderRefunded
 from contracts.courses import LessonCompleted
 from contracts.members import MemberChanged, MemberErased, MemberRegistered
-from contracts.showcase import PrizeWon
+from contracts.showcase import EntryShared, PrizeWon
 from kit.app import Service, create_app
 from services.referrals import (
     admin_campaigns,
@@ -29,6 +29,7 @@ from services.referrals import (
     prizes,
     rewards,
     rules,
+    share_links,
     touches,
     webhook_document,
     webhook_endpoints,
@@ -69,7 +70,7 @@ service = Service(
         {
             MemberRegistered: [origins.on_member_registered],
             MemberChanged: [cards.on_member_changed],
-            MemberErased: [cards.on_member_erased],
+            MemberErased: [cards.on_member_erased, share_links.on_member_erased],
             LessonCompleted: [rewards.on_lesson_completed],
             OrderPaid: [rewards.on_order_paid],
             OrderRefunded: [rewards.on_order_refunded],
@@ -77,6 +78,7 @@ service = Service(
             CouponReserved: [coupons.on_coupon_reserved],
             CouponReleased: [coupons.on_coupon_released],
             CouponRedeemed: [coupons.on_coupon_redeemed],
+            EntryShared: [share_links.on_entry_shared],
             PrizeWon: [prizes.on_prize_won],
         }
     ),

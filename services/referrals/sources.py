@@ -1,4 +1,4 @@
-"""Sources: whom an invitation code leads to, a member or a partner's link."""
+"""Sources: whom an invitation code leads to: a member, by their code or their link to a work, or a partner's link."""
 
 from typing import Final
 
@@ -6,9 +6,11 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
+from contracts.showcase import TOKEN_LENGTH
 from services.referrals.invites import LENGTH, inviter_of
 from services.referrals.models import Touch
 from services.referrals.partner_models import Partner, PartnerLink
+from services.referrals.share_links import sharer_of
 
 LINK_LENGTH: Final = LENGTH + 2
 """A partner's codes are longer than a member's, so that no code is ever both."""
@@ -17,6 +19,9 @@ LINK_LENGTH: Final = LENGTH + 2
 async def name_source(session: AsyncSession, touch: Touch, code: str) -> None:
     """Write into a touch whom this code leads to, if to anybody; a link's own channel is taken where none is given."""
     touch.invite_code = code.strip().upper()
+    if len(touch.invite_code) == TOKEN_LENGTH:
+        touch.inviter_id = await sharer_of(session, touch.invite_code)
+        return
     if len(touch.invite_code) != LINK_LENGTH:
         touch.inviter_id = await inviter_of(session, touch.invite_code)
         return

@@ -7,6 +7,7 @@ from contracts.referrals import MemberInvited
 from kit.app import Service, create_app
 from services.showcase import (
     admin_contests,
+    best_works,
     cards,
     comments,
     contests,
@@ -17,10 +18,14 @@ from services.showcase import (
     integrity,
     leaderboard,
     leaderboard_events,
+    lesson_works,
     merging,
     moderation,
+    posters,
     quarantine,
+    reports,
     settlement,
+    sharing,
     signals,
     uploads,
     votes,
@@ -47,7 +52,12 @@ service = Service(
         uploads.api,
         admin_contests.api,
         quarantine.api,
+        best_works.api,
         moderation.api,
+        reports.api,
+        reports.admin_api,
+        sharing.api,
+        posters.api,
         features.api,
         features.admin_api,
     ],
@@ -58,6 +68,9 @@ service = Service(
             MemberErased: [
                 cards.on_member_erased,
                 discarding.on_member_erased,
+                reports.on_member_erased,
+                sharing.on_member_erased,
+                lesson_works.on_member_erased,
             ],
             MemberInvited: [signals.on_member_invited],
         }
@@ -65,7 +78,7 @@ service = Service(
     due=[merging.merging.due, discarding.due],
     start=[uploads.darkroom, signals.keyed, leaderboard_events.boards_of],
     seed=seed,
-    listeners=frozenset({"members", "referrals"}),
+    listeners=frozenset({"members", "courses", "referrals"}),
     personal=cards.PERSONAL,
 )
 

@@ -1,10 +1,10 @@
-"""Discarding: the pictures of a member who leaves go, their rows with the news, their files by a job of its own."""
+"""Discarding: pictures of members who left, and of uploads cut short, go: rows first, then the files by a job."""
 
 import asyncio
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 
-from sqlalchemy import select, text
+from sqlalchemy import delete, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import Field, col
 
@@ -15,15 +15,19 @@ from kit.db import instant
 from services.showcase.models import Model
 from services.showcase.storage import SIZES, file_name
 
+UPLOADS_TAKE: Final = timedelta(hours=1)
+STALLED: Final = timedelta(minutes=1)
+
 
 class DiscardedPicture(Model, table=True):
-    """A picture nobody shows any more, whose files are still there."""
+    """A picture nobody shows any more, whose files are still there; `deleting_at` is since when somebody deletes them."""
 
     __tablename__ = "discarded_picture"
 
     content: str = Field(primary_key=True)
     suffix: str
     discarded_at: datetime = Field(sa_column=instant(index=True))
+    deleting_at: datetime | None = Field(default=None, sa_column=instant(nullable=True))
 
 
 # What was settled stays published; where it still runs, a work without its pictures and its author cannot stand.
@@ -42,6 +46,19 @@ _FORGET: Final = (
     FROM gone ON CONFLICT DO NOTHING
     """),
 )
+# An upload of which an hour later it is not said that its files are there was cut short; nobody was told its id.
+_GIVE_UP: Final = text("""
+WITH gone AS (
+    DELETE FROM upload WHERE NOT stored AND created_at < :before RETURNING id, content, suffix
+), noted AS (
+    INSERT INTO discarded_picture (content, suffix, discarded_at)
+    SELECT DISTINCT content, suffix, CAST(:now AS timestamptz) FROM gone ON CONFLICT DO NOTHING
+)
+SELECT id FROM gone
+""")
+_IN_HAND: Final = text(
+    "SELECT EXISTS (SELECT FROM discarded_picture WHERE content = :content AND deleting_at IS NOT NULL)"
+)
 _SHOWN: Final = text("SELECT EXISTS (SELECT FROM upload WHERE content = :content)")
 _LOCK: Final = text("SELECT pg_advisory_xact_lock(hashtextextended(:content, 0))")
 
@@ -57,21 +74,44 @@ async def on_member_erased(session: AsyncSession, event: MemberErased) -> None:
         await session.execute(statement, {"id": event.member_id, "now": clock.now()})
 
 
-async def delete_files(rt: Runtime) -> int:
-    """Delete the files of discarded pictures that no other upload shows; how many pictures were looked at."""
-    done = 0
-    while True:
-        async with rt.db.session() as session, session.begin():
-            oldest = select(DiscardedPicture).order_by(col(DiscardedPicture.discarded_at)).limit(1)
-            picture = (await session.execute(oldest.with_for_update(skip_locked=True))).scalar_one_or_none()
-            if picture is None:
-                return done
-            await lock_content(session, picture.content)
-            if not (await session.execute(_SHOWN, {"content": picture.content})).scalar_one():
-                names = [file_name(picture.content, size, picture.suffix) for size in SIZES]
-                await asyncio.to_thread(rt.state["darkroom"].folder.delete, names)
+async def is_being_deleted(session: AsyncSession, content: str) -> bool:
+    """Whether somebody deletes the files of this content now; for whoever holds its lock."""
+    return bool((await session.execute(_IN_HAND, {"content": content})).scalar_one())
+
+
+async def clean_up(rt: Runtime) -> int:
+    """Discard uploads that never came to their end, and delete the files of what is discarded; how many pictures."""
+    await asyncio.to_thread(rt.state["darkroom"].storage.tidy)
+    async with rt.db.session() as session, session.begin():
+        now = clock.now()
+        given_up = {"now": now, "before": now - UPLOADS_TAKE}
+        done = len((await session.execute(_GIVE_UP, given_up)).all())
+    while await _delete_next(rt):
+        done += 1
+    return done
+
+
+async def _delete_next(rt: Runtime) -> bool:
+    """Delete the files of the picture discarded first, unless another upload shows it; whether there was one."""
+    async with rt.db.session() as session, session.begin():
+        now = clock.now()
+        waiting = col(DiscardedPicture.deleting_at).is_(None) | (col(DiscardedPicture.deleting_at) < now - STALLED)
+        oldest = select(DiscardedPicture).where(waiting).order_by(col(DiscardedPicture.discarded_at)).limit(1)
+        picture = (await session.execute(oldest.with_for_update(skip_locked=True))).scalar_one_or_none()
+        if picture is None:
+            return False
+        await lock_content(session, picture.content)
+        if (await session.execute(_SHOWN, {"content": picture.content})).scalar_one():
             await session.delete(picture)
-            done += 1
+            return True
+        picture.deleting_at = now
+        names = [file_name(picture.content, size, picture.suffix) for size in SIZES]
+        mine = (col(DiscardedPicture.content) == picture.content, col(DiscardedPicture.deleting_at) == now)
+    # Without a connection: a bucket may take its time. Whoever brings the same picture meanwhile waits.
+    await asyncio.to_thread(rt.state["darkroom"].storage.delete, names)
+    async with rt.db.session() as session, session.begin():
+        await session.execute(delete(DiscardedPicture).where(*mine))
+    return True
 
 
-due = Due("delete discarded pictures", delete_files, every_s=10.0)
+due = Due("delete discarded pictures", clean_up, every_s=10.0)

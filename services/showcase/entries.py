@@ -23,6 +23,7 @@ from kit.page import Page, PageDep, keyset
 from kit.shapes import In, Instant, Out, Text
 from services.showcase.cards import MemberOut
 from services.showcase.contests import ContestClosed, ContestNotFound, phase_of, totals_hidden
+from services.showcase.lesson_works import tell_lesson
 from services.showcase.models import Contest, Entry, EntryImage, MemberCard, Tally, Upload
 from services.showcase.uploads import AddressDep, ImageOut, image_out
 
@@ -182,12 +183,14 @@ async def submit_entry(
     await session.flush()
     await session.execute(insert(Tally).values(entry_id=entry.id, votes=0))
     await _hang(session, entry, body.upload_ids)
+    if entry.status == "approved":
+        await tell_lesson(session, entry, address)
     return json_response(await show_one(session, entry.id, address), 201, PRIVATE)
 
 
 async def _require_uploads(session: AsyncSession, member_id: UUID, wanted: list[UUID]) -> None:
     own = await session.scalars(
-        select(col(Upload.id)).where(col(Upload.id).in_(wanted), col(Upload.member_id) == member_id)
+        select(col(Upload.id)).where(col(Upload.id).in_(wanted), col(Upload.member_id) == member_id, col(Upload.stored))
     )
     if missing := set(wanted) - set(own):
         raise UploadUnknown(extra={"upload_ids": sorted(map(str, missing))})
@@ -223,15 +226,18 @@ async def read_entry(entry_id: UUID, caller: OptionalMemberDep, session: Session
 
 
 @api.delete("/entries/{entry_id}", status_code=204, responses=problems(EntryNotFound, NotYourEntry))
-async def withdraw_entry(entry_id: UUID, caller: MemberDep, session: SessionDep) -> None:
+async def withdraw_entry(entry_id: UUID, caller: MemberDep, session: SessionDep, address: AddressDep) -> None:
     """Withdraw an own work; its pictures may then be entered again."""
     entry = await session.get(Entry, entry_id, with_for_update=True)
     if entry is None or (entry.status != "approved" and not _is_author(entry.member_id, caller)):
         raise EntryNotFound
     if not _is_author(entry.member_id, caller):
         raise NotYourEntry
+    was_shown = entry.status == "approved"
     entry.status = "withdrawn"
     await session.execute(update(EntryImage).where(col(EntryImage.entry_id) == entry_id).values(standing=False))
+    if was_shown:
+        await tell_lesson(session, entry, address)
 
 
 def _is_author(member_id: UUID, caller: Caller | None) -> bool:

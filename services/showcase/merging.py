@@ -27,6 +27,19 @@ _MOVES: Final = (
     text("UPDATE upload SET member_id = :kept WHERE member_id = :merged"),
     text("UPDATE entry SET member_id = :kept WHERE member_id = :merged"),
     text("UPDATE comment SET member_id = :kept WHERE member_id = :merged"),
+    # Of two reports of one thing the first stays; who had reported the other account's work stands by it.
+    text("""
+    DELETE FROM report AS other USING report AS mine
+    WHERE mine.member_id IN (:kept, :merged) AND other.member_id IN (:kept, :merged) AND other.id > mine.id
+    AND other.entry_id = mine.entry_id AND other.comment_id IS NOT DISTINCT FROM mine.comment_id
+    """),
+    text("UPDATE report SET member_id = :kept WHERE member_id = :merged"),
+    text("UPDATE report SET author_id = :kept WHERE author_id = :merged"),
+    text("""
+    DELETE FROM share_link AS other USING share_link AS mine
+    WHERE other.member_id = :merged AND mine.member_id = :kept AND other.entry_id = mine.entry_id
+    """),
+    text("UPDATE share_link SET member_id = :kept WHERE member_id = :merged"),
 )
 # In the order of entries, as a batch of votes writes them.
 _UNCOUNT: Final = text("""

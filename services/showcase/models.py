@@ -70,9 +70,10 @@ class Contest(Model, table=True):
 
 
 class Upload(Model, table=True):
-    """A picture a member brought; `content` names its files."""
+    """A picture a member brought; `content` names its files, which are all there once it is `stored`."""
 
     __tablename__ = "upload"
+    __table_args__ = (Index("upload_unfinished_idx", "created_at", postgresql_where=text("NOT stored")),)
 
     id: UUID = Field(default_factory=new_id, primary_key=True)
     member_id: UUID = Field(index=True)
@@ -80,6 +81,7 @@ class Upload(Model, table=True):
     suffix: str
     width: int
     height: int
+    stored: bool = False
     created_at: datetime = Field(sa_column=instant())
 
 

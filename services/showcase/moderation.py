@@ -17,6 +17,7 @@ from kit.page import Page, PageDep, keyset
 from kit.shapes import StrictIn, Text
 from kit.wording import Wrong
 from services.showcase.entries import EntryNotFound, EntryOut, Status, approve, show_one, shown, with_votes
+from services.showcase.lesson_works import tell_lesson
 from services.showcase.models import Contest, Entry
 from services.showcase.uploads import AddressDep
 
@@ -91,5 +92,7 @@ async def moderate_entry(entry_id: UUID, body: DecisionIn, session: SessionDep, 
         entry.status, entry.reason = "rejected", body.reason
     await session.flush()
     after = {"status": entry.status, "reason": entry.reason}
+    if before["status"] != after["status"] and "approved" in {before["status"], after["status"]}:
+        await tell_lesson(session, entry, address)
     await audit.record(session, "entry.moderated", entry_id, before=before, after=after)
     return json_response(await show_one(session, entry_id, address))

@@ -1,15 +1,16 @@
 """Uploads: members bring pictures, which are stored as new files and served for good."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
-from typing import Annotated, Any, Final
+from contextlib import asynccontextmanager, contextmanager
+from typing import Annotated, Any, Final, TypeVar
 from uuid import UUID
 
 from fastapi import Depends, Request, Response
-from sqlalchemy import insert
+from sqlalchemy import insert, update
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import col
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 from starlette.responses import FileResponse
@@ -18,21 +19,33 @@ from kit import clock
 from kit.app import Runtime, RuntimeDep, router
 from kit.auth import MemberDep
 from kit.errors import NotFound, PayloadTooLarge, Unavailable, Unprocessable, problems
-from kit.files import RangeOutside, StoredFile
+from kit.files import RangeOutside
 from kit.http import json_response
-from kit.ids import new_id
 from kit.limits import limit
 from kit.shapes import Out
-from services.showcase.discarding import lock_content
+from services.showcase.discarding import is_being_deleted, lock_content
 from services.showcase.images import BrokenImage, ImageTooLarge, Picture, UnsupportedImage, render
 from services.showcase.models import Upload
-from services.showcase.storage import MEDIA_TYPES, SIZES, Folder, content_name, file_name
+from services.showcase.storage import (
+    MEDIA_TYPES,
+    SIZES,
+    PicturesAway,
+    Storage,
+    content_name,
+    file_name,
+    open_storage,
+)
+
+T = TypeVar("T")
 
 api = router(prefix="/v1/uploads", tags=["uploads"])
 
 MAX_BYTES: Final = 20 << 20
 FORM_ALLOWANCE: Final = 64 << 10
 UPLOADS_AN_HOUR: Final = 300
+# Whoever brings a picture whose files are being deleted this moment waits for the end of that.
+TURNS: Final = 30
+TURN_S: Final = 0.1
 FORM: Final = {
     "requestBody": {
         "required": True,
@@ -96,41 +109,51 @@ class UploadOut(ImageOut):
 class Darkroom:
     """The threads that render and store pictures: few, because each may hold hundreds of megabytes."""
 
-    def __init__(self, folder: Folder, workers: int, waiting: int) -> None:
-        self.folder = folder
+    def __init__(self, storage: Storage, workers: int, waiting: int) -> None:
+        self.storage = storage
         self.limit = workers + waiting
         self.inside = 0
         self.threads = ThreadPoolExecutor(workers, thread_name_prefix="darkroom")
 
-    async def develop(self, file: UploadFile) -> tuple[str, Picture]:
-        """Render and store one file; its content name and the picture. Raises ImagesBusy and the refusals of `render`."""
+    @contextmanager
+    def place(self) -> Iterator[None]:
+        """A place in the queue until the picture is stored; raises ImagesBusy."""
         if self.inside >= self.limit:
             raise ImagesBusy(retry_after=5)
         self.inside += 1
         try:
-            return await asyncio.get_running_loop().run_in_executor(self.threads, self._develop, file)
+            yield
         finally:
             self.inside -= 1
+
+    async def develop(self, file: UploadFile) -> tuple[str, Picture]:
+        """Render one file; its content name and the picture. Raises the refusals of `render`."""
+        return await self._in_thread(self._develop, file)
 
     def _develop(self, file: UploadFile) -> tuple[str, Picture]:
         # Read here, so that those who wait do so on disk and not in memory.
         file.file.seek(0)
         picture = render(file.file.read())
-        content = content_name(picture.sizes["original"])
-        self.keep(content, picture)
-        return content, picture
+        return content_name(picture.sizes["original"]), picture
 
-    def keep(self, content: str, picture: Picture) -> None:
-        """Store a picture's files, as far as they are not there; blocking."""
+    async def keep(self, content: str, picture: Picture) -> None:
+        """Store a picture's files; raises PicturesAway."""
+        await self._in_thread(self._keep, content, picture)
+
+    def _keep(self, content: str, picture: Picture) -> None:
         for size, encoded in picture.sizes.items():
-            self.folder.save(file_name(content, size, picture.suffix), encoded)
+            self.storage.save(file_name(content, size, picture.suffix), encoded)
+
+    async def _in_thread(self, work: Callable[..., T], *values: Any) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self.threads, work, *values)
 
 
 @asynccontextmanager
 async def darkroom(rt: Runtime) -> AsyncIterator[None]:
     """Open the darkroom of a process and close it after its last picture."""
     settings = rt.settings
-    room = rt.state["darkroom"] = Darkroom(Folder(settings.uploads), settings.image_workers, settings.images_waiting)
+    storage = await asyncio.to_thread(open_storage, settings)
+    room = rt.state["darkroom"] = Darkroom(storage, settings.image_workers, settings.images_waiting)
     try:
         yield
     finally:
@@ -157,10 +180,12 @@ def image_out(row: Any, address: str) -> dict[str, Any]:
     response_model=UploadOut,
     max_body_size=MAX_BYTES + FORM_ALLOWANCE,
     openapi_extra=FORM,
-    responses=problems(UnsupportedImage, BrokenImage, ImageTooLarge, FileMissing, FileTooLarge, ImagesBusy),
+    responses=problems(
+        UnsupportedImage, BrokenImage, ImageTooLarge, FileMissing, FileTooLarge, ImagesBusy, PicturesAway
+    ),
 )
 async def upload(request: Request, caller: MemberDep, rt: RuntimeDep, address: AddressDep) -> Response:
-    """Bring a JPEG, PNG or WebP picture of up to 20 MiB and 50 megapixels.
+    """Bring a JPEG, PNG, WebP or HEIC picture of up to 20 MiB and 50 megapixels.
 
     It is decoded, turned upright and stored anew: without EXIF, place or anything else that was in the file.
     """
@@ -179,51 +204,61 @@ async def upload(request: Request, caller: MemberDep, rt: RuntimeDep, address: A
         # A keyed request came with a connection; others shall have it while the picture waits and is rendered.
         if (own := request.scope.get("heika.session")) is not None:
             await own.commit()
-        content, picture = await rt.state["darkroom"].develop(file)
+        room: Darkroom = rt.state["darkroom"]
+        with room.place():
+            content, picture = await room.develop(file)
+            row = Upload(
+                member_id=caller.id,
+                content=content,
+                suffix=picture.suffix,
+                width=picture.width,
+                height=picture.height,
+                created_at=clock.now(),
+            )
+            await _announce(rt, row)
+            await room.keep(content, picture)
     finally:
         await form.close()
-    row = {
-        "id": new_id(),
-        "member_id": caller.id,
-        "content": content,
-        "suffix": picture.suffix,
-        "width": picture.width,
-        "height": picture.height,
-        "created_at": clock.now(),
-    }
-    await _remember(request, rt, row, picture)
-    return json_response(
-        {"id": row["id"]} | image_out(Upload(**row), address), 201, {"Cache-Control": "private, no-store"}
-    )
+    await _finish(own, rt, row)
+    return json_response({"id": row.id} | image_out(row, address), 201, {"Cache-Control": "private, no-store"})
 
 
-async def _remember(request: Request, rt: Runtime, row: dict[str, Any], picture: Picture) -> None:
-    # Not SessionDep: a slow upload would hold a connection to the database for as long as its bytes take.
-    own: AsyncSession | None = request.scope.get("heika.session")
+async def _announce(rt: Runtime, row: Upload) -> None:
+    """Write the row before the first file: so no file is ever without one, whenever this process dies."""
+    for _ in range(TURNS):
+        # Not SessionDep: a slow upload would hold a connection to the database for as long as its bytes take.
+        async with rt.db.session() as session:
+            await rt.db.connect(session)
+            await lock_content(session, row.content)
+            if not await is_being_deleted(session, row.content):
+                await session.execute(insert(Upload).values(row.model_dump()))
+                await session.commit()
+                return
+        await asyncio.sleep(TURN_S)
+    raise ImagesBusy(retry_after=5)
+
+
+async def _finish(own: AsyncSession | None, rt: Runtime, row: Upload) -> None:
+    """Say that the files are there; a keyed request does so together with its stored answer."""
+    there = update(Upload).where(col(Upload.id) == row.id).values(stored=True)
     if own is not None:
-        await _write(own, rt, row, picture)
+        await own.execute(there)
         return
     async with rt.db.session() as session:
         await rt.db.connect(session)
-        await _write(session, rt, row, picture)
+        await session.execute(there)
         await session.commit()
-
-
-async def _write(session: AsyncSession, rt: Runtime, row: dict[str, Any], picture: Picture) -> None:
-    # The same picture may have been another's who left just now, and its files deleted since they were seen.
-    await lock_content(session, row["content"])
-    await asyncio.to_thread(rt.state["darkroom"].keep, row["content"], picture)
-    await session.execute(insert(Upload).values(row))
 
 
 @api.get(
     "/files/{name}",
     response_class=FileResponse,
-    responses=problems(FileNotFound, RangeOutside) | {200: {"content": {kind: {} for kind in MEDIA_TYPES.values()}}},
+    responses=problems(FileNotFound, RangeOutside, PicturesAway)
+    | {200: {"content": {kind: {} for kind in MEDIA_TYPES.values()}}},
 )
 async def read_picture(name: str, rt: RuntimeDep) -> Response:
     """A stored picture or thumbnail; its address names its content, so it may be kept for good."""
-    path = await asyncio.to_thread(rt.state["darkroom"].folder.find, name)
-    if path is None:
+    answer: Response | None = await rt.state["darkroom"].storage.answer(name, FOREVER)
+    if answer is None:
         raise FileNotFound
-    return StoredFile(path, media_type=MEDIA_TYPES[path.suffix], headers=FOREVER)
+    return answer

@@ -123,7 +123,10 @@ def test_every_example_works_as_given(heika: Heika) -> None:
         work = {"title": "我的蛋糕", "story": "第一次", "upload_ids": [upload.json()["id"]]}
         opened = client.get("/v1/contests?phase=open").json()["items"][0]["id"]
         entry = client.post(f"/v1/contests/{opened}/entries", headers=member, json=work).json()["id"]
-        walk.run("comment", 201, entry_id=entry)
+        said = walk.run("comment", 201, entry_id=entry)["id"]
+        # One's own is withdrawn, not reported.
+        walk.run("report_entry", 403, entry_id=entry)
+        walk.run("report_comment", 403, entry_id=entry, comment_id=said)
         walk.run("arrive", 404)
         walk.run("request_lesson", 201)
         opened_to = {"member_id": signed_in["member"]["id"], "reason": "例子"}
@@ -143,6 +146,7 @@ def test_every_example_works_as_given(heika: Heika) -> None:
 
         walk.headers = admin
         walk.run("moderate_entry", 200, entry_id=entry)
+        walk.run("resolve_report", 404, report_id=said)
         walk.run("create_feature", 404)
         walk.run("change_feature", 404, feature_id=entry)
         walk.run("change_member", 200, member_id=signed_in["member"]["id"])

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 from sqlalchemy.exc import DBAPIError
 
-from contracts.members import MemberChanged, MemberErased
+from contracts.members import MemberChanged, MemberErased, MemberMerged
 from contracts.referrals import CouponIssued, MemberInvited
+from contracts.showcase import EntryShared
 from kit import clock
 from kit.ids import new_id
 from services.referrals.invites import ALPHABET
@@ -234,3 +235,20 @@ async def test_a_name_follows_the_newest_picture_and_an_erased_member_has_none(a
     card = (await api.sql("SELECT phone_hash, visitor_id FROM member_card WHERE member_id = :id", id=newcomer))[0]
     assert tuple(card) == (None, None)
     assert await api.sql("SELECT * FROM device WHERE member_id = :id", id=newcomer) == []
+
+
+async def test_a_link_to_a_work_credits_whoever_shared_it(api: Api) -> None:
+    canvasser, other = await member(api), await member(api)
+    shared = EntryShared(token="23456789ABCD", entry_id=new_id(), member_id=canvasser)
+    await api.handle(shared, shared, shared.model_copy(update={"id": new_id()}))
+    opened = await touch(api, invite_code="23456789abcd", visitor_id="phone-7")
+    assert (opened.status_code, opened.json()["invite_code"]) == (201, "23456789ABCD")
+    assert (await touch(api, invite_code="ZZZZZZZZZZZZ", visitor_id="phone-7")).json()["code"] == "invite_code_unknown"
+    newcomer = await member(api, visitor_id="phone-7")
+    assert await origin_of(api, newcomer) == (canvasser, None)
+    assert [row.outcome for row in await outcomes(api)] == ["won"]
+    # Given at registration it counts as well; after a merge it leads to whoever the account became.
+    await api.handle(MemberMerged(kept_id=other, merged_id=canvasser))
+    assert await origin_of(api, await member(api, invite_code="23456789ABCD")) == (other, None)
+    await api.handle(MemberErased(member_id=other))
+    assert (await touch(api, invite_code="23456789ABCD", visitor_id="phone-8")).status_code == 404

@@ -1,6 +1,7 @@
 """Pictures of a member who leaves: their files are deleted, once, and never those that somebody else shows too."""
 
 import asyncio
+import threading
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 from contracts.members import MemberErased
 from kit import clock
 from kit.ids import new_id
+from services.showcase.storage import PicturesAway
 
 
 def files(folder: Path) -> int:
@@ -79,3 +81,73 @@ async def test_works_leave_running_contests_and_stay_in_published_results(showca
     assert (await showcase.client.get(f"/v1/entries/{leaving}")).status_code == 404
     listed = (await showcase.client.get(f"/v1/contests/{running}/entries")).json()
     assert [item["id"] for item in listed["items"]] == [staying]
+
+
+async def test_an_upload_that_was_cut_short_is_never_shown_and_leaves_nothing(
+    showcase: Any, api: Any, author: Any, make_picture: Any, monkeypatch: Any
+) -> None:
+    contest, folder, mine = await showcase.contest(), api.rt.settings.uploads, api.member(author)
+    storage = api.rt.state["darkroom"].storage
+    whole = storage.save
+    saved: list[str] = []
+
+    def dies(name: str, content: bytes) -> None:
+        if len(saved) == 2:
+            raise PicturesAway(retry_after=5)
+        saved.append(name)
+        whole(name, content)
+
+    with monkeypatch.context() as broken:
+        broken.setattr(storage, "save", dies)
+        refused = await showcase.upload(mine, make_picture((30, 30)), **{"Idempotency-Key": "cut"})
+    assert (refused.status_code, refused.json()["code"]) == (503, "pictures_away")
+    assert refused.headers["retry-after"] == "5"
+    [(cut, stored)] = await api.sql("SELECT id::text, stored FROM upload")
+    assert (stored, files(folder)) == (False, 2)
+    body = {"title": "x", "upload_ids": [cut]}
+    entered = await showcase.client.post(f"/v1/contests/{contest}/entries", json=body, headers=mine)
+    assert (entered.status_code, entered.json()["code"]) == (422, "upload_unknown")
+
+    # The retry with the same key succeeds, and keeps the files that the first one had begun.
+    again = await showcase.upload(mine, make_picture((30, 30)), **{"Idempotency-Key": "cut"})
+    assert again.status_code == 201, again.text
+    other = new_id()
+    with monkeypatch.context() as broken:
+        broken.setattr(storage, "save", dies)
+        saved.clear()
+        assert (await showcase.upload(api.member(other), make_picture((50, 30)))).status_code == 503
+    assert (await api.run_due(), files(folder)) == (0, 6)
+    api.clock.advance(timedelta(hours=1, seconds=1))
+    # Two rows given up, and two pictures looked at: one is shown by the retry.
+    assert await api.run_due() == 4
+    assert await api.run_due() == 0
+    assert files(folder) == 4
+    [(left, stored)] = await api.sql("SELECT id::text, stored FROM upload")
+    assert (left, stored) == (again.json()["id"], True)
+
+
+async def test_files_are_deleted_without_a_connection_and_whoever_brings_them_again_waits(
+    showcase: Any, api: Any, author: Any, make_picture: Any, monkeypatch: Any
+) -> None:
+    content, storage = make_picture((30, 30)), api.rt.state["darkroom"].storage
+    assert (await showcase.upload(api.member(author), content)).status_code == 201
+    await api.handle(MemberErased(member_id=author))
+    begun, go_on, delete = threading.Event(), threading.Event(), storage.delete
+
+    def slowly(names: Any) -> None:
+        begun.set()
+        go_on.wait(20)
+        delete(names)
+
+    monkeypatch.setattr(storage, "delete", slowly)
+    cleaning = asyncio.create_task(api.run_due())
+    await asyncio.to_thread(begun.wait, 20)
+    assert api.rt.db.engine.pool.checkedout() == 0
+    bringing = asyncio.create_task(showcase.upload(api.member(), content))
+    while not api.rt.state["darkroom"].inside:  # noqa: ASYNC110 - the darkroom tells nobody
+        await asyncio.sleep(0.01)
+    go_on.set()
+    answer, done = await asyncio.gather(bringing, cleaning)
+    assert (answer.status_code, done) == (201, 1)
+    assert files(api.rt.settings.uploads) == 4
+    assert await api.run_due() == 0

@@ -5,7 +5,7 @@ from datetime import timedelta
 from typing import Any
 
 from contracts.members import MemberChanged, MemberErased
-from contracts.showcase import CommentPosted, EntryApproved
+from contracts.showcase import CommentPosted, EntryApproved, EntryChanged
 from kit import clock
 from kit.ids import new_id
 
@@ -43,9 +43,11 @@ async def test_a_work_is_shown_with_its_author_pictures_and_votes(showcase: Any,
     }
     await showcase.vote(entry["id"])
     assert (await showcase.client.get(f"/v1/entries/{entry['id']}")).json() == entry | {"votes": 1}
-    (told,) = await api.emitted()
+    told, shown = await api.emitted()
     assert isinstance(told, EntryApproved)
     assert (str(told.entry_id), told.member_id, str(told.lesson_id)) == (entry["id"], author, lesson)
+    assert isinstance(shown, EntryChanged)
+    assert (shown.on_show, shown.thumbnail_url) == (True, entry["images"][0]["thumbnails"]["medium"])
     assert (await showcase.client.get(f"/v1/contests/{contest}")).json()["entries"] == 1
 
 

@@ -5,8 +5,8 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Iterable, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
@@ -46,6 +46,10 @@ _CLOSED_6: Final = tuple(
 LONGEST_ANSWER: Final = 4096
 LOOK_UPS: Final = 256
 """How many names may be looked up at once; one whose server is silent is looked up for half a minute."""
+CONNECTIONS: Final = 64
+"""How many to one host and port at a time."""
+KEEP_S: Final = 4.0
+"""Shorter than servers keep idle connections, so that none is used that is about to be closed."""
 OTHER_ADDRESS_S: Final = 3.0
 """How long an address is tried while there is another one."""
 _THIS_MACHINE: Final = (ip_address("::1"), ip_address("127.0.0.1"))
@@ -74,23 +78,41 @@ class Reply:
 class Outbound:
     """A client for such calls; `allowed` are networks that are open although they are private, for development."""
 
-    def __init__(self, allowed: Iterable[Network] = (), *, connections: int = 200) -> None:
+    def __init__(self, allowed: Iterable[Network] = ()) -> None:
         self._allowed = tuple(allowed)
-        self._pools = {
-            scheme: httpcore.AsyncConnectionPool(
-                ssl_context=_tls() if scheme == "https" else None,
-                max_connections=connections,
-                max_keepalive_connections=connections,
-                keepalive_expiry=4.0,
-                network_backend=_GuardedNetwork(self, plain=scheme == "http"),
-            )
-            for scheme in ("https", "http")
-        }
+        # One pool of httpcore's looks through all of its connections for every request, so each origin has its own.
+        self._origins: dict[tuple[str, str], _Origin] = {}
+        self._swept_at = time.monotonic()
 
     async def close(self) -> None:
         """Close the connections."""
-        for pool in self._pools.values():
-            await pool.aclose()
+        for origin in self._origins.values():
+            await origin.pool.aclose()
+        self._origins.clear()
+
+    def _origin(self, url: str) -> "_Origin":
+        parts = urlsplit(url)
+        key = (parts.scheme, parts.netloc)
+        if key not in self._origins:
+            network = _GuardedNetwork(self, plain=parts.scheme == "http")
+            pool = httpcore.AsyncConnectionPool(
+                ssl_context=_tls() if parts.scheme == "https" else None,
+                max_connections=CONNECTIONS,
+                keepalive_expiry=KEEP_S,
+                network_backend=network,
+            )
+            self._origins[key] = _Origin(pool)
+        return self._origins[key]
+
+    async def _sweep(self) -> None:
+        """Close what nobody has used for a while."""
+        now = time.monotonic()
+        if now - self._swept_at < KEEP_S:
+            return
+        self._swept_at = now
+        unused = [key for key, one in self._origins.items() if not one.users and now - one.used_at > KEEP_S]
+        for origin in [self._origins.pop(key) for key in unused]:
+            await origin.pool.aclose()
 
     async def check(self, url: str) -> None:
         """Refuse what `post` would refuse, as far as it can be seen now: AddressRefused or ValueError.
@@ -127,12 +149,15 @@ class Outbound:
 
     async def post(self, url: str, headers: dict[str, str], body: bytes, *, seconds: float) -> Reply:
         """Send a body; AddressRefused, TimeoutError, or OSError when there was no answer. Redirects are not followed."""
+        await self._sweep()
         started = time.monotonic()
+        origin = self._origin(url)
         timeout = {"connect": seconds, "read": seconds, "write": seconds, "pool": seconds}
         try:
             async with (
                 asyncio.timeout(seconds),
-                self._pools[urlsplit(url).scheme].stream(
+                origin.used() as pool,
+                pool.stream(
                     "POST", url, headers=list(headers.items()), content=body, extensions={"timeout": timeout}
                 ) as response,
             ):
@@ -148,6 +173,24 @@ class Outbound:
             raise TimeoutError from failure
         except (httpcore.NetworkError, httpcore.ProtocolError, httpcore.UnsupportedProtocol, ssl.SSLError) as failure:
             raise OSError(f"{type(failure).__name__}: {failure}"[:200]) from failure
+
+
+class _Origin:
+    """The connections to one host and port, and whether anybody uses them."""
+
+    def __init__(self, pool: httpcore.AsyncConnectionPool) -> None:
+        self.pool = pool
+        self.users = 0
+        self.used_at = time.monotonic()
+
+    @asynccontextmanager
+    async def used(self) -> AsyncIterator[httpcore.AsyncConnectionPool]:
+        self.users += 1
+        try:
+            yield self.pool
+        finally:
+            self.users -= 1
+            self.used_at = time.monotonic()
 
 
 def _leads_outside(address: IPv4Address | IPv6Address) -> bool:

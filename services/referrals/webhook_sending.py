@@ -61,12 +61,13 @@ ORDER BY delivery.place LIMIT :most
 """)
 _JUDGE: Final = text("""
 UPDATE webhook_endpoint SET
-    busy_until = CASE WHEN busy_until = :held THEN now() + CAST(:lease AS interval) ELSE busy_until END,
+    busy_until = CASE WHEN busy_until <> :held THEN busy_until WHEN :more THEN now() + CAST(:lease AS interval) END,
     failing_since = CASE WHEN :ends_well THEN NULL WHEN :heard THEN :now ELSE coalesce(failing_since, :now) END,
     status = CASE WHEN :gone THEN 'disabled' ELSE status END,
     reason = CASE WHEN :gone THEN 'gone' ELSE reason END,
     disabled_at = CASE WHEN :gone THEN :now ELSE disabled_at END
-WHERE id = :endpoint RETURNING busy_until
+WHERE id = :endpoint
+RETURNING CASE WHEN :more AND busy_until = now() + CAST(:lease AS interval) THEN busy_until END
 """)
 # The log holds the latest fifty tries of each: whoever sends again and again must not fill the table.
 _WRITE: Final = text("""
@@ -157,9 +158,11 @@ class Sender:
         except Exception:
             log.exception("webhooks of an endpoint wait", endpoint_id=str(endpoint_id))
         finally:
-            with suppress(Exception):
-                async with self._turn, self._rt.db.session() as session, session.begin():
-                    await session.execute(_RELEASE, {"endpoint": endpoint_id, "held": self._held.pop(endpoint_id)})
+            held = self._held.pop(endpoint_id, None)
+            if held is not None:
+                with suppress(Exception):
+                    async with self._turn, self._rt.db.session() as session, session.begin():
+                        await session.execute(_RELEASE, {"endpoint": endpoint_id, "held": held})
 
     async def _send_portion(self, endpoint_id: UUID) -> bool:
         """Send what is due to an endpoint, oldest first; whether to go on at once."""
@@ -179,19 +182,19 @@ class Sender:
         # A slow endpoint's tries are written one by one, so that the log shows them and little is sent twice.
         while len(tried) < len(due) and time.monotonic() < until and not (tried and tried[-1].gone):
             tried.append(await try_once(self._outbound, endpoint.url, secrets, due[len(tried)]))
-        await self._write(endpoint_id, tried)
-        if tried[-1].seconds < SLOW_S:
-            self._slow.discard(endpoint_id)
-            return len(tried) < len(due) or len(due) == PORTION
-        self._slow.add(endpoint_id)
-        return False
+        slow = tried[-1].seconds >= SLOW_S
+        more = not slow and (len(tried) < len(due) or len(due) == PORTION)
+        (self._slow.add if slow else self._slow.discard)(endpoint_id)
+        await self._write(endpoint_id, tried, more=more)
+        return more
 
-    async def _write(self, endpoint_id: UUID, tried: Sequence[Try]) -> None:
-        """Write tries down, and what they say of the endpoint, and hold it for the next ones."""
+    async def _write(self, endpoint_id: UUID, tried: Sequence[Try], *, more: bool) -> None:
+        """Write tries down, and what they say of the endpoint, and hold it for the next ones or let it go."""
         verdict = {
             "endpoint": endpoint_id,
             "held": self._held[endpoint_id],
             "lease": LEASE,
+            "more": more,
             "now": clock.now(),
             "ends_well": tried[-1].status == "succeeded",
             "heard": any(one.status == "succeeded" for one in tried),
@@ -208,7 +211,9 @@ class Sender:
         async with self._turn, self._rt.db.session() as session, session.begin():
             held = (await session.execute(_JUDGE, verdict)).scalar_one_or_none()
             await session.execute(_WRITE, told)
-        if held is not None:
+        if held is None:
+            del self._held[endpoint_id]
+        else:
             self._held[endpoint_id] = held
         if tried[-1].gone:
             log.warning("webhook endpoint disabled", endpoint_id=str(endpoint_id), reason="gone")
@@ -218,7 +223,7 @@ class Sender:
 async def webhook_sender(rt: Runtime) -> AsyncIterator[None]:
     """Hold the client and the sender for the life of the process; ValueError for a bad WEBHOOK_ALLOW_CIDRS."""
     rt.settings.webhook_key  # noqa: B018 - a missing key must stop the start, not the first webhook
-    outbound = Outbound(rt.settings.webhook_networks, connections=AT_ONCE * 2)
+    outbound = Outbound(rt.settings.webhook_networks)
     rt.state["outbound"] = outbound
     sender = Sender(rt)
     rt.state["webhooks"] = sender

@@ -13,7 +13,7 @@ from kit import clock
 from kit.app import router
 from kit.auth import MemberDep
 from kit.db import SessionDep
-from kit.errors import TooManyRequests, problems
+from kit.errors import Forbidden, NotFound, TooManyRequests, problems
 from kit.events import emit
 from kit.http import json_response
 from kit.ids import new_id
@@ -25,6 +25,18 @@ from services.showcase.entries import PRIVATE, EntryNotFound
 from services.showcase.models import Comment, Entry, MemberCard
 
 api = router(prefix="/v1/entries/{entry_id}/comments", tags=["entries"])
+
+
+class CommentNotFound(NotFound):
+    """There is no such comment under this work; it may have been removed."""
+
+    zh = "这件作品下没有这条评论，它可能已被删除。"
+
+
+class NotYourComment(Forbidden):
+    """Only its author may take back a comment; report it if it should not be here."""
+
+    zh = "只有作者本人可以删除评论；如果内容不当，请举报。"
 
 
 class CommentIn(In):
@@ -64,6 +76,17 @@ async def comment(
     await emit(session, CommentPosted(entry_id=entry_id, member_id=caller.id, **fact))
     written = (await session.execute(_with_authors().where(col(Comment.id) == row["id"]))).one()
     return json_response(_shown(written), 201, PRIVATE)
+
+
+@api.delete("/{comment_id}", status_code=204, responses=problems(CommentNotFound, NotYourComment))
+async def delete_comment(entry_id: UUID, comment_id: UUID, caller: MemberDep, session: SessionDep) -> None:
+    """Take back an own comment."""
+    comment = await session.get(Comment, comment_id, with_for_update=True)
+    if comment is None or comment.entry_id != entry_id:
+        raise CommentNotFound
+    if comment.member_id != caller.id:
+        raise NotYourComment
+    await session.delete(comment)
 
 
 async def _require_on_show(session: AsyncSession, entry_id: UUID) -> None:

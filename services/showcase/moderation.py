@@ -16,6 +16,7 @@ from kit.http import json_response
 from kit.page import Page, PageDep, keyset
 from kit.shapes import StrictIn, Text
 from kit.wording import Wrong
+from services.showcase.duplicates import HAS_DUPLICATE, duplicates_of
 from services.showcase.entries import EntryNotFound, EntryOut, Status, approve, show_one, shown, with_votes
 from services.showcase.lesson_works import tell_lesson
 from services.showcase.models import Contest, Entry
@@ -39,6 +40,12 @@ class ContestSettled(Conflict):
     zh = "比赛已经结算，结果不再改变。"
 
 
+class ModeratedEntry(EntryOut):
+    """A work as moderators see it; `same_picture` are the works of its contest that show a picture of it, too."""
+
+    same_picture: list[UUID]
+
+
 class DecisionIn(StrictIn):
     """A decision; a rejection names its reason."""
 
@@ -52,20 +59,27 @@ class DecisionIn(StrictIn):
         return self
 
 
-@api.get("", dependencies=READER, response_model=Page[EntryOut])
+@api.get("", dependencies=READER, response_model=Page[ModeratedEntry])
 async def list_entries_to_moderate(
     session: SessionDep,
     page: PageDep,
     address: AddressDep,
     contest_id: UUID | None = None,
     status: Status = "pending",
+    *,
+    same_picture: bool = False,
 ) -> Response:
-    """Works by status, the one that has waited longest first."""
+    """Works by status, the one that has waited longest first; only those that share a picture, where that is asked."""
     found = with_votes().where(col(Entry.status) == status)
+    if same_picture:
+        found = found.where(HAS_DUPLICATE)
     if contest_id is not None:
         found = found.where(col(Entry.contest_id) == contest_id)
     rows, next_cursor = await keyset(session, found, page, (col(Entry.id).asc(),))
-    return json_response({"items": await shown(session, rows, address), "next_cursor": next_cursor})
+    items = await shown(session, rows, address)
+    duplicates = await duplicates_of(session, [item["id"] for item in items])
+    items = [item | {"same_picture": duplicates[item["id"]]} for item in items]
+    return json_response({"items": items, "next_cursor": next_cursor})
 
 
 @api.post(

@@ -23,6 +23,7 @@ from kit.limits import limit
 from kit.page import Page, PageDep, keyset
 from kit.shapes import In, Instant, Out, StrictIn, Text
 from kit.wording import Wrong
+from services.showcase.comments import CommentNotFound
 from services.showcase.entries import PRIVATE, EntryNotFound
 from services.showcase.lesson_works import tell_lesson
 from services.showcase.models import Comment, Entry
@@ -40,12 +41,6 @@ _FORGET: Final = (
     text("UPDATE report SET member_id = gen_random_uuid(), text = '' WHERE member_id = :id"),
     text("UPDATE report SET author_id = gen_random_uuid(), quote = '' WHERE author_id = :id"),
 )
-
-
-class CommentNotFound(NotFound):
-    """There is no such comment under this work; it may have been removed."""
-
-    zh = "这件作品下没有这条评论，它可能已被删除。"
 
 
 class OwnContent(Forbidden):

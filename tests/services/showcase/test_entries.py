@@ -4,10 +4,13 @@ import asyncio
 from datetime import timedelta
 from typing import Any
 
+from PIL.PngImagePlugin import PngInfo
+
 from contracts.members import MemberChanged, MemberErased
 from contracts.showcase import CommentPosted, EntryApproved, EntryChanged
 from kit import clock
 from kit.ids import new_id
+from tests.services.showcase.conftest import picture
 
 
 async def test_a_work_is_shown_with_its_author_pictures_and_votes(showcase: Any, api: Any, author: Any) -> None:
@@ -280,7 +283,44 @@ async def test_members_comment_on_works_on_show(showcase: Any, api: Any, author:
         assert (await showcase.client.post(url, json={"text": text}, headers=api.member())).status_code == 422
     assert (await showcase.client.post(url, json={"text": "好" * 2000}, headers=api.member())).status_code == 201
     assert (await showcase.client.post(url, json={"text": "好"})).status_code == 401
+    own = f"{url}/{written.json()['id']}"
+    for headers, status, code in (({}, 401, "not_authenticated"), (api.member(), 403, "not_your_comment")):
+        refused = await showcase.client.delete(own, headers=headers)
+        assert (refused.status_code, refused.json()["code"]) == (status, code)
+    assert [(await showcase.client.delete(own, headers=api.member(author))).status_code for _ in range(2)] == [204, 404]
+    assert written.json()["id"] not in (await showcase.client.get(url)).text
     hidden = f"/v1/entries/{new_id()}/comments"
     assert (await showcase.client.post(hidden, json={"text": "好"}, headers=api.member())).status_code == 404
     assert (await showcase.client.get(hidden)).status_code == 404
     assert [type(event) for event in await api.emitted()] == [CommentPosted]
+
+
+async def test_the_same_picture_in_one_contest_is_shown_to_moderators_and_refused_to_nobody(
+    showcase: Any, api: Any
+) -> None:
+    contest, elsewhere = await showcase.contest(moderation="pre"), await showcase.contest(moderation="pre")
+    note = PngInfo()
+    note.add_text("Comment", "mine")
+    brought, stolen = picture((50, 40), "PNG"), picture((50, 40), "PNG", pnginfo=note)
+    assert brought != stolen
+
+    async def enter(place: str, *pictures: bytes | None) -> str:
+        member = api.member()
+        ids = [(await showcase.upload(member, picture)).json()["id"] for picture in pictures]
+        return str((await showcase.enter(place, member, upload_ids=ids)).json()["id"])
+
+    first = await enter(contest, brought, picture((60, 40)))
+    second = await enter(contest, picture((70, 40)), stolen)
+    alone = await enter(contest, picture((80, 40)))
+    other_contest = await enter(elsewhere, stolen)
+
+    async def listed(**params: Any) -> dict[str, list[str]]:
+        answer = await api.client.get("/v1/admin/entries", headers=api.admin("contests:read"), params=params)
+        return {item["id"]: item["same_picture"] for item in answer.json()["items"]}
+
+    assert await listed() == {first: [second], second: [first], alone: [], other_contest: []}
+    assert await listed(same_picture=True) == {first: [second], second: [first]}
+    # One that was withdrawn stands no more.
+    await api.sql("UPDATE entry SET status = 'withdrawn' WHERE id = :id", id=second)
+    await api.sql("UPDATE entry_image SET standing = false WHERE entry_id = :id", id=second)
+    assert await listed(same_picture=True) == {}

@@ -21,6 +21,7 @@ from gateway.proxy import forward
 from gateway.public_parts import PublicParts
 from gateway.routes import SERVICES, PathTrick, Route, clean_path, find
 from gateway.sockets import deny, forward_socket, require_known_origin
+from kit import spans
 from kit.errors import Internal, MethodNotAllowed, Problem, language_of
 from kit.http import log_request
 from kit.log import configure_logs
@@ -117,8 +118,9 @@ class Gateway:
             status = problem.status
             await deny(problem, inbound, scope, send)
         finally:
-            named = {"heika.route": prefix, "heika.request_id": inbound.request_id, "method": "WEBSOCKET"}
-            log_request("gateway", named, status, time.perf_counter() - began)
+            log_request(
+                "gateway", inbound.named("WEBSOCKET") | {"heika.route": prefix}, status, time.perf_counter() - began
+            )
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         inbound: Inbound = scope["heika.inbound"]
@@ -180,10 +182,12 @@ class Gateway:
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         await receive()
-        serve_metrics(self.settings.metrics_port)
+        serve_metrics(self.settings.metrics_port, self.settings.metrics_host)
+        spans.start(self.settings)
         await send({"type": "lifespan.startup.complete"})
         await receive()
         await self._limits.close()
+        spans.switch_off()
         for upstream in self.upstreams.values():
             close: Callable[[], Awaitable[None]] | None = getattr(upstream, "close", None)
             if close is not None:

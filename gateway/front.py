@@ -101,14 +101,10 @@ class Stamp:
         return headers
 
     def log(self, scope: Scope, prefix: str | None) -> None:
-        """Write the request's line: the service's own route when it was found in this process, else the prefix."""
-        served: dict[str, Any] = self._inbound.served or {
-            "method": scope["method"],
-            "heika.request_id": self._inbound.request_id,
-            "heika.traceparent": self._inbound.traceparent,
-        }
+        """Write the request's line: the service's own route where it told us, else the prefix."""
+        served: dict[str, Any] = self._inbound.served or self._inbound.named(scope["method"])
         if prefix is not None and "route" not in served:
-            served["heika.route"] = prefix
+            served.setdefault("heika.route", prefix)
         log_request("gateway", served, self.status, time.perf_counter() - self.started_at)
 
 

@@ -12,6 +12,7 @@ from yarl import URL
 from gateway.http_socket import pass_socket
 from gateway.inbound import HOP_BY_HOP, Headers
 from gateway.problems import BadUpstream, UpstreamUnavailable
+from kit.http import ROUTE
 
 WHOLE: Final = 64 * 1024
 """Answers up to this many bytes go on in one piece, so that they can be given a tag or compressed."""
@@ -19,7 +20,7 @@ WHOLE: Final = 64 * 1024
 # uvicorn closes idle connections after 5 s by default; ours must be given up before, or a request meets the reset.
 _IDLE: Final = 3.5
 _SKIP_AUTO: Final = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")
-_NOT_ANSWERED: Final = HOP_BY_HOP | {b"date", b"server"}
+_NOT_ANSWERED: Final = HOP_BY_HOP | {b"date", b"server", ROUTE}
 _RETRY_PAUSE: Final = 0.05
 _ODD_BYTE: Final = re.compile(rb"[^\x21-\x7e]")
 
@@ -63,7 +64,7 @@ class HttpUpstream:
         body = await _body(scope, receive)
         response = await self._request(scope, body)
         try:
-            await _answer(response, receive, send)
+            await _answer(response, scope, receive, send)
         finally:
             # A body not read to its end must not be drained into the next answer on this connection.
             response.close()
@@ -135,7 +136,10 @@ async def _chunks(first: bytes, receive: Receive) -> AsyncIterator[bytes]:
             yield message["body"]
 
 
-async def _answer(response: aiohttp.ClientResponse, receive: Receive, send: Send) -> None:
+async def _answer(response: aiohttp.ClientResponse, scope: Scope, receive: Receive, send: Send) -> None:
+    if (route := response.headers.get("X-Heika-Route", "unmatched")) != "unmatched":
+        # For the gateway's log and metrics, as if the route had been found in this process.
+        scope["heika.route"] = route
     headers: Headers = [
         (lower, value) for name, value in response.raw_headers if (lower := name.lower()) not in _NOT_ANSWERED
     ]

@@ -57,6 +57,7 @@ class Inbound:
         "headers",
         "if_none_match",
         "origin",
+        "parent",
         "rate_limit",
         "request_id",
         "served",
@@ -101,7 +102,8 @@ class Inbound:
             self.headers[:] = [pair for pair in self.headers if pair[0] not in named]
         request_id = read.get(b"x-request-id", b"").decode("latin-1")
         self.request_id = request_id if is_request_id(request_id) else str(new_id())
-        self.traceparent = next_traceparent(read.get(b"traceparent", b"").decode("latin-1"))
+        self.parent = read.get(b"traceparent", b"").decode("latin-1")
+        self.traceparent = next_traceparent(self.parent)
         self.address = _address(scope, trusted)
         address = self.address.encode("latin-1", "replace")
         self.headers += (
@@ -110,6 +112,15 @@ class Inbound:
             (CLIENT_ADDRESS, address),
             (b"x-forwarded-for", address),
         )
+
+    def named(self, method: str) -> dict[str, Any]:
+        """What names this request in a scope, a log and a trace."""
+        return {
+            "method": method,
+            "heika.request_id": self.request_id,
+            "heika.traceparent": self.traceparent,
+            "heika.parent": self.parent,
+        }
 
 
 def _address(scope: Scope, trusted: Sequence[Network]) -> str:

@@ -7,8 +7,9 @@ import orjson
 from starlette.responses import Response
 from starlette.types import Receive, Scope
 
+from gateway.etags import matches
 from gateway.inbound import Inbound
-from gateway.proxy import matches, read_body
+from gateway.proxy import read_body
 from kit.errors import PayloadTooLarge, ValidationFailed
 from kit.wording import ZH, Sentence, field_error
 

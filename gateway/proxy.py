@@ -1,28 +1,38 @@
 """The pass-through: one request to one upstream, in a task of its own, with a deadline until its answer starts."""
 
 import asyncio
+import time
 from contextvars import Context
-from hashlib import blake2b
+from functools import lru_cache
 from typing import Any, Final
 
 import structlog
+from prometheus_client import Histogram
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from gateway.etags import tag
 from gateway.inbound import HOP_BY_HOP, Headers, Inbound
 from gateway.problems import BadUpstream, UpstreamTimeout
 from gateway.routes import MIB, Route
 from kit.connection import RequestTimeout
 from kit.errors import PayloadTooLarge, Problem
 from kit.http import HEAD_ONLY
+from kit.metrics import BUCKETS
 
 log = structlog.get_logger(__name__)
 
 BODY_SECONDS: Final = 20.0
 """How long a body of ordinary size may take to arrive, and the longest pause inside an upload."""
 
+FIRST_BYTE: Final = Histogram(
+    "heika_upstream_seconds",
+    "Time until an upstream's answer starts; outcome is its class of status, or what was told instead",
+    ["upstream", "outcome"],
+    buckets=BUCKETS,
+)
+
 _OK: Final = 200
 _NO_BODY: Final = (204, 304)
-_LARGEST_TAGGED: Final = 256 * 1024
 
 # The event loop holds tasks weakly: a call that outlives its deadline would be collected while it winds down.
 _winding_down: set[asyncio.Task[None]] = set()
@@ -31,9 +41,16 @@ _winding_down: set[asyncio.Task[None]] = set()
 class Exchange:
     """One pass through an upstream: what it has sent so far, and who waits for its end."""
 
-    __slots__ = ("body", "ended", "head", "held", "inbound", "outcome", "receive", "send", "started", "stream_limit")
+    __slots__ = (
+        *("began", "body", "ended", "head", "held", "inbound", "outcome", "receive", "send", "started"),
+        *("stream_limit", "upstream"),
+    )
 
-    def __init__(self, inbound: Inbound, receive: Receive, send: Send, outcome: asyncio.Future[Problem | None]) -> None:
+    def __init__(
+        self, upstream: str, inbound: Inbound, receive: Receive, send: Send, outcome: asyncio.Future[Problem | None]
+    ) -> None:
+        self.upstream = upstream
+        self.began = 0.0
         self.inbound = inbound
         self.receive = receive
         self.send = send
@@ -42,6 +59,10 @@ class Exchange:
         self.held: Message | None = None
         self.body: Message | None = None
         self.stream_limit = 0
+
+    def observe(self, outcome: str) -> None:
+        """Measure how long the answer took to start, or to be given up."""
+        _until(self.upstream, outcome).observe(time.perf_counter() - self.began)
 
     def settle(self, problem: Problem | None) -> None:
         """Say how it ended; only the first to say so counts."""
@@ -95,6 +116,7 @@ class Exchange:
     async def _start(self, message: Message) -> None:
         self.started = True
         status = message["status"]
+        self.observe(f"{status // 100}xx")
         headers: Headers = [pair for pair in message.get("headers", ()) if pair[0] not in HOP_BY_HOP]
         if status in _NO_BODY:
             headers = [pair for pair in headers if pair[0] != b"content-length"]
@@ -129,30 +151,9 @@ class Exchange:
         self.settle(None)
 
 
-def tag(start: Message, body: bytes, inbound: Inbound) -> bool:
-    """Give a public answer a weak ETag when it has none; True when the caller has it already and 304 is the answer."""
-    headers: Headers = start["headers"]
-    etag = next((value for name, value in headers if name == b"etag"), None)
-    if etag is None:
-        private = any(
-            name == b"set-cookie" or (name == b"cache-control" and b"no-store" in value) for name, value in headers
-        )
-        if inbound.authorization is not None or private or len(body) > _LARGEST_TAGGED:
-            return False
-        etag = b'W/"' + blake2b(body, digest_size=9).hexdigest().encode() + b'"'
-        headers.append((b"etag", etag))
-    if inbound.if_none_match is None or not matches(inbound.if_none_match, etag):
-        return False
-    start["status"] = 304
-    start["headers"] = [pair for pair in headers if pair[0] not in (b"content-length", b"content-type")]
-    return True
-
-
-def matches(if_none_match: bytes, etag: bytes) -> bool:
-    """Weak comparison of a tag with a list of them (RFC 9110 13.1.2)."""
-    if if_none_match.strip() == b"*":
-        return True
-    return etag.removeprefix(b"W/") in {item.strip().removeprefix(b"W/") for item in if_none_match.split(b",")}
+@lru_cache(maxsize=256)
+def _until(upstream: str, outcome: str) -> Histogram:
+    return FIRST_BYTE.labels(upstream, outcome)
 
 
 async def read_body(receive: Receive, limit: int) -> Message:
@@ -206,10 +207,11 @@ async def forward(
     """Pass one request to `upstream`; raises a Problem when there is no answer of its own to send."""
     loop = asyncio.get_running_loop()
     outcome: asyncio.Future[Problem | None] = loop.create_future()
-    exchange = Exchange(inbound, receive, send, outcome)
+    exchange = Exchange(route.service, inbound, receive, send, outcome)
     exchange.head = scope["method"] == "HEAD"
     if not await _expect_body(exchange, route):
         return
+    exchange.began = time.perf_counter()
     inbound.served = upstream_scope(scope, inbound)
     call = upstream(inbound.served, exchange.give, exchange.take)
     # An empty context: nothing that this process keeps in context variables shows up in a service.
@@ -231,7 +233,10 @@ async def forward(
     else:
         _forget(task)
     if problem is not None:
-        raise ConnectionAbortedError(problem.code) if exchange.started else problem
+        if exchange.started:
+            raise ConnectionAbortedError(problem.code)
+        exchange.observe(problem.code)
+        raise problem
 
 
 def _wind_down(task: asyncio.Task[None], *, cancel: bool) -> None:
@@ -251,7 +256,9 @@ def _look_at_end(task: asyncio.Task[None], exchange: Exchange, route: Route) -> 
         # Half an answer is out: only breaking the connection tells the caller that it is not whole.
         raise ConnectionAbortedError("the answer broke off") from failure
     if isinstance(failure, Problem):
+        exchange.observe(failure.code)
         raise failure
+    exchange.observe(BadUpstream.code)
     log.error("no answer from the service", service=route.service, prefix=route.prefix, exc_info=failure)
     raise BadUpstream from failure
 
@@ -283,4 +290,5 @@ def upstream_scope(scope: Scope, inbound: Inbound) -> dict[str, Any]:
         "heika.has_body": inbound.has_body,
         "heika.request_id": inbound.request_id,
         "heika.traceparent": inbound.traceparent,
+        "heika.parent": inbound.parent,
     }

@@ -49,7 +49,11 @@ ROUTES: Final[tuple[Route, ...]] = (
     *_routes("billing", "sandbox/checkout", deadline=40.0, checks_bearer=False),
     *_routes("billing", "sandbox/payers sandbox/disputes sandbox/faults", deadline=20.0),
     *_routes("courses", "categories courses lessons live-lessons live-lessons.ics arrivals questions lesson-requests"),
-    *_routes("courses", "me/learning admin/lessons admin/live-lessons"),
+    *_routes(
+        "courses", "me/learning admin/lessons admin/live-lessons series instructors admin/series admin/instructors"
+    ),
+    *_routes("courses", "attachments", checks_bearer=False),
+    *_routes("courses", "admin/attachments", deadline=60.0, body_limit=UPLOAD),
     *_routes("courses", "webhooks/livekit", limit_class="webhook", checks_bearer=False),
     *_routes("courses", "sandbox/rooms"),
     *_routes("courses", "admin/courses", deadline=60.0),

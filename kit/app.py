@@ -1,7 +1,6 @@
 """The application factory: a service is a name, its routers, its event handlers and its periodic work."""
 
 import asyncio
-import gc
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -18,7 +17,7 @@ from sqlalchemy import MetaData, text
 from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from kit import auth, clock, health, sandbox
+from kit import auth, clock, garbage, health, sandbox, spans
 from kit.consume import Consumer, Handler
 from kit.db import Database
 from kit.due import Due, keep_running
@@ -218,10 +217,11 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
             await _seed(runtime, service.seed)
         if settings.background:
             await stack.enter_async_context(_background(runtime))
-        serve_metrics(settings.metrics_port)
+        serve_metrics(settings.metrics_port, settings.metrics_host)
+        spans.start(settings)
+        stack.callback(spans.switch_off)
         if settings.background:
-            # What is there now stays: looking through it again and again would cost milliseconds each time.
-            gc.freeze()
+            garbage.settle()
         yield
 
 

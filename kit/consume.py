@@ -16,7 +16,7 @@ from redis.exceptions import RedisError, ResponseError
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from kit import clock, trace
+from kit import clock, spans, trace
 from kit.errors import is_disconnect
 from kit.events import Event
 from kit.metrics import EVENT_FAILURES, EVENT_SECONDS
@@ -170,13 +170,20 @@ class Consumer:
 
     async def _handle(self, letter: Letter) -> None:
         cls, functions = self.handlers[letter.type]
-        trace.enter(letter.request_id, letter.traceparent)
-        async with self.runtime.db.session() as session, session.begin():
-            if (await session.execute(_INBOX, {"id": letter.event_id})).scalar_one_or_none() is None:
-                return
-            event = cls.model_validate_json(letter.body)
-            for function in functions:
-                await function(session, event)
+        mine = spans.child_of(letter.traceparent)
+        trace.enter(letter.request_id, mine)
+        began, failed = time.perf_counter(), True
+        try:
+            async with self.runtime.db.session() as session, session.begin():
+                if (await session.execute(_INBOX, {"id": letter.event_id})).scalar_one_or_none() is None:
+                    mine, failed = None, False
+                    return
+                event = cls.model_validate_json(letter.body)
+                for function in functions:
+                    await function(session, event)
+            failed = False
+        finally:
+            spans.event(self.group, letter.type, began, mine, letter.traceparent, failed=failed)
         self.handled += 1
         EVENT_SECONDS.labels(self.group, letter.type).observe(max(0.0, (clock.now() - event.at).total_seconds()))
 

@@ -15,7 +15,7 @@ from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from kit import trace
+from kit import spans, trace
 from kit.errors import Internal, StaleVersion, language_of
 from kit.ids import new_id
 from kit.log import say_quickly
@@ -27,6 +27,8 @@ log = structlog.get_logger("heika.request")
 
 HEAD_ONLY = "x-heika-head"
 """What the gateway, which asks services by GET where it was asked by HEAD, says so with: nothing may be used up."""
+ROUTE = b"x-heika-route"
+"""How a service in a process of its own tells the gateway, which keeps it, which route it was."""
 PROBES = frozenset({"/healthz", "/readyz"})
 
 
@@ -84,7 +86,11 @@ class Envelope:
         if first:
             self._name(scope)
         request_id = scope["heika.request_id"]
-        trace.enter(request_id, scope.get("heika.traceparent"))
+        parent, mine = scope.get("heika.parent"), scope.get("heika.traceparent")
+        if not first:
+            # The layer in front, in this process, tells of its own span.
+            parent, mine = mine, spans.child_of(mine)
+        trace.enter(request_id, mine)
         status = 0
 
         async def watched(message: Message) -> None:
@@ -92,7 +98,9 @@ class Envelope:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 if first:
-                    message["headers"] = [*message.get("headers", ()), (b"x-request-id", request_id.encode())]
+                    route = route_template(scope).encode("latin-1", "replace")
+                    named = ((b"x-request-id", request_id.encode()), (ROUTE, route))
+                    message["headers"] = [*message.get("headers", ()), *named]
             await send(message)
 
         started = time.perf_counter()
@@ -105,14 +113,21 @@ class Envelope:
             language = language_of(Headers(scope=scope).get("accept-language", ""))
             await Internal().response(language, request_id)(scope, receive, watched)
         finally:
-            if first:
-                log_request(self.service, scope, status, time.perf_counter() - started)
+            self._tell(scope, status, time.perf_counter() - started, None if first else (mine, parent))
+
+    def _tell(self, scope: Scope, status: int, seconds: float, behind: tuple[str | None, str | None] | None) -> None:
+        """Log the request, or, behind a layer that does, tell of the span that is this one's own."""
+        if behind is None:
+            log_request(self.service, scope, status, seconds)
+        elif spans.tell is not None:
+            spans.request(self.service, scope["method"], route_template(scope), status, seconds, *behind)
 
     def _name(self, scope: Scope) -> None:
         headers = Headers(scope=scope)
         incoming = headers.get("x-request-id", "")
         scope["heika.request_id"] = incoming if trace.is_request_id(incoming) else str(new_id())
-        scope["heika.traceparent"] = trace.next_traceparent(headers.get("traceparent"))
+        scope["heika.parent"] = headers.get("traceparent")
+        scope["heika.traceparent"] = trace.next_traceparent(scope["heika.parent"])
         if self.proxies and scope.get("client"):
             peer, port = scope["client"]
             scope["client"] = (resolve_client(peer, ",".join(headers.getlist("x-forwarded-for")), self.proxies), port)
@@ -130,6 +145,9 @@ def log_request(service: str, scope: MutableMapping[str, Any], status: int, seco
     """One line and one measurement a request; never its query string, headers or body."""
     route = route_template(scope)
     _seconds_of(service, scope["method"], route, status).observe(seconds)
+    if spans.tell is not None:
+        ids = (scope.get("heika.traceparent"), scope.get("heika.parent"))
+        spans.request(service, scope["method"], route, status, seconds, *ids)
     # Probes ask every second, and say nothing when all is well.
     quiet = route in PROBES and status == HTTPStatus.OK
     say_quickly(

@@ -5,11 +5,11 @@ from prometheus_client import Counter, Gauge, Histogram, start_http_server
 
 log = structlog.get_logger(__name__)
 
-_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 REQUEST_SECONDS = Histogram(
-    "heika_request_seconds", "Time to answer", ["service", "method", "route", "status"], buckets=_BUCKETS
+    "heika_request_seconds", "Time to answer", ["service", "method", "route", "status"], buckets=BUCKETS
 )
-EVENT_SECONDS = Histogram("heika_event_seconds", "From told to handled", ["service", "type"], buckets=_BUCKETS)
+EVENT_SECONDS = Histogram("heika_event_seconds", "From told to handled", ["service", "type"], buckets=BUCKETS)
 EVENT_FAILURES = Counter("heika_event_failures_total", "Events whose handler failed", ["service", "type"])
 RELAY_PUBLISHED = Counter("heika_relay_published_total", "Events moved from the outbox to the stream", ["service"])
 DUE_ROWS = Counter("heika_due_rows_total", "Rows done by periodic work", ["service", "job"])
@@ -24,7 +24,7 @@ READY = Gauge("heika_ready", "1 while every dependency answers", ["service"])
 _serving: set[int] = set()
 
 
-def serve_metrics(port: int | None, address: str = "127.0.0.1") -> None:
+def serve_metrics(port: int | None, address: str) -> None:
     """Serve /metrics on its own port, once a process; a taken port is logged and the process goes on without."""
     if port is None or port in _serving:
         return

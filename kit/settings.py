@@ -44,6 +44,13 @@ class Settings(BaseSettings):
         "HEIKA_TRUSTED_PROXIES", "CIDRs of proxies whose X-Forwarded-For counts; commas", ()
     )
     metrics_port: int | None = from_env("HEIKA_METRICS_PORT", "Prometheus metrics on this port; unset: none", None)
+    metrics_host: str = from_env("HEIKA_METRICS_HOST", "the address that metrics are served on", "127.0.0.1")
+    traces_endpoint: str | None = from_env(
+        "OTEL_EXPORTER_OTLP_ENDPOINT",
+        "where traces go, by OTLP over HTTP, such as http://collector:4318; unset: none",
+        None,
+    )
+    traces_ratio: float = from_env("OTEL_TRACES_SAMPLER_ARG", "the share of traces that are sent, 0 to 1", 1.0)
     log_level: str = from_env("HEIKA_LOG_LEVEL", "debug, info, warning or error", "info")
 
     @field_validator("allowed_origins", "trusted_proxies", "coupon_keys", mode="before", check_fields=False)

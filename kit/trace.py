@@ -32,6 +32,11 @@ def is_request_id(text: str) -> bool:
     return _REQUEST_ID.fullmatch(text) is not None
 
 
+def is_traceparent(text: str) -> bool:
+    """Whether this is a traceparent header of version 00."""
+    return _TRACEPARENT.fullmatch(text) is not None
+
+
 def next_traceparent(incoming: str | None) -> str:
     """A traceparent for our own span: the caller's trace when its header is valid, else a new one."""
     if incoming and _TRACEPARENT.fullmatch(incoming):

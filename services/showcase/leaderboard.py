@@ -1,23 +1,25 @@
-"""Leaderboards: the works of a contest by votes, read from the tallies."""
+"""Leaderboards: the works of a contest by votes, found in Redis, held against the rows that are shown."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 from uuid import UUID
 
 from fastapi import Query, Request, Response
-from sqlalchemy import func, select
+from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
-from sqlmodel import col
 
-from kit.app import router
+from kit.app import Runtime, RuntimeDep, router
 from kit.db import SessionDep
 from kit.errors import problems
 from kit.http import cacheable
 from kit.shapes import Out
 from services.showcase.cards import MemberOut
 from services.showcase.contests import ContestNotFound, totals_hidden
-from services.showcase.models import Contest, Entry, MemberCard, Tally
+from services.showcase.standings import RedisAway, standings_of
 
 api = router(prefix="/v1/contests/{contest_id}/leaderboard", tags=["contests"])
+
+TRIES: Final = 3
+"""While votes come in, rows and copy differ for a moment; after so many looks the rows have the last word."""
 
 
 class LeaderOut(Out):
@@ -38,43 +40,69 @@ class LeaderboardOut(Out):
 
 Limit = Annotated[int, Query(ge=1, le=100, description="how many at most")]
 
+_CONTEST: Final = text("""
+SELECT hide_totals, settled_at,
+    (SELECT count(*) FROM entry WHERE entry.contest_id = contest.id AND entry.status = 'approved') AS works
+FROM contest WHERE id = :contest
+""")
+_SHOWN: Final = """
+SELECT e.id, e.title, e.member_id, coalesce(m.nickname, '') AS nickname, coalesce(t.votes, 0) AS votes,
+    coalesce(t.changes, 0) AS changes
+FROM entry e LEFT JOIN tally t ON t.entry_id = e.id LEFT JOIN member_card m ON m.member_id = e.member_id
+"""
+_NAMED: Final = text(f"{_SHOWN} WHERE e.id = ANY(:ids) AND e.status = 'approved'")
+_COUNTED: Final = text(f"""
+{_SHOWN} WHERE e.contest_id = :contest AND e.status = 'approved' ORDER BY coalesce(t.votes, 0) DESC, e.id LIMIT :limit
+""")
 
-async def leaders(session: AsyncSession, contest_id: UUID, limit: int) -> dict[str, Any]:
+
+async def leaders(rt: Runtime, session: AsyncSession, contest_id: UUID, limit: int) -> dict[str, Any]:
     """LeaderboardOut's fields; raises ContestNotFound."""
-    contest = await session.get(Contest, contest_id)
+    contest = (await session.execute(_CONTEST, {"contest": contest_id})).one_or_none()
     if contest is None:
         raise ContestNotFound
-    votes = func.coalesce(col(Tally.votes), 0)
-    ranked = (
-        select(
-            func.rank().over(order_by=votes.desc()).label("rank"),
-            col(Entry.id),
-            col(Entry.title),
-            votes.label("votes"),
-            col(Entry.member_id),
-            func.coalesce(col(MemberCard.nickname), "").label("nickname"),
-        )
-        .outerjoin(Tally, col(Tally.entry_id) == col(Entry.id))
-        .outerjoin(MemberCard, col(MemberCard.member_id) == col(Entry.member_id))
-        .where(col(Entry.contest_id) == contest_id, col(Entry.status) == "approved")
-        .order_by(votes.desc(), col(Entry.id))
-        .limit(limit)
-    )
+    try:
+        rows = await _copied(rt, session, contest_id, limit, contest.works)
+    except RedisAway:
+        rows = list((await session.execute(_COUNTED, {"contest": contest_id, "limit": limit})).all())
     hidden = totals_hidden(contest)
-    items = [
-        {
-            "rank": row.rank,
-            "entry_id": row.id,
-            "title": row.title,
-            "votes": None if hidden else row.votes,
-            "member": {"id": row.member_id, "nickname": row.nickname},
-        }
-        for row in await session.execute(ranked)
-    ]
+    items: list[dict[str, Any]] = []
+    rank, votes = 0, None
+    for place, row in enumerate(rows, 1):
+        if row.votes != votes:
+            rank, votes = place, row.votes
+        items.append(
+            {
+                "rank": rank,
+                "entry_id": row.id,
+                "title": row.title,
+                "votes": None if hidden else row.votes,
+                "member": {"id": row.member_id, "nickname": row.nickname},
+            }
+        )
     return {"items": items}
 
 
+async def _copied(rt: Runtime, session: AsyncSession, contest_id: UUID, limit: int, works: int) -> list[Any]:
+    """The first works as the copy has them, once their rows say the same."""
+    standings, rows = standings_of(rt), {}
+    for _ in range(TRIES):
+        first = await standings.top(session, contest_id, limit, works)
+        found = await session.execute(_NAMED, {"ids": [entry_id for entry_id, _ in first]})
+        rows = {row.id: row for row in found}
+        if len(rows) < len(first):
+            # One of them was withdrawn, and another came in its place.
+            await standings.make(session, contest_id)
+        elif wrong := [rows[entry_id] for entry_id, votes in first if rows[entry_id].votes != votes]:
+            await standings.correct(contest_id, [(row.id, row.votes, row.changes) for row in wrong])
+        else:
+            return [rows[entry_id] for entry_id, _ in first]
+    return sorted(rows.values(), key=lambda row: (-row.votes, row.id))
+
+
 @api.get("", response_model=LeaderboardOut, responses=problems(ContestNotFound))
-async def read_leaderboard(contest_id: UUID, request: Request, session: SessionDep, limit: Limit = 20) -> Response:
+async def read_leaderboard(
+    contest_id: UUID, request: Request, rt: RuntimeDep, session: SessionDep, limit: Limit = 20
+) -> Response:
     """The works with the most votes; those with equally many share a rank."""
-    return cacheable(request, await leaders(session, contest_id, limit), max_age_s=1)
+    return cacheable(request, await leaders(rt, session, contest_id, limit), max_age_s=1)

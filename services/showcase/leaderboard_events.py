@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from hashlib import blake2b
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 from uuid import UUID
 
 import structlog
@@ -19,6 +19,7 @@ from kit.text import dump_json
 from services.showcase.contests import ContestNotFound
 from services.showcase.leaderboard import Limit, leaders
 from services.showcase.models import Contest
+from services.showcase.standings import standings_of
 
 log = structlog.get_logger(__name__)
 
@@ -28,6 +29,10 @@ EVERY_S: Final = 1.0
 QUIET_S: Final = 15.0
 """After this long a comment is sent, so that proxies do not close a silent stream."""
 MAX_WATCHERS: Final = 5000
+DESCRIPTION: Final = (
+    "`event: leaderboard`, data is the leaderboard; then `event: delta`, data is `items`, the places that changed, and "
+    "`gone`, the ids of works that left it."
+)
 
 
 class TooManyWatchers(Unavailable):
@@ -43,24 +48,36 @@ class Board:
         self.rt = rt
         self.contest_id = contest_id
         self.limit = limit
-        self.content = b""
         self.tag = ""
+        self.whole = b""
+        self.before = ""
+        self.delta = b""
         self.over = False
         self.watchers = 0
         self.changed = asyncio.Event()
         self.reader: asyncio.Task[None] | None = None
+        self._items: list[dict[str, Any]] = []
 
     async def watch(self, seen: str | None) -> AsyncGenerator[bytes]:
-        """The leaderboard now, unless its tag is the one `seen`, and at every change until the contest is settled."""
+        """The leaderboard now, unless its tag is the one `seen`, and what changes until the contest is settled.
+
+        Whoever has seen the last one is told what changed since then, anybody else the whole; each once a second at most.
+        """
         self.watchers += 1
         if self.reader is None:
             self.reader = asyncio.create_task(self._keep_reading(), name="leaderboard")
+        loop = asyncio.get_running_loop()
+        told_at = loop.time() - EVERY_S
         try:
             while True:
                 changed = self.changed
-                if self.tag != seen and self.content:
-                    seen = self.tag
-                    yield b"id: %s\nevent: leaderboard\ndata: %s\n\n" % (self.tag.encode(), self.content)
+                if self.tag and self.tag != seen:
+                    wait = told_at + EVERY_S - loop.time()
+                    if wait > 0:
+                        await asyncio.sleep(wait)
+                    frame = self.delta if seen and seen == self.before else self.whole
+                    seen, told_at = self.tag, loop.time()
+                    yield frame
                 elif self.over:
                     return
                 else:
@@ -88,18 +105,37 @@ class Board:
         async with self.rt.db.session() as session:
             settled = select(col(Contest.settled_at)).where(col(Contest.id) == self.contest_id)
             over = await session.scalar(settled) is not None
-            content = dump_json(await leaders(session, self.contest_id, self.limit))
-        if content == self.content and over == self.over:
+            shown = await leaders(self.rt, session, self.contest_id, self.limit)
+        content = dump_json(shown)
+        tag = blake2b(content, digest_size=8).hexdigest()
+        if tag == self.tag and over == self.over:
             return
-        self.content, self.tag, self.over = content, blake2b(content, digest_size=8).hexdigest(), over
+        if tag != self.tag:
+            self.before, self.tag = self.tag, tag
+            self.whole = _frame(tag, b"leaderboard", content)
+            self.delta = _frame(tag, b"delta", dump_json(_difference(self._items, shown["items"])))
+            self._items = shown["items"]
+        self.over = over
         told, self.changed = self.changed, asyncio.Event()
         told.set()
+
+
+def _frame(tag: str, event: bytes, content: bytes) -> bytes:
+    return b"id: %s\nevent: %s\ndata: %s\n\n" % (tag.encode(), event, content)
+
+
+def _difference(before: list[dict[str, Any]], now: list[dict[str, Any]]) -> dict[str, Any]:
+    """The places that are new or other than before, and the works that have none any more."""
+    held = {item["entry_id"]: item for item in before}
+    left = held.keys() - {item["entry_id"] for item in now}
+    return {"items": [item for item in now if held.get(item["entry_id"]) != item], "gone": sorted(left)}
 
 
 @asynccontextmanager
 async def boards_of(rt: Runtime) -> AsyncIterator[None]:
     """Stop reading when the process stops."""
     yield
+    await standings_of(rt).close()
     readers = [board.reader for board in _boards(rt).values() if board.reader is not None]
     for reader in readers:
         reader.cancel()
@@ -115,7 +151,7 @@ def _boards(rt: Runtime) -> dict[tuple[UUID, int], Board]:
     "/events",
     response_class=StreamingResponse,
     responses=problems(ContestNotFound, TooManyWatchers)
-    | {200: {"content": {"text/event-stream": {}}, "description": "`event: leaderboard`, data is the leaderboard."}},
+    | {200: {"content": {"text/event-stream": {}}, "description": DESCRIPTION}},
 )
 async def follow_leaderboard(
     contest_id: UUID,

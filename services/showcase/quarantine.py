@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from kit import audit, clock
-from kit.app import router
+from kit.app import RuntimeDep, router
 from kit.auth import admin_with
 from kit.db import SessionDep
 from kit.errors import problems
@@ -21,6 +21,7 @@ from services.showcase.integrity_models import QuarantineRun
 from services.showcase.models import Contest
 from services.showcase.moderation import ContestSettled
 from services.showcase.signals import refresh_signals
+from services.showcase.standings import standings_of
 from services.showcase.vote_rules import RuleIn, RuleName, find_votes
 
 api = router(prefix="/v1/admin/contests/{contest_id}/quarantine", tags=["admin contests"])
@@ -85,7 +86,7 @@ SELECT CAST(coalesce(sum(n), 0) AS int) AS votes, count(*) AS entries FROM count
 
 
 @api.post("", dependencies=EDITOR, response_model=QuarantineOut, responses=problems(ContestNotFound, ContestSettled))
-async def quarantine_votes(contest_id: UUID, body: RuleIn, session: SessionDep) -> Response:
+async def quarantine_votes(contest_id: UUID, body: RuleIn, session: SessionDep, rt: RuntimeDep) -> Response:
     """Take out the votes that fall under a rule, or, in a dry run, say how many that are; they stay, and do not count."""
     await _unsettled(session, contest_id, only_look=body.dry_run)
     await refresh_signals(session, contest_id)
@@ -96,6 +97,7 @@ async def quarantine_votes(contest_id: UUID, body: RuleIn, session: SessionDep) 
     else:
         found = (await session.execute(_TAKE_OUT, {"rule": body.rule})).one()
         await _note(session, contest_id, found, body.rule, body.params.model_dump())
+        standings_of(rt).doubt(contest_id)
     counts = {"matched": found.votes, "votes": found.votes, "entries": found.entries}
     return json_response({"rule": body.rule, "dry_run": body.dry_run} | counts)
 
@@ -113,11 +115,12 @@ async def list_quarantine(contest_id: UUID, session: SessionDep, page: PageDep) 
 @api.delete(
     "/{rule}", dependencies=EDITOR, response_model=ReleaseOut, responses=problems(ContestNotFound, ContestSettled)
 )
-async def lift_quarantine(contest_id: UUID, rule: RuleName, session: SessionDep) -> Response:
+async def lift_quarantine(contest_id: UUID, rule: RuleName, session: SessionDep, rt: RuntimeDep) -> Response:
     """Let the votes that a rule took out count again; lifting it once more changes nothing."""
     await _unsettled(session, contest_id)
     found = (await session.execute(_PUT_BACK, {"contest": contest_id, "rule": rule})).one()
     await _note(session, contest_id, found, rule)
+    standings_of(rt).doubt(contest_id)
     return json_response({"rule": rule, "votes": found.votes, "entries": found.entries})
 
 

@@ -20,6 +20,7 @@ from services.showcase.ballots import REFUSALS, Ballot, Standing, VoteNotFound, 
 from services.showcase.contests import ContestClosed
 from services.showcase.entries import PRIVATE, EntryNotFound
 from services.showcase.signals import signals_of
+from services.showcase.standings import standings_of
 
 api = router(prefix="/v1/entries/{entry_id}/votes", tags=["votes"])
 
@@ -42,11 +43,13 @@ async def vote(entry_id: UUID, request: Request, caller: MemberDep, rt: RuntimeD
     own: AsyncSession | None = request.scope.get("heika.session")
     if own is None:
         standing = await _group_of(rt.db).submit(ballot)
+        standings_of(rt).note(standing.contest_id, entry_id, standing.votes, standing.changes)
     else:
         (answer,) = await cast(await own.connection(), [ballot])
         if isinstance(answer, Problem):
             raise answer
         standing = answer
+        standings_of(rt).doubt(standing.contest_id)
     return _shown(standing.entry_votes, standing.votes_left_today, 201)
 
 
@@ -61,10 +64,10 @@ WITH held AS MATERIALIZED (
     RETURNING day, quarantine
 ), counted AS (
     UPDATE tally SET votes = votes - CASE WHEN gone.quarantine IS NULL THEN 1 ELSE 0 END, changes = changes + 1
-    FROM gone WHERE entry_id = :entry RETURNING votes, changes
+    FROM gone WHERE entry_id = :entry RETURNING votes
 )
 SELECT j.is_open, j.status, CASE WHEN NOT j.hide_totals THEN counted.votes END AS entry_votes,
-    j.id AS contest_id, counted.votes, counted.changes,
+    j.id AS contest_id,
     (SELECT day FROM gone) AS gone_day,
     j.votes_per_day - (
         SELECT count(*) FROM vote v WHERE v.contest_id = j.id AND v.member_id = :member AND v.day = :day
@@ -74,7 +77,7 @@ FROM judged j LEFT JOIN counted ON true
 
 
 @api.delete("", response_model=VoteOut, responses=problems(EntryNotFound, VoteNotFound, ContestClosed))
-async def take_back_vote(entry_id: UUID, caller: MemberDep, session: SessionDep) -> Response:
+async def take_back_vote(entry_id: UUID, caller: MemberDep, session: SessionDep, rt: RuntimeDep) -> Response:
     """Take back the caller's latest vote for a work while its contest is open; it may be cast again the same day."""
     now = clock.now()
     values: dict[str, Any] = {"entry": entry_id, "member": caller.id, "now": now}
@@ -85,6 +88,7 @@ async def take_back_vote(entry_id: UUID, caller: MemberDep, session: SessionDep)
         raise ContestClosed
     if row.gone_day is None:
         raise VoteNotFound if row.status == "approved" else EntryNotFound
+    standings_of(rt).doubt(row.contest_id)
     return _shown(row.entry_votes, row.votes_left, 200)
 
 

@@ -7,6 +7,7 @@ import socket
 import httpx
 import psutil
 
+from services.showcase.seed import CONTEST_ID
 from tests.onebox.conftest import Heika, eventually, free_port, working_in
 
 PHONE = "+8613800138000"
@@ -58,6 +59,10 @@ def test_it_greets_survives_kills_and_leaves_nothing_behind(heika: Heika) -> Non
         "showcase",
     ]
     assert heika.command("admin", "create", "second@heika.local", "--password", "long enough").returncode == 0
+    counted = heika.command("recount", str(CONTEST_ID))
+    assert (counted.returncode, counted.stdout.splitlines()[-1]) == (0, "tallies agree with the rows; not settled yet")
+    unknown = heika.command("recount", "0199aaaa-0000-7000-8000-000000000000")
+    assert (unknown.returncode, "Traceback" in unknown.stderr) == (1, False)
     refused = heika.command("reset", "--yes")
     assert refused.returncode == 1
     assert "is in use" in refused.stderr

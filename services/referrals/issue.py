@@ -29,33 +29,38 @@ class CouponUnknown(NotFound):
 
 
 class CouponNotStarted(Conflict):
-    """This coupon cannot be claimed yet; come back when the campaign starts."""
+    """This coupon cannot be claimed yet; come back when the campaign starts, at `starts_at`."""
 
-    zh = "活动还没开始，请稍后再来领取。"
+    zh = "活动还没开始，请在 `starts_at` 的时间再来领取。"
+    action = "retry_later"
 
 
 class CouponEnded(Conflict):
-    """This campaign is over."""
+    """This campaign is over; look at the campaigns that run now."""
 
-    zh = "活动已经结束。"
+    zh = "活动已经结束，可以看看正在进行的其他活动。"
+    action = "see_campaigns"
 
 
 class AudienceMismatch(Conflict):
-    """This coupon is for other members than you: its campaign names who may claim it."""
+    """This coupon is for other members than you: `audience` names who may claim it; look at the other campaigns."""
 
-    zh = "这张优惠券面向特定的会员，你暂时不在领取范围内。"
+    zh = "这张优惠券面向特定的会员（见 `audience`），你暂时不在领取范围内，可以看看其他活动。"
+    action = "see_campaigns"
 
 
 class CouponExhausted(Conflict):
-    """All coupons of this campaign are gone."""
+    """All coupons of this campaign are gone; look at the other campaigns."""
 
-    zh = "优惠券已经领完了。"
+    zh = "优惠券已经领完了，可以看看正在进行的其他活动。"
+    action = "see_campaigns"
 
 
 class CouponAlreadyClaimed(Conflict):
     """You already have this coupon; it is in your list."""
 
     zh = "你已经领过这张优惠券，可以在“我的优惠券”里查看。"
+    action = "see_coupons"
 
 
 REFUSALS: Final[dict[str, type[Problem]]] = {
@@ -170,6 +175,8 @@ WITH wanted AS (
     WHERE campaign.id = given.campaign_id
 )
 SELECT j.place, coalesce(j.refusal, CASE WHEN q.turn > c.total - c.claimed THEN 'coupon_exhausted' END) AS refusal,
+    CASE WHEN j.refusal = 'coupon_not_started' THEN c.starts_at END AS starts_at,
+    CASE WHEN j.refusal = 'audience_mismatch' THEN c.audience END AS audience,
     i.id, i.campaign_id, i.member_id, i.title, i.kind, i.value, i.min_amount, i.plan_codes, i.issued_at, i.ends_at
 FROM judged j
 LEFT JOIN queued q ON q.place = j.place
@@ -198,13 +205,18 @@ async def issue(connection: AsyncConnection, wants: list[Want]) -> list[Issued |
         )
         for want, row in zip(open_wants, found.all(), strict=True):
             if row.refusal is not None:
-                answers[want.id] = REFUSALS[row.refusal]()
+                answers[want.id] = _refusal(row)
             elif row.id is not None:
                 columns = {name: getattr(row, name) for name in Issued.__slots__ if name != "status"}
                 answers[want.id] = Issued(**columns | {"plan_codes": tuple(row.plan_codes)})
         open_wants = [want for want in open_wants if want.id not in answers]
     await _tell(connection, [(want, coupon) for want in wants if isinstance(coupon := answers[want.id], Issued)])
     return [answers[want.id] for want in wants]
+
+
+def _refusal(row: Any) -> Problem:
+    told = {"starts_at": row.starts_at, "audience": row.audience}
+    return REFUSALS[row.refusal](extra={name: value for name, value in told.items() if value is not None})
 
 
 # One writer speaks for many requests: each event names its own, which `emit` would take from the writer.

@@ -1,6 +1,7 @@
 """Claims: exactly what a campaign has, to whom it is for, once each."""
 
 import asyncio
+import re
 from collections import Counter
 from datetime import timedelta
 
@@ -12,6 +13,7 @@ from contracts.referrals import CouponIssued
 from kit import clock
 from kit.ids import new_id
 from services.referrals.app import service
+from services.referrals.issue import REFUSALS
 from tests.harness import Api, Run
 from tests.services.referrals.conftest import KEYS
 from tests.services.referrals.world import campaign, claim, coupons, member, paid
@@ -128,6 +130,32 @@ async def test_codes_cannot_be_tried_out(api: Api) -> None:
     assert later.status_code == 404
 
 
+async def test_codes_cannot_be_tried_out_by_many_callers_at_one_address(run: Run) -> None:
+    async with run(service, coupon_keys=KEYS, limits_mode="strict") as api:
+        path = "/v1/coupons/claim"
+        answers = [await api.client.post(path, headers=api.member(), json={"code": f"X{n}Y"}) for n in range(6)]
+        assert [answer.status_code for answer in answers] == [404] * 5 + [429]
+        assert 1 <= int(answers[5].headers["Retry-After"]) <= 6
+        api.clock.advance(timedelta(seconds=6))
+        assert (await api.client.post(path, headers=api.member(), json={"code": "X"})).status_code == 404
+
+
+async def test_every_refusal_says_in_both_languages_why_and_what_to_do_next() -> None:
+    for refusal in REFUSALS.values():
+        problem = refusal()
+        assert re.search(r"[;:]", problem.detail("en")), refusal
+        assert re.search(r"[，；：]", problem.detail("zh")), refusal
+    actions = {code: refusal.action for code, refusal in REFUSALS.items()}
+    assert actions == {
+        "coupon_unknown": None,
+        "coupon_not_started": "retry_later",
+        "coupon_ended": "see_campaigns",
+        "audience_mismatch": "see_campaigns",
+        "coupon_exhausted": "see_campaigns",
+        "coupon_already_claimed": "see_coupons",
+    }
+
+
 async def test_a_campaign_gives_only_between_its_start_and_its_end(api: Api) -> None:
     now = clock.now()
     made = await campaign(
@@ -142,6 +170,7 @@ async def test_a_campaign_gives_only_between_its_start_and_its_end(api: Api) -> 
     late = await claim(api, made["id"], await member(api))
 
     assert (early.status_code, early.json()["code"]) == (409, "coupon_not_started")
+    assert (early.json()["starts_at"], early.json()["action"]) == (made["starts_at"], "retry_later")
     assert timely.status_code == 201
     assert (late.status_code, late.json()["code"]) == (409, "coupon_ended")
 
@@ -170,6 +199,7 @@ async def test_an_audience_is_a_tier_a_label_or_a_channel(api: Api, audience: st
     assert (await claim(api, made["id"], inside)).status_code == 201
     refused = await claim(api, made["id"], outside)
     assert (refused.status_code, refused.json()["code"]) == (409, "audience_mismatch")
+    assert refused.json()["audience"] == audience
 
 
 async def test_who_may_claim(api: Api) -> None:

@@ -1,7 +1,8 @@
 """Live news: what everyone who follows a live lesson is told, in order, and the notices to those enrolled."""
 
 from collections.abc import Sequence
-from typing import Any, Final, Literal
+from datetime import datetime
+from typing import Any, Final, Literal, Protocol
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
@@ -85,6 +86,22 @@ async def notify(
     """Have members told, everyone enrolled or who paid unless named; once for each kind and occasion. How many."""
     if member_ids is None:
         member_ids = (await session.execute(_LISTED, {"id": lesson.id})).scalars().all()
+    wanted = notices(lesson, kind, occasion, member_ids)
+    await emit(session, *wanted)
+    return len(wanted)
+
+
+class Noticed(Protocol):
+    """What a notice says of a lesson."""
+
+    id: UUID
+    title: str
+    starts_at: datetime
+    zone: str
+
+
+def notices(lesson: Noticed, kind: str, occasion: str, member_ids: Sequence[UUID]) -> list[CoursesNoticeWanted]:
+    """What these members are to be told."""
     starts_at = lesson.starts_at.astimezone(ZoneInfo(lesson.zone))
     words = {
         "title": lesson.title,
@@ -93,7 +110,7 @@ async def notify(
     }
     zh, en = _NOTICES[kind]
     now = clock.now()
-    wanted = [
+    return [
         CoursesNoticeWanted(
             member_id=member_id,
             kind=kind,
@@ -104,5 +121,3 @@ async def notify(
         )
         for member_id in member_ids
     ]
-    await emit(session, *wanted)
-    return len(wanted)

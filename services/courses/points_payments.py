@@ -18,9 +18,9 @@ from kit.errors import Conflict, NotFound, problems
 from kit.events import emit
 from kit.ids import new_id
 from kit.shapes import Out
-from services.courses.enrolments import OPEN, EnrolmentClosed
 from services.courses.live import LiveLessonNotFound
 from services.courses.room_models import PaymentStatus, PointsPayment
+from services.courses.seats import OPEN, EnrolmentClosed
 from services.courses.ways import ShownLiveLesson
 
 router = new_router(prefix="/v1/live-lessons/{lesson_id}/points-payment", tags=["live lessons"])

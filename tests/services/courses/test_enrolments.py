@@ -9,6 +9,7 @@ from contracts.members import MemberErased
 from contracts.notices import CoursesNoticeWanted
 from kit import clock
 from kit.ids import new_id
+from services.courses.seats import Wish
 from tests.harness import Api
 from tests.services.courses.live_world import ADMIN, plan, seat
 from tests.services.courses.world import membership, segment
@@ -71,6 +72,29 @@ async def test_leaving_and_coming_at_once_keeps_the_count(api: Api) -> None:
         "SELECT enrolled, general, (SELECT count(*) FROM enrolment WHERE status = 'enrolled'), "
         "(SELECT count(*) FROM enrolment) FROM live_lesson"
     ) == [(3, 3, 3, 12)]
+
+
+async def test_who_comes_and_goes_in_one_commit_is_served_in_turn(api: Api) -> None:
+    lesson_id, other_id = UUID(await plan(api, capacity=1)), UUID(await plan(api, capacity=1))
+    seated, waiting, late, back = (new_id() for _ in range(4))
+    for member_id in (seated, waiting):
+        await seat(api, str(lesson_id), member_id)
+    wishes = [
+        Wish(lesson_id, late), Wish(lesson_id, seated, leaves=True), Wish(lesson_id, back), Wish(new_id(), back),
+        Wish(lesson_id, waiting, leaves=True), Wish(lesson_id, seated), Wish(lesson_id, late), Wish(other_id, late),
+        Wish(new_id(), back, leaves=True), Wish(lesson_id, new_id(), leaves=True),
+    ]  # fmt: skip
+    written = await asyncio.gather(
+        *(api.rt.state["enrolments"].submit(wish) for wish in wishes), return_exceptions=True
+    )
+    # The seat goes from the one who leaves to the one who waited, and from that one to the next, who asked meanwhile.
+    assert [answer and (getattr(answer, "status", 0), getattr(answer, "position", 0)) for answer in written] == [
+        ("waitlisted", 2), None, ("waitlisted", 2), (404, 0),
+        None, ("waitlisted", 2), ("enrolled", None), ("enrolled", None),
+        (404, 0), None,
+    ]  # fmt: skip
+    assert await promoted(api) == [waiting, late]
+    assert await api.sql("SELECT enrolled, general FROM live_lesson") == [(1, 1), (1, 1)]
 
 
 async def test_reserved_seats_are_for_holders_of_priority(api: Api) -> None:

@@ -49,6 +49,15 @@ BODIES: Final[dict[str, dict[str, Any]]] = {
         "duration_s": 420,
     },
     "change_lesson": {"description": "每天喂一次，看气泡，闻酸味，第七天浮水。"},
+    "create_instructor": {
+        "name": "林小满",
+        "title": "欧包与酵种，十二年",
+        "bio": "在社区里带过三百炉欧包，只用五种原料。",
+        "verified": True,
+    },
+    "change_instructor": {"title": "欧包与酵种，十三年"},
+    "create_series": {"title": "从酵种到欧包", "description": "三门课，一个月。", "published": True},
+    "change_series": {"description": "三门课，一个月，从第一勺面粉开始。"},
     "create_live_lesson": {
         "title": "直播：一个面团四种面包",
         "description": "同一个基础面团，现场做出四种早餐面包。",

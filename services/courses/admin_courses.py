@@ -17,6 +17,7 @@ from kit.page import Page, PageDep, keyset
 from kit.shapes import StrictIn, Text
 from kit.wording import Wrong
 from services.courses.announcements import announce
+from services.courses.catalogue_models import Instructor
 from services.courses.categories import Category
 from services.courses.courses import CourseNotFound, CourseOut, Question, course_rows, courses_out, searched
 from services.courses.models import Course, CourseAccess, Level
@@ -39,6 +40,12 @@ class PriceMismatch(Unprocessable):
     zh = "付费课程必须填写大于 0 的价格，其他课程不能填写价格。"
 
 
+class InstructorUnknown(Unprocessable):
+    """There is no instructor with this id; list them with GET /v1/admin/instructors, or make the profile first."""
+
+    zh = "没有这个 id 的讲师，请先用 GET /v1/admin/instructors 查询或新建讲师资料。"
+
+
 class CourseEdit(CourseOut):
     """A course as its editors see it."""
 
@@ -55,6 +62,7 @@ class CourseIn(StrictIn):
     access: CourseAccess
     amount: Price | None = None
     currency: Annotated[str, Field(pattern="^CNY$")] = "CNY"
+    instructor_id: UUID | None = None
     published: Flag = False
 
 
@@ -74,7 +82,7 @@ class Patch(StrictIn):
 class CoursePatch(Patch):
     """What to change in a course."""
 
-    nullable = frozenset({"amount"})
+    nullable = frozenset({"amount", "instructor_id"})
 
     title: Title | None = None  # type: ignore[valid-type]
     description: Description | None = None  # type: ignore[valid-type]
@@ -83,6 +91,7 @@ class CoursePatch(Patch):
     access: CourseAccess | None = None
     amount: Price | None = None
     currency: Annotated[str, Field(pattern="^CNY$")] | None = None
+    instructor_id: UUID | None = None
     published: Flag | None = None
 
 
@@ -121,10 +130,11 @@ async def list_courses_to_edit(
     return Page[CourseEdit](items=items, next_cursor=next_cursor)
 
 
-@router.post("", dependencies=EDITOR, status_code=201, responses=problems(PriceMismatch))
+@router.post("", dependencies=EDITOR, status_code=201, responses=problems(PriceMismatch, InstructorUnknown))
 async def create_course(body: CourseIn, session: SessionDep, response: Response) -> CourseEdit:
     """Write a new course; members see it once it is published."""
     _check_price(body.access, body.amount)
+    await _require_instructor(session, body.instructor_id)
     now = clock.now()
     course = Course(**body.model_dump(), created_at=now, updated_at=now)
     session.add(course)
@@ -133,6 +143,14 @@ async def create_course(body: CourseIn, session: SessionDep, response: Response)
     await audit.record(session, "course.created", course.id, after=course.model_dump())
     response.headers["Location"] = f"/v1/admin/courses/{course.id}"
     return await _answer(session, course.id, response)
+
+
+async def _require_instructor(session: SessionDep, instructor_id: UUID | None) -> None:
+    """Whoever is named must be there, and stay while this transaction lasts."""
+    if instructor_id is not None:
+        found = await session.get(Instructor, instructor_id, with_for_update={"read": True})
+        if found is None or found.deleted_at is not None:
+            raise InstructorUnknown
 
 
 def _check_price(access: str, amount: int | None) -> None:
@@ -146,7 +164,11 @@ async def read_course_to_edit(course_id: UUID, session: SessionDep, response: Re
     return await _answer(session, course_id, response)
 
 
-@router.patch("/{course_id}", dependencies=EDITOR, responses=problems(CourseNotFound, StaleVersion, PriceMismatch))
+@router.patch(
+    "/{course_id}",
+    dependencies=EDITOR,
+    responses=problems(CourseNotFound, StaleVersion, PriceMismatch, InstructorUnknown),
+)
 async def change_course(
     body: CoursePatch, course: HeldCourse, session: SessionDep, request: Request, response: Response
 ) -> CourseEdit:
@@ -156,6 +178,7 @@ async def change_course(
     if changes.get("access", "paid") != "paid":
         changes.setdefault("amount", None)
     _check_price(changes.get("access", course.access), changes.get("amount", course.amount))
+    await _require_instructor(session, changes.get("instructor_id"))
     before = course.model_dump()
     course.sqlmodel_update(changes)
     touch(course)

@@ -11,6 +11,8 @@ from services.courses import (
     admin_courses,
     admin_lessons,
     admin_live,
+    attachment_links,
+    attachments,
     attendance,
     categories,
     courses,
@@ -19,6 +21,7 @@ from services.courses import (
     entry,
     erasure,
     imports,
+    instructors,
     invite_links,
     learning,
     lesson_requests,
@@ -41,6 +44,7 @@ from services.courses import (
     replays,
     rooms,
     search,
+    series,
     ways,
     works,
 )
@@ -55,7 +59,10 @@ service = Service(
     routers=[
         categories.router,
         courses.router,
+        series.router,
+        instructors.router,
         media.router,
+        attachment_links.router,
         lessons.router,
         lesson_works.router,
         progress.router,
@@ -82,6 +89,9 @@ service = Service(
         imports.router,
         admin_courses.router,
         admin_lessons.router,
+        attachments.admin_router,
+        series.admin_router,
+        instructors.admin_router,
         # Before those whose path has an id in this place.
         ways.admin_router,
         admin_live.router,
@@ -105,7 +115,14 @@ service = Service(
             OrderDisputed: [access.on_order_disputed],
         }
     ),
-    due=[merging.merging.due, search.index_courses, live_states.end_unattended, rooms.close_rooms, reminders.reminders],
+    due=[
+        merging.merging.due,
+        search.index_courses,
+        attachments.discard_attachments,
+        live_states.end_unattended,
+        rooms.close_rooms,
+        reminders.reminders,
+    ],
     start=[
         media.media_ready,
         progress.progress_ready,

@@ -7,7 +7,7 @@ from weakref import WeakKeyDictionary
 
 from fastapi import Query, Request, Response
 from orjson import Fragment
-from sqlalchemy import Select, Subquery, select
+from sqlalchemy import Select, Subquery, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from kit.app import router as new_router
@@ -19,6 +19,7 @@ from kit.page import Page, PageDep, keyset
 from kit.shapes import Instant, Out, Text
 from kit.text import dump_json
 from services.courses.access import has_bought
+from services.courses.catalogue_models import Instructor
 from services.courses.categories import Category
 from services.courses.models import Course, CourseAccess, Lesson, Level
 from services.courses.search import matches
@@ -27,6 +28,7 @@ router = new_router(prefix="/v1/courses", tags=["courses"])
 
 # Plain columns: what reads them needs no entities.
 _course, _lesson = Course.__table__.c, Lesson.__table__.c  # type: ignore[attr-defined]
+_instructor = Instructor.__table__.c  # type: ignore[attr-defined]
 
 Sort = Literal["relevance", "new", "rating", "title"]
 ORDERS: dict[Sort, tuple[Any, ...]] = {
@@ -45,11 +47,30 @@ class CourseNotFound(NotFound):
 
 
 class RatingTally(Out):
-    """What members think: mean score, how many rated, and the share of scores of 2 or less; null before the first."""
+    """What members think: mean score, how many rated, the shares of scores of 4 or more and 2 or less; null before the first."""
 
     mean: float | None
     count: int
+    satisfaction: float | None
     negative_rate: float | None
+
+
+class CourseInstructor(Out):
+    """Who teaches a course."""
+
+    id: UUID
+    name: str
+    title: str
+    avatar_url: str | None
+    verified: bool
+
+
+class SeriesPlace(Out):
+    """A series on show that a course stands in, and its place there."""
+
+    id: UUID
+    title: str
+    position: int
 
 
 class LessonItem(Out):
@@ -73,6 +94,7 @@ class CourseOut(Out):
     access: CourseAccess
     amount: int | None
     currency: str
+    instructor: CourseInstructor | None
     rating: RatingTally
     lessons: list[LessonItem]
     created_at: Instant
@@ -83,13 +105,21 @@ class CourseDetail(CourseOut):
     """One course; `bought` is whether a paid one is open to the caller, null for other courses and callers."""
 
     bought: bool | None
+    series: list[SeriesPlace]
 
 
-def tally(total: int, count: int, negative: int) -> dict[str, Any]:
+def tally(total: int, count: int, negative: int, positive: int) -> dict[str, Any]:
     """A course's rating as the API shows it."""
     if count == 0:
-        return {"mean": None, "count": 0, "negative_rate": None}
-    return {"mean": round(total / count, 2), "count": count, "negative_rate": round(negative / count, 4)}
+        return {"mean": None, "count": 0, "satisfaction": None, "negative_rate": None}
+    rates = {"satisfaction": round(positive / count, 4), "negative_rate": round(negative / count, 4)}
+    return {"mean": round(total / count, 2), "count": count} | rates
+
+
+_WITH_INSTRUCTOR = Course.__table__.outerjoin(  # type: ignore[attr-defined]
+    Instructor.__table__,  # type: ignore[attr-defined]
+    _instructor.id == _course.instructor_id,
+)
 
 
 def course_rows(*more: Any) -> Select[Any]:
@@ -106,12 +136,18 @@ def course_rows(*more: Any) -> Select[Any]:
         _course.rating_sum,
         _course.rating_count,
         _course.rating_negative,
+        _course.rating_positive,
         _course.rating_mean,
         _course.created_at,
         _course.version,
+        _instructor.id.label("instructor_id"),
+        _instructor.name.label("instructor_name"),
+        _instructor.title.label("instructor_title"),
+        _instructor.avatar_url.label("instructor_avatar_url"),
+        _instructor.verified_at.label("instructor_verified_at"),
         *more,
     )
-    return select(*columns).where(_course.deleted_at.is_(None))
+    return select(*columns).select_from(_WITH_INSTRUCTOR).where(_course.deleted_at.is_(None))
 
 
 async def courses_out(session: AsyncSession, rows: Sequence[Any], *, edited: bool = False) -> list[dict[str, Any]]:
@@ -122,9 +158,15 @@ async def courses_out(session: AsyncSession, rows: Sequence[Any], *, edited: boo
         course = dict(row._mapping)  # noqa: SLF001 - SQLAlchemy's public name for a row as a mapping
         course.pop("rating_mean")
         course.pop("rank", None)
-        numbers = course.pop("rating_sum"), course.pop("rating_count"), course.pop("rating_negative")
-        found.append(course | {"rating": tally(*numbers), "lessons": lessons[row.id]})
+        rating = tally(*(course.pop(f"rating_{name}") for name in ("sum", "count", "negative", "positive")))
+        shown = {"rating": rating, "instructor": _instructor_of(course), "lessons": lessons[row.id]}
+        found.append(course | shown)
     return found
+
+
+def _instructor_of(course: dict[str, Any]) -> dict[str, Any] | None:
+    taken = {name: course.pop(f"instructor_{name}") for name in ("id", "name", "title", "avatar_url", "verified_at")}
+    return taken | {"verified": taken.pop("verified_at") is not None} if taken["id"] else None
 
 
 async def _lessons_of(session: AsyncSession, rows: Sequence[Any]) -> dict[UUID, list[dict[str, Any]]]:
@@ -171,6 +213,7 @@ async def list_courses(  # noqa: PLR0913, PLR0917 - filters, by name
     category: Category | None = None,
     level: Level | None = None,
     access: CourseAccess | None = None,
+    instructor_id: UUID | None = None,
     q: Question = "",  # type: ignore[valid-type]
     sort: Sort | None = None,
 ) -> Response:
@@ -179,11 +222,27 @@ async def list_courses(  # noqa: PLR0913, PLR0917 - filters, by name
     statement, order = searched(course_rows().where(_course.published), found), ORDERS[sort or "new"]
     if found is not None and sort in {None, "relevance"}:
         order = (found.c.rank.desc(), _course.id.desc())
-    for column, wanted in ((_course.category, category), (_course.level, level), (_course.access, access)):
+    for column, wanted in (
+        (_course.category, category),
+        (_course.level, level),
+        (_course.access, access),
+        (_course.instructor_id, instructor_id),
+    ):
         if wanted is not None:
             statement = statement.where(column == wanted)
     rows, next_cursor = await keyset(session, statement, page, order)
     return cacheable(request, {"items": await courses_out(session, rows), "next_cursor": next_cursor}, max_age_s=10)
+
+
+_SERIES = text("""
+SELECT series.id, series.title, (
+    SELECT count(*) FROM series_course AS before JOIN course ON course.id = before.course_id
+    WHERE before.series_id = series.id AND before.position <= mine.position
+    AND course.published AND course.deleted_at IS NULL
+) AS position
+FROM series_course AS mine JOIN series ON series.id = mine.series_id
+WHERE mine.course_id = :id AND series.published AND series.deleted_at IS NULL ORDER BY series.id
+""")
 
 
 @router.get("/{course_id}", response_model=CourseDetail, responses=problems(CourseNotFound))
@@ -194,6 +253,7 @@ async def read_course(course_id: UUID, caller: OptionalMemberDep, request: Reque
         raise CourseNotFound
     [course] = await courses_out(session, rows)
     published = course.pop("published")
+    course["series"] = [dict(place._mapping) for place in await session.execute(_SERIES, {"id": course_id})]  # noqa: SLF001
     if published and (caller is None or course["access"] != "paid"):
         answer = cacheable(request, course | {"bought": None}, max_age_s=10)
         answer.headers["Vary"] = "Accept-Language, Authorization"

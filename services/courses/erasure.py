@@ -20,6 +20,11 @@ _FORGET = (
     text("UPDATE rating SET member_id = gen_random_uuid(), comment = NULL WHERE member_id = :id"),
     text("UPDATE purchase SET member_id = NULL WHERE member_id = :id"),
     text("UPDATE live_lesson SET instructor = :nobody, instructor_id = NULL WHERE instructor_id = :id"),
+    # The courses stay, taught by nobody in particular.
+    text(
+        "UPDATE instructor SET member_id = NULL, name = :nobody, title = '', bio = '', avatar_url = NULL, "
+        "verified_at = NULL, version = version + 1 WHERE member_id = :id"
+    ),
     text(
         "UPDATE access SET version = 9223372036854775807, member_lessons = '{}', live_priority = '{}', "
         "live_replay = '{}', qa_priority = '{}' WHERE member_id = :id"

@@ -14,6 +14,7 @@ from kit.db import SessionDep
 from kit.errors import NotFound, problems
 from kit.shapes import Out
 from services.courses.access import BOUGHT, CALLER, MembershipRequired, PurchaseRequired, require_access
+from services.courses.attachment_links import AttachmentLink, attachments_of
 from services.courses.media import Playback, playback_of
 from services.courses.models import CourseAccess
 from services.courses.works import LessonWorkOut, best_works
@@ -46,6 +47,7 @@ class LessonOut(Out):
     position: int
     access: CourseAccess
     playback: Playback | None
+    attachments: list[AttachmentLink]
     progress: ProgressOut | None
     works: list[LessonWorkOut]
 
@@ -110,7 +112,11 @@ async def read_lesson(
     response.headers["Cache-Control"] = "private, no-store"
     fields = {name: value for name, value in lesson._mapping.items() if name != "media"}  # noqa: SLF001 - a row's mapping
     playback = playback_of(runtime, lesson.id, lesson.media, until)
-    return LessonOut(**fields, playback=playback, progress=progress, works=await best_works(session, lesson.id))
+    around: dict[str, Any] = {
+        "attachments": await attachments_of(session, runtime, lesson.id, until),
+        "works": await best_works(session, lesson.id),
+    }
+    return LessonOut(**fields, playback=playback, progress=progress, **around)
 
 
 async def _progress_of(session: AsyncSession, lesson: Any, member_id: UUID) -> ProgressOut | None:

@@ -1,4 +1,4 @@
-"""Media: lessons stream from a folder through signed links that run out."""
+"""Media: recordings and other files lie at a provider, and are read through signed links that run out."""
 
 import asyncio
 import hmac
@@ -8,9 +8,9 @@ import struct
 import wave
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Protocol
 from uuid import UUID
 
 from fastapi import Path as PathParameter
@@ -23,8 +23,9 @@ from kit import clock
 from kit.app import Runtime, RuntimeDep
 from kit.app import router as new_router
 from kit.db import SessionDep
-from kit.errors import Forbidden, NotFound, problems
+from kit.errors import Forbidden, NotFound, Unavailable, problems
 from kit.files import RangeOutside, StoredFile
+from kit.ids import new_id
 from kit.shapes import Instant, Out
 from services.courses.models import Lesson
 
@@ -55,21 +56,78 @@ class Playback(Out):
     expires_at: Instant
 
 
+class MediaAway(Unavailable):
+    """The store of recordings and files does not answer right now; nothing was changed. Try again in a moment."""
+
+    zh = "媒体存储暂时不可用，没有任何改动，请稍后再试。"
+
+
+class Media(Protocol):
+    """A provider of files by plain names. Saving and removing may be asked again; both raise MediaAway."""
+
+    def link(self, kind: str, owner_id: UUID, name: str, expires_at: datetime) -> str:
+        """An address that reads the file, with Range, until then; of the folder's, only what the owner has now."""
+
+    async def save(self, name: str, content: bytes, media_type: str) -> None:
+        """Keep a file, whole or not at all."""
+
+    async def remove(self, name: str) -> None:
+        """Remove a file; one that is gone is gone."""
+
+
+class FolderMedia:
+    """Files of a folder, which the service streams itself."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self.folder: Path = runtime.settings.media
+        self.address: str = runtime.settings.public_url.rstrip("/")
+        self.key: bytes = runtime.state["media_key"]
+
+    def link(self, kind: str, owner_id: UUID, name: str, expires_at: datetime) -> str:
+        """An address of our own; the name is looked up when it is read."""
+        _ = name
+        seconds = math.floor(expires_at.timestamp())
+        signature = self.sign(kind, owner_id, seconds)
+        return f"{self.address}/v1/{kind}/{owner_id}/media?expires={seconds}&signature={signature}"
+
+    def sign(self, kind: str, owner_id: UUID, expires: int) -> str:
+        """What only this service can write under a link."""
+        return hmac.digest(self.key, f"{kind} {owner_id} {expires}".encode(), "sha256").hex()
+
+    async def save(self, name: str, content: bytes, media_type: str) -> None:
+        """Write a file; renamed into place, so that nobody ever reads half of it."""
+        _ = media_type
+        await asyncio.to_thread(_write, self.folder / name, content)
+
+    async def remove(self, name: str) -> None:
+        """Delete the file."""
+        await asyncio.to_thread((self.folder / name).unlink, missing_ok=True)
+
+
+def _write(file: Path, content: bytes) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    part = file.with_suffix(f".{new_id()}.part")
+    try:
+        part.write_bytes(content)
+        part.replace(file)
+    except OSError as failure:
+        part.unlink(missing_ok=True)
+        raise MediaAway(retry_after=5) from failure
+
+
 def playback_of(
-    runtime: Runtime, lesson_id: UUID, media: str | None, until: datetime | None, kind: str = "lessons"
+    runtime: Runtime, owner_id: UUID, media: str | None, until: datetime | None, kind: str = "lessons"
 ) -> Playback | None:
     """A fresh link that ends no later than the caller's access; None for a lesson without a recording."""
-    if media_file(runtime, media) is None:
+    name = media or (DEMO if runtime.settings.sandbox and not runtime.settings.bucket else None)
+    if name is None:
         return None
     expires_at = clock.now() + LINK_LASTS
     if until is not None:
         expires_at = min(expires_at, until)
-    seconds = math.floor(expires_at.timestamp())
-    signature = _sign(runtime, lesson_id, seconds, kind)
-    url = (
-        f"{runtime.settings.public_url.rstrip('/')}/v1/{kind}/{lesson_id}/media?expires={seconds}&signature={signature}"
-    )
-    return Playback(url=url, expires_at=datetime.fromtimestamp(seconds, UTC))
+    expires_at = expires_at.replace(microsecond=0)
+    provider: Media = runtime.state["media"]
+    return Playback(url=provider.link(kind, owner_id, name, expires_at), expires_at=expires_at)
 
 
 def media_file(runtime: Runtime, media: str | None) -> Path | None:
@@ -78,14 +136,10 @@ def media_file(runtime: Runtime, media: str | None) -> Path | None:
     return runtime.settings.media / name if name else None
 
 
-def _sign(runtime: Runtime, lesson_id: UUID, expires: int, kind: str) -> str:
-    key: bytes = runtime.state["media_key"]
-    return hmac.digest(key, f"{kind} {lesson_id} {expires}".encode(), "sha256").hex()
-
-
-def is_good_link(runtime: Runtime, lesson_id: UUID, expires: int, signature: str, kind: str = "lessons") -> bool:
+def is_good_link(runtime: Runtime, owner_id: UUID, expires: int, signature: str, kind: str = "lessons") -> bool:
     """Whether a link was made here, for this, and has not run out."""
-    expected = _sign(runtime, lesson_id, expires, kind).encode()
+    folder: FolderMedia = runtime.state["folder"]
+    expected = folder.sign(kind, owner_id, expires).encode()
     good = hmac.compare_digest(expected, signature.encode("utf-8", "replace"))
     return good and expires > clock.now().timestamp()
 
@@ -120,10 +174,16 @@ async def stream_lesson(
 
 @asynccontextmanager
 async def media_ready(runtime: Runtime) -> AsyncIterator[None]:
-    """Load the key that signs links, which all processes share; in the sandbox, make the tone."""
+    """Load the key that signs links, which all processes share, and choose the provider; in the sandbox, make the tone."""
     async with runtime.db.session() as session:
         runtime.state["media_key"] = (await session.execute(_KEY)).scalar_one()
-    if runtime.settings.sandbox:
+    runtime.state["media"] = runtime.state["folder"] = FolderMedia(runtime)
+    if runtime.settings.bucket:
+        # A second of imports, for those who use it.
+        from services.courses.media_bucket import BucketMedia  # noqa: PLC0415
+
+        runtime.state["media"] = BucketMedia(runtime.settings)
+    elif runtime.settings.sandbox:
         await asyncio.to_thread(_write_tone, runtime.settings.media / DEMO)
     yield
 
@@ -131,7 +191,6 @@ async def media_ready(runtime: Runtime) -> AsyncIterator[None]:
 def _write_tone(file: Path) -> None:
     if file.exists():
         return
-    file.parent.mkdir(parents=True, exist_ok=True)
     rate, seconds, pitch = 8000, 3, 440
     samples = (int(6000 * math.sin(2 * math.pi * pitch * i / rate)) for i in range(rate * seconds))
     sound = io.BytesIO()
@@ -140,7 +199,4 @@ def _write_tone(file: Path) -> None:
         tone.setsampwidth(2)
         tone.setframerate(rate)
         tone.writeframes(b"".join(struct.pack("<h", sample) for sample in samples))
-    # Renamed into place, so that another process never streams half of it.
-    part = file.with_suffix(".part")
-    part.write_bytes(sound.getvalue())
-    part.replace(file)
+    _write(file, sound.getvalue())

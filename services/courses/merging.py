@@ -16,6 +16,7 @@ from services.courses.room_models import PointsPayment
 _MOVES: Final = (
     text("UPDATE purchase SET member_id = :kept WHERE member_id = :merged"),
     text("UPDATE live_lesson SET instructor_id = :kept WHERE instructor_id = :merged"),
+    text("UPDATE instructor SET member_id = :kept WHERE member_id = :merged"),
     # Each second counts once, whoever watched it; the place is where the person was last.
     text("""
     WITH theirs AS (DELETE FROM progress WHERE member_id = :merged RETURNING *)
@@ -48,11 +49,12 @@ _MOVES: Final = (
         AND (rating.updated_at, rating.member_id) < (other.updated_at, other.member_id)
         RETURNING rating.lesson_id, rating.score
     ), lost AS (
-        SELECT course_id, sum(score) AS sum, count(*) AS count, count(*) FILTER (WHERE score <= 2) AS negative
+        SELECT course_id, sum(score) AS sum, count(*) AS count, count(*) FILTER (WHERE score <= 2) AS negative,
+            count(*) FILTER (WHERE score >= 4) AS positive
         FROM gone JOIN lesson ON lesson.id = gone.lesson_id GROUP BY course_id
     )
     UPDATE course SET rating_sum = rating_sum - lost.sum, rating_count = rating_count - lost.count,
-        rating_negative = rating_negative - lost.negative,
+        rating_negative = rating_negative - lost.negative, rating_positive = rating_positive - lost.positive,
         rating_mean = coalesce((rating_sum - lost.sum)::float8 / nullif(rating_count - lost.count, 0), 0)
     FROM lost WHERE course.id = lost.course_id
     """),

@@ -32,6 +32,7 @@ class Course(Model, table=True):
         CheckConstraint("(access = 'paid') = (amount IS NOT NULL) AND amount > 0", name="amount"),
         CheckConstraint("rating_count >= rating_negative AND rating_negative >= 0", name="rating"),
         Index("course_title", "title"),
+        Index("course_instructor", "instructor_id", postgresql_where=text("instructor_id IS NOT NULL")),
         Index("course_shown", "id", postgresql_where=text("published AND deleted_at IS NULL")),
         Index("course_not_indexed", "id", postgresql_where=text("indexed_version <> version")),
     )
@@ -45,6 +46,7 @@ class Course(Model, table=True):
     access: CourseAccess = Field(sa_type=String)
     amount: int | None = Field(default=None, sa_column=Column(BigInteger))
     currency: str = "CNY"
+    instructor_id: UUID | None = Field(default=None, foreign_key="instructor.id")
     published: bool
     version: int = 1
     # Which version can be searched by its words; any other is searched as it stands.
@@ -52,6 +54,7 @@ class Course(Model, table=True):
     rating_count: int = 0
     rating_sum: int = 0
     rating_negative: int = 0
+    rating_positive: int = Field(default=0, sa_column_kwargs={"server_default": "0"})
     rating_mean: float = Field(default=0.0, sa_column=Column(Float, nullable=False))
     created_at: datetime = Field(sa_column=instant())
     updated_at: datetime = Field(sa_column=instant())

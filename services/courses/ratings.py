@@ -18,6 +18,10 @@ from services.courses.lessons import REFUSALS, WatchableLesson
 router = new_router(prefix="/v1/lessons/{lesson_id}/rating", tags=["lessons"])
 
 
+NEGATIVE, POSITIVE = 2, 4
+"""Scores of so much or less, and of so much or more."""
+
+
 class RatingIn(In):
     """A score from 1 to 5, with or without words."""
 
@@ -44,9 +48,9 @@ _AGAIN = text(
 )
 _TALLY = text(
     "UPDATE course SET rating_sum = rating_sum + :sum, rating_count = rating_count + :count, "
-    "rating_negative = rating_negative + :negative, rating_mean = coalesce("
+    "rating_negative = rating_negative + :negative, rating_positive = rating_positive + :positive, rating_mean = coalesce("
     "(rating_sum + :sum)::float8 / nullif(rating_count + :count, 0), 0) "
-    "WHERE id = :course_id RETURNING rating_sum, rating_count, rating_negative"
+    "WHERE id = :course_id RETURNING rating_sum, rating_count, rating_negative, rating_positive"
 )
 
 
@@ -68,7 +72,8 @@ async def _tally(session: AsyncSession, course_id: UUID, held: int | None, score
         "course_id": course_id,
         "sum": score - (held or 0),
         "count": int(held is None),
-        "negative": int(score <= 2) - int(held is not None and held <= 2),  # noqa: PLR2004 - the API's bound
+        "negative": int(score <= NEGATIVE) - int(held is not None and held <= NEGATIVE),
+        "positive": int(score >= POSITIVE) - int(held is not None and held >= POSITIVE),
     }
     row = (await session.execute(_TALLY, change)).one()
-    return tally(row.rating_sum, row.rating_count, row.rating_negative)
+    return tally(*row)

@@ -138,17 +138,24 @@ RETURNING course_id
 
 
 async def _index(runtime: Runtime) -> int:
-    """Cut the text of courses that were changed; a process that has just started leaves it for a while."""
-    begun = runtime.state.setdefault("search began", asyncio.get_running_loop().time())
-    if runtime.settings.background and not is_loaded() and asyncio.get_running_loop().time() < begun + QUIET_S:
+    """Cut the text of courses that were changed; as they are found without it, this counts as nothing done.
+
+    A process that has just started leaves the dictionary where it is for a while.
+    """
+    now = asyncio.get_running_loop().time()
+    begun = runtime.state.setdefault("search began", now)
+    if runtime.settings.background and not is_loaded() and now < begun + QUIET_S:
         return 0
-    async with runtime.db.session() as session:
-        rows = (await session.execute(_CHANGED, {"batch": BATCH})).all()
-    if not rows:
-        return 0
-    kept = await asyncio.to_thread(_columns, rows)
-    async with runtime.db.session() as session, session.begin():
-        return len((await session.execute(_KEEP, kept)).all())
+    kept = BATCH
+    while kept == BATCH:
+        async with runtime.db.session() as session:
+            rows = (await session.execute(_CHANGED, {"batch": BATCH})).all()
+        if not rows:
+            break
+        columns = await asyncio.to_thread(_columns, rows)
+        async with runtime.db.session() as session, session.begin():
+            kept = len((await session.execute(_KEEP, columns)).all())
+    return 0
 
 
 def _columns(rows: Any) -> dict[str, list[Any]]:

@@ -74,6 +74,10 @@ def test_every_example_works_as_given(heika: Heika) -> None:
         walk.run("change_course", 200, course_id=course)
         written = walk.run("create_lesson", 201, course_id=course)["id"]
         walk.run("change_lesson", 200, lesson_id=written)
+        teacher = walk.run("create_instructor", 201)["id"]
+        walk.run("change_instructor", 200, instructor_id=teacher)
+        series = walk.run("create_series", 201)["id"]
+        walk.run("change_series", 200, series_id=series)
         live = walk.run("create_live_lesson", 201)["id"]
         walk.run("change_live_lesson", 200, lesson_id=live)
         walk.run("move_live_lesson", 200, lesson_id=live)

@@ -28,7 +28,8 @@ async def test_a_course_is_shown_as_promised(api: Api) -> None:
         "access": "paid",
         "amount": 9900,
         "currency": "CNY",
-        "rating": {"mean": None, "count": 0, "negative_rate": None},
+        "instructor": None,
+        "rating": {"mean": None, "count": 0, "satisfaction": None, "negative_rate": None},
         "lessons": [
             {
                 "id": course["lessons"][0]["id"],
@@ -40,9 +41,10 @@ async def test_a_course_is_shown_as_promised(api: Api) -> None:
         ],
         "version": 2,
         "bought": None,
+        "series": [],
     }
     [listed] = (await api.client.get("/v1/courses")).json()["items"]
-    assert listed | {"bought": None} == answer.json()
+    assert listed | {"bought": None, "series": []} == answer.json()
     again = await api.client.get(f"/v1/courses/{course['id']}", headers={"If-None-Match": answer.headers["etag"]})
     assert (again.status_code, again.content) == (304, b"")
 
@@ -93,14 +95,19 @@ async def test_a_course_shows_the_mean_of_one_score_a_member_and_lesson(api: Api
     answer = await rate(api, first, 5, headers=member, comment=" 讲得清楚 ")
     assert (answer.status_code, answer.json()) == (
         200,
-        {"score": 5, "comment": "讲得清楚", "rating": {"mean": 5.0, "count": 1, "negative_rate": 0.0}},
+        {
+            "score": 5,
+            "comment": "讲得清楚",
+            "rating": {"mean": 5.0, "count": 1, "satisfaction": 1.0, "negative_rate": 0.0},
+        },
     )
     await rate(api, second, 4, headers=member)
     await rate(api, first, 2)
     changed = await rate(api, first, 1, headers=member)
     assert changed.json()["comment"] is None
     rating = (await api.client.get(f"/v1/courses/{course['id']}")).json()["rating"]
-    assert rating == changed.json()["rating"] == {"mean": 2.33, "count": 3, "negative_rate": 0.6667}
+    expected = {"mean": 2.33, "count": 3, "satisfaction": 0.3333, "negative_rate": 0.6667}
+    assert rating == changed.json()["rating"] == expected
 
 
 async def test_many_ratings_at_once_are_all_counted(api: Api) -> None:
@@ -109,8 +116,11 @@ async def test_many_ratings_at_once_are_all_counted(api: Api) -> None:
     scores = [1, 2, 3, 4, 5] * 3
     await asyncio.gather(*(rate(api, lesson, score) for score in scores))
     await asyncio.gather(*(rate(api, lesson, score, headers=member) for score in (1, 5, 3, 2)))
-    [row] = await api.sql("SELECT rating_count, rating_sum, rating_negative FROM course")
-    assert await api.sql("SELECT count(*), sum(score), count(*) FILTER (WHERE score <= 2) FROM rating") == [tuple(row)]
+    [row] = await api.sql("SELECT rating_count, rating_sum, rating_negative, rating_positive FROM course")
+    counted = await api.sql(
+        "SELECT count(*), sum(score), count(*) FILTER (WHERE score <= 2), count(*) FILTER (WHERE score >= 4) FROM rating"
+    )
+    assert counted == [tuple(row)]
     assert row.rating_count == 16
 
 

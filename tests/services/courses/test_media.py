@@ -1,8 +1,12 @@
 """Playback: signed links that stream with Range, and end when they should."""
 
+import re
+from collections.abc import Iterator
 from datetime import timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from threading import Thread
+from typing import Any, ClassVar
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -106,3 +110,88 @@ async def test_production_has_no_demo_recording(run: Run, tmp_path: Path) -> Non
         answer = await api.client.get(f"/v1/lessons/{lesson['id']}")
         assert (answer.status_code, answer.json()["playback"]) == (200, None)
         assert not (tmp_path / "media").exists()
+
+
+class Store(BaseHTTPRequestHandler):
+    """As much of an S3-compatible store as media need; the signature of a link is the store's own matter."""
+
+    files: ClassVar[dict[str, bytes]] = {}
+    status = 200
+
+    def do_PUT(self) -> None:
+        """Keep."""
+        content = self.rfile.read(int(self.headers["Content-Length"]))
+        if self.status == 200:
+            self.files[self.path] = content
+        self._answer(self.status)
+
+    def do_POST(self) -> None:
+        """Delete several, which is how the client deletes one."""
+        body = self.rfile.read(int(self.headers["Content-Length"])).decode()
+        gone = re.findall("<Key>(.*?)</Key>", body)
+        for key in gone:
+            self.files.pop(f"/films/{key}", None)
+        said = "".join(f"<Deleted><Key>{key}</Key></Deleted>" for key in gone)
+        self._answer(200, f"<DeleteResult>{said}</DeleteResult>".encode())
+
+    def _answer(self, status: int, content: bytes = b"") -> None:
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(content)))
+        self.send_header("ETag", '"1"')
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, *_: Any) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture
+def store() -> Iterator[str]:
+    Store.files, Store.status = {}, 200
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Store)
+    thread = Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+async def test_a_bucket_is_read_by_presigned_links(run: Run, tmp_path: Path, store: str) -> None:
+    keys = {"bucket_access_key": "AKIAIOSFODNN7EXAMPLE", "bucket_secret_key": "secret", "bucket_region": "cn-east-1"}
+    where = {"bucket": "films", "bucket_endpoint": store, "bucket_prefix": "heika"} | keys
+    async with run(service, data=tmp_path, **where) as api:
+        course = await add_course(api, access="member")
+        assert course["lessons"]
+        lesson = await add_lesson(api, course["id"], media="fold.mp4")
+        member_id, now = new_id(), clock.now()
+        await api.handle(membership(member_id, segment(now, 1 / 24)))
+        made = await api.client.post(
+            "/v1/admin/attachments",
+            data={"lesson_id": lesson["id"]},
+            files={"file": ("配方.pdf", b"%PDF")},
+            headers=api.admin(),
+        )
+        assert made.status_code == 201, made.text
+        name = f"/films/heika/attachment-{made.json()['id']}"
+        assert Store.files == {name: b"%PDF"}
+        shown = (await api.client.get(f"/v1/lessons/{lesson['id']}", headers=api.member(member_id))).json()
+        for url, path in ((shown["playback"]["url"], "/films/heika/fold.mp4"), (shown["attachments"][0]["url"], name)):
+            address = urlsplit(url)
+            asked = parse_qs(address.query)
+            assert (f"{address.scheme}://{address.netloc}", address.path) == (store, path)
+            assert asked["X-Amz-Credential"][0].startswith("AKIAIOSFODNN7EXAMPLE/")
+            # The hour that the membership has left, not the two that a link may last.
+            assert 3590 <= int(asked["X-Amz-Expires"][0]) <= 3600
+        Store.status = 403
+        refused = await api.client.post(
+            "/v1/admin/attachments",
+            data={"lesson_id": lesson["id"]},
+            files={"file": ("a", b"b")},
+            headers=api.admin(),
+        )
+        assert (refused.status_code, refused.json()["code"]) == (503, "media_away")
+        assert await api.sql("SELECT count(*) FROM attachment") == [(1,)]
+        await api.client.delete(f"/v1/admin/attachments/{made.json()['id']}", headers=api.admin())
+        api.clock.advance(timedelta(hours=2))
+        assert (await api.run_due(), Store.files) == (1, {})

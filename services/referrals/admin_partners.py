@@ -16,11 +16,12 @@ from kit import audit, clock
 from kit.app import router
 from kit.auth import Caller, admin_with
 from kit.db import SessionDep
-from kit.errors import NotFound, StaleVersion, problems
+from kit.errors import NotFound, StaleVersion, Unprocessable, problems
 from kit.events import emit
 from kit.http import require_version, version_tag
 from kit.page import Page, PageDep, keyset
 from kit.shapes import CleanStr, Instant, Out, StrictIn
+from services.referrals.cards import living
 from services.referrals.partner_models import Partner, PartnerTerms
 from services.referrals.terms import HoldDays, TermsIn, TermsOut, newest_terms
 
@@ -37,13 +38,24 @@ class PartnerNotFound(NotFound):
     zh = "没有这位合作伙伴。"
 
 
+class PartnerMemberUnknown(Unprocessable):
+    """No member has this id; leave it out if the partner has no account of their own."""
+
+    zh = "没有这个会员；合作伙伴没有自己的会员账号时请不要填写。"
+
+
 class PartnerIn(StrictIn):
-    """A new partner; nothing is paid out before `hold_days`, at least as long as a member may ask for a refund."""
+    """A new partner; nothing is paid out before `hold_days`, at least as long as a member may ask for a refund.
+
+    `member_id` is their own account as a member: what they earn by it, or by who shares its phone, device or means of
+    payment, waits for a person.
+    """
 
     name: Name
     email: Email
     commission: TermsIn
     hold_days: HoldDays
+    member_id: UUID | None = None
 
 
 class PartnerPatch(StrictIn):
@@ -53,6 +65,7 @@ class PartnerPatch(StrictIn):
     email: Email | None = None
     commission: TermsIn | None = None
     hold_days: HoldDays | None = None
+    member_id: UUID | None = None
     active: Annotated[bool, Field(strict=True)] | None = None
 
 
@@ -65,6 +78,7 @@ class PartnerOut(Out):
     client_id: str
     commission: TermsOut
     hold_days: int
+    member_id: UUID | None
     active: bool
     version: int
     created_at: Instant
@@ -87,16 +101,18 @@ async def partner_of(partner_id: UUID, session: SessionDep) -> Partner:
 LockedPartner = Annotated[Partner, Depends(partner_of, scope="function")]
 
 
-@routes.post("", status_code=201)
+@routes.post("", status_code=201, responses=problems(PartnerMemberUnknown))
 async def create_partner(_: Editor, body: PartnerIn, session: SessionDep, response: Response) -> NewPartner:
     """Make a partner; the client's secret is in this answer and nowhere else."""
     now = clock.now()
     secret = _new_secret()
+    await _require_member(session, body.member_id)
     partner = Partner(
         name=body.name,
         email=body.email,
         client_id=f"hkp_{secrets.token_hex(12)}",
         secret_hash=_hash(secret),
+        member_id=body.member_id,
         created_at=now,
     )
     terms = PartnerTerms(
@@ -131,7 +147,7 @@ async def read_partner(_: Editor, partner_id: UUID, session: SessionDep, respons
     return _shown(partner, await newest_terms(session, partner.id))
 
 
-@routes.patch("/{partner_id}", responses=problems(PartnerNotFound, StaleVersion))
+@routes.patch("/{partner_id}", responses=problems(PartnerNotFound, PartnerMemberUnknown, StaleVersion))
 async def change_partner(
     _: Editor, body: PartnerPatch, partner: LockedPartner, session: SessionDep, request: Request, response: Response
 ) -> PartnerOut:
@@ -151,6 +167,9 @@ async def change_partner(
             **agreed.model_dump(),
         )
         session.add(terms)
+    if "member_id" in body.model_fields_set:
+        await _require_member(session, body.member_id)
+        partner.member_id = body.member_id
     if body.active is not None and body.active != partner.active:
         partner.active = body.active
         partner.client_version += 1
@@ -181,6 +200,11 @@ async def rotate_partner_secret(_: Editor, partner: LockedPartner, session: Sess
     await audit.record(session, "partner.secret_rotated", partner.id)
     shown = _shown(partner, await newest_terms(session, partner.id))
     return NewPartner(**shown.model_dump(), client_secret=secret)
+
+
+async def _require_member(session: AsyncSession, member_id: UUID | None) -> None:
+    if member_id is not None and not await living(session, [member_id]):
+        raise PartnerMemberUnknown
 
 
 def _new_secret() -> str:

@@ -30,6 +30,7 @@ UPDATE touch SET visitor_id = NULL WHERE visitor_id IN (
 _FORGET_TOUCHES = text("UPDATE touch SET visitor_id = NULL WHERE member_id = :id OR newcomer_id = :id")
 _FORGET_CARDS = text("UPDATE purchase SET fingerprint = NULL, address_prefix = NULL WHERE member_id = :id")
 
+_FORGET_PARTNERS = text("UPDATE partner SET member_id = NULL WHERE member_id = :id")
 _FORGET_NOTES = text("UPDATE grant_row SET note = NULL WHERE member_id = :id")
 
 
@@ -83,6 +84,6 @@ async def on_member_erased(session: AsyncSession, event: MemberErased) -> None:
         visitor_id=None,
         erased_at=clock.now(),
     )
-    for statement in (_FORGET_DEVICES, _FORGET_TOUCHES, _FORGET_CARDS, _FORGET_NOTES):
+    for statement in (_FORGET_DEVICES, _FORGET_TOUCHES, _FORGET_CARDS, _FORGET_PARTNERS, _FORGET_NOTES):
         await session.execute(statement, {"id": event.member_id})
     await session.execute(delete(Device).where(col(Device.member_id) == event.member_id))

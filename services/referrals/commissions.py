@@ -17,6 +17,7 @@ from kit.events import emit
 from kit.ids import new_id
 from services.referrals.commission_states import hold, release, told, void
 from services.referrals.fraud import hold_commissions
+from services.referrals.fraud_partners import flag_partner
 from services.referrals.models import Attribution, MemberCard
 from services.referrals.partner_models import Commission, CommissionHold, PartnerTerms
 from services.referrals.partner_news import tell_progress
@@ -67,6 +68,7 @@ async def settle_commissions(session: AsyncSession, member_id: UUID) -> None:
     period = {"member": member_id, "months": terms.months, "first": card.paid_at, "zone": str(clock.ZONE)}
     for purchase in (await session.execute(_PURCHASES, period)).all():
         await _settle_sale(session, origin, terms, purchase)
+    await flag_partner(session, origin)
 
 
 async def _settle_sale(session: AsyncSession, origin: Attribution, terms: PartnerTerms, purchase: Row[Any]) -> None:

@@ -55,7 +55,7 @@ class HeldOut(Out):
 
 
 class CaseOut(Out):
-    """A case: `same_phone`, `same_device`, `same_payment`, `existing_customer`, `loop`, `burst` or `address`."""
+    """A case: `self`, `same_phone`, `same_device`, `same_payment`, `existing_customer`, `loop`, `burst` or `address`."""
 
     id: UUID
     kind: str

@@ -35,6 +35,7 @@ _MOVES: Final = (
     WHERE member_id = :merged AND NOT EXISTS (SELECT FROM invite_code WHERE member_id = :kept)
     """),
     text("UPDATE share_link SET member_id = :kept WHERE member_id = :merged"),
+    text("UPDATE partner SET member_id = :kept WHERE member_id = :merged"),
     text("UPDATE touch SET inviter_id = :kept WHERE inviter_id = :merged"),
     text("UPDATE touch SET member_id = :kept WHERE member_id = :merged"),
     text("UPDATE touch SET newcomer_id = :kept WHERE newcomer_id = :merged"),

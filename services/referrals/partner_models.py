@@ -12,7 +12,10 @@ from services.referrals.models import Model
 
 
 class Partner(Model, table=True):
-    """A teacher, the centre of a circle; `version` counts edits, `client_version` what members must know of."""
+    """A teacher, the centre of a circle; `version` counts edits, `client_version` what members must know of.
+
+    `member_id` is their own account as a member, by whose purchases they earn nothing.
+    """
 
     __tablename__ = "partner"
 
@@ -21,6 +24,7 @@ class Partner(Model, table=True):
     email: str
     client_id: str = Field(unique=True)
     secret_hash: str
+    member_id: UUID | None = Field(default=None, index=True)
     active: bool = True
     version: int = 1
     client_version: int = 1

@@ -163,7 +163,7 @@ class RefreshToken(Model, table=True):
 
 
 class SigningKey(Model, table=True):
-    """An Ed25519 key of the access tokens; the newest that has not retired signs, all of them verify."""
+    """An Ed25519 key of the access tokens; the oldest that has not retired signs, all of them verify."""
 
     __tablename__ = "signing_key"
 

@@ -1,4 +1,4 @@
-"""Signing keys: Ed25519 pairs, made at the first start, published as a JWK Set, private halves sealed at rest."""
+"""Signing keys: Ed25519 pairs that take turns, published as a JWK Set before they sign, private halves sealed at rest."""
 
 from dataclasses import dataclass
 from datetime import timedelta
@@ -26,6 +26,8 @@ api = router(prefix="/.well-known", tags=["sign-in"])
 
 RETIRED_FOR = timedelta(seconds=auth.LONGEST_TOKEN_SECONDS) + timedelta(minutes=10)
 """How long a retired key stays published: past the last token it signed, and the caches of those who verify."""
+IN_FORCE_FOR = timedelta(days=30)
+ALWAYS = 2
 _LOCK = text("SELECT pg_advisory_xact_lock(hashtextextended('members signing key', 0))")
 
 
@@ -70,27 +72,42 @@ class Signer:
 
 
 async def ensure_key(session: AsyncSession, vault: Vault) -> Signer:
-    """The signer with the newest live key; makes the first one, once among processes that start together."""
+    """The signer with the key in force; makes the keys there should be, once among processes that ask together.
+
+    Two keys are always published: the one in force and the next, which takes its turn when everybody has long read it.
+    """
     await session.execute(_LOCK)
-    held = await _newest(session)
-    if held is None:
-        held = await _make(session, vault)
-    return Signer(OKPKey.import_key(orjson.loads(vault.unseal(held.sealed))))
+    keys = await _living(session)
+    # The next key was made when the one in force began to sign.
+    if len(keys) > 1 and keys[1].created_at <= clock.now() - IN_FORCE_FOR:
+        keys.pop(0).retired_at = clock.now()
+    while len(keys) < ALWAYS:
+        keys.append(await _make(session, vault))
+    return Signer(OKPKey.import_key(orjson.loads(vault.unseal(keys[0].sealed))))
 
 
 async def rotate_key(session: AsyncSession, vault: Vault) -> None:
-    """Make a new key and retire the others; they stay published until the tokens they signed are over."""
+    """Retire the key in force now; it stays published until the tokens it signed are over, and the next one signs."""
     await session.execute(_LOCK)
-    now = clock.now()
-    for key in (await session.execute(select(SigningKey).where(col(SigningKey.retired_at).is_(None)))).scalars():
-        key.retired_at = now
-    await _make(session, vault)
+    keys = await _living(session)
+    if keys:
+        keys[0].retired_at = clock.now()
+        await session.flush()
+    await ensure_key(session, vault)
 
 
-async def _newest(session: AsyncSession) -> SigningKey | None:
+async def rotate_now(rt: Runtime) -> None:
+    """Rotate, and take it up in this process; the others do within a minute."""
+    async with rt.db.session() as session, session.begin():
+        await rotate_key(session, open_vault(rt.settings.key))
+    await refresh_keys(rt)
+
+
+async def _living(session: AsyncSession) -> list[SigningKey]:
+    """The keys that have not retired, the one in force first."""
     statement = select(SigningKey).where(col(SigningKey.retired_at).is_(None))
-    newest = statement.order_by(col(SigningKey.created_at).desc(), col(SigningKey.kid)).limit(1)
-    return (await session.execute(newest)).scalar_one_or_none()
+    ordered = statement.order_by(col(SigningKey.created_at), col(SigningKey.kid))
+    return list((await session.execute(ordered)).scalars())
 
 
 async def _make(session: AsyncSession, vault: Vault) -> SigningKey:

@@ -59,6 +59,8 @@ def test_it_greets_survives_kills_and_leaves_nothing_behind(heika: Heika) -> Non
         "showcase",
     ]
     assert heika.command("admin", "create", "second@heika.local", "--password", "long enough").returncode == 0
+    assert heika.command("admin", "rotate-keys").returncode == 0
+    assert len(httpx.get(f"{heika.address}/.well-known/jwks.json").json()["keys"]) == 3
     counted = heika.command("recount", str(CONTEST_ID))
     assert (counted.returncode, counted.stdout.splitlines()[-1]) == (0, "tallies agree with the rows; not settled yet")
     unknown = heika.command("recount", "0199aaaa-0000-7000-8000-000000000000")

@@ -9,13 +9,13 @@ from uuid import UUID
 
 from joserfc import jwt
 from joserfc.jwk import OctKey, OKPKey
+from joserfc.jws import extract_compact
 
 from kit import auth, clock
 from kit.auth import revocations
-from kit.vault import open_vault
 from services.members.app import service
 from services.members.revocations import mirror_revocations
-from services.members.signing import refresh_keys, rotate_key
+from services.members.signing import refresh_keys, rotate_now
 from tests.harness import Api, Run, sign
 from tests.services.members.steps import PHONE, a_member, bearer, sign_in
 
@@ -223,29 +223,58 @@ async def test_the_public_keys_are_published_without_their_private_halves(api: A
     assert answer.headers["cache-control"] == "public, max-age=300"
     unchanged = await api.client.get("/.well-known/jwks.json", headers={"If-None-Match": answer.headers["etag"]})
     assert unchanged.status_code == 304
-    [key] = answer.json()["keys"]
-    assert set(key) == {"kty", "crv", "x", "kid", "use", "alg"}
-    assert (key["kty"], key["crv"], key["alg"], key["use"]) == ("OKP", "Ed25519", "EdDSA", "sig")
-    [row] = await api.sql("SELECT sealed, public::text AS public FROM signing_key")
-    assert '"d"' not in row.public
-    assert row.sealed.startswith("ey")
+    assert len({key["kid"] for key in answer.json()["keys"]}) == 2
+    for key in answer.json()["keys"]:
+        assert set(key) == {"kty", "crv", "x", "kid", "use", "alg"}
+        assert (key["kty"], key["crv"], key["alg"], key["use"]) == ("OKP", "Ed25519", "EdDSA", "sig")
+    for row in await api.sql("SELECT sealed, public::text AS public FROM signing_key"):
+        assert '"d"' not in row.public
+        assert row.sealed.startswith("ey")
 
 
-async def test_processes_that_start_together_make_one_key(api: Api) -> None:
+async def test_processes_that_start_together_make_two_keys(api: Api) -> None:
     await api.sql("DELETE FROM signing_key")
     await asyncio.gather(*(refresh_keys(api.rt) for _ in range(5)))
-    assert len(await api.sql("SELECT kid FROM signing_key")) == 1
+    assert len(await api.sql("SELECT kid FROM signing_key")) == 2
+
+
+async def kids(api: Api) -> list[str]:
+    return [key["kid"] for key in (await api.client.get("/.well-known/jwks.json")).json()["keys"]]
+
+
+def kid_of(pair: dict[str, Any]) -> Any:
+    return extract_compact(pair["access_token"].encode()).headers()["kid"]
 
 
 async def test_after_a_rotation_old_and_new_tokens_work_until_the_old_are_over(api: Api) -> None:
+    first, second = await kids(api)
     old = await sign_in(api)
-    async with api.rt.db.session() as session, session.begin():
-        await rotate_key(session, open_vault(api.rt.settings.key))
-    await refresh_keys(api.rt)
+    await rotate_now(api.rt)
     new = await sign_in(api)
-    assert len((await api.client.get("/.well-known/jwks.json")).json()["keys"]) == 2
+    assert (kid_of(old), kid_of(new)) == (first, second)
+    assert (await kids(api))[:2] == [first, second]
+    assert len(await kids(api)) == 3
     assert (await me(api, old)).status_code == (await me(api, new)).status_code == 200
     api.clock.advance(timedelta(minutes=41))
-    assert len((await api.client.get("/.well-known/jwks.json")).json()["keys"]) == 1
+    assert second in await kids(api)
+    assert len(await kids(api)) == 2
     auth.verified.clear()
     assert (await refresh(api, old["refresh_token"])).status_code == 200
+
+
+async def test_keys_take_turns_every_thirty_days_and_each_was_published_before_it_signs(api: Api) -> None:
+    seen = await kids(api)
+    for _ in range(3):
+        in_force, following = await kids(api)
+        assert kid_of(await sign_in(api)) == in_force
+        api.clock.advance(timedelta(days=29, hours=23))
+        await refresh_keys(api.rt)
+        assert await kids(api) == [in_force, following]
+        api.clock.advance(timedelta(hours=1, minutes=1))
+        await refresh_keys(api.rt)
+        await refresh_keys(api.rt)
+        assert kid_of(await sign_in(api)) == following
+        assert (await kids(api))[:2] == [in_force, following]
+        api.clock.advance(timedelta(minutes=41))
+        seen.append((await kids(api))[-1])
+    assert len(set(seen)) == len(await api.sql("SELECT kid FROM signing_key")) == 5

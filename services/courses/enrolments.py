@@ -4,12 +4,13 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from uuid import UUID
 
+from fastapi import Response
 from sqlalchemy import select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from contracts.members import MembershipChanged
-from kit.app import Runtime, RuntimeDep
+from kit.app import Runtime, RuntimeDep, json_response, shortcut
 from kit.app import router as new_router
 from kit.auth import MemberDep
 from kit.db import SessionDep
@@ -70,11 +71,13 @@ async def seats_ready(runtime: Runtime) -> AsyncIterator[None]:
     yield
 
 
-@router.put("", responses=problems(LiveLessonNotFound, EnrolmentClosed, QueueFull))
-async def enrol_in_live_lesson(lesson_id: UUID, caller: MemberDep, runtime: RuntimeDep) -> EnrolmentOut:
+@router.put("", response_model=EnrolmentOut, responses=problems(LiveLessonNotFound, EnrolmentClosed, QueueFull))
+@shortcut
+async def enrol_in_live_lesson(lesson_id: UUID, caller: MemberDep, runtime: RuntimeDep) -> Response:
     """Take a seat, or the next place in the queue; asking again changes nothing."""
     seats: GroupCommit[Wish, EnrolmentOut] = runtime.state["enrolments"]
-    return await seats.submit(Wish(lesson_id, caller.id))
+    seat = await seats.submit(Wish(lesson_id, caller.id))
+    return json_response({"status": seat.status, "position": seat.position})
 
 
 @router.get("", responses=problems(NotEnrolled))
@@ -87,8 +90,10 @@ async def read_enrolment(lesson_id: UUID, caller: MemberDep, session: SessionDep
 
 
 @router.delete("", status_code=204, responses=problems(LiveLessonNotFound, QueueFull))
-async def leave_live_lesson(lesson_id: UUID, caller: MemberDep, runtime: RuntimeDep) -> None:
+@shortcut
+async def leave_live_lesson(lesson_id: UUID, caller: MemberDep, runtime: RuntimeDep) -> Response:
     """Give the seat, or the place in the queue, back; a freed seat goes to the first in the queue."""
     seats: GroupCommit[Wish, None] = runtime.state["enrolments"]
     origin = {"request_id": current_request_id(), "traceparent": current_traceparent()}
     await seats.submit(Wish(lesson_id, caller.id, leaves=True, **origin))
+    return Response(status_code=204)

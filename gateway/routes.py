@@ -61,6 +61,8 @@ ROUTES: Final[tuple[Route, ...]] = (
     *_routes("referrals", "me/invite me/invitees me/coupons touches partner"),
     *_routes("referrals", "coupons", limit_class="codes"),
     *_routes("referrals", "coupon-campaigns", limit_class="coupons"),
+    Route("/i", "referrals", checks_bearer=False),
+    Route("/c", "referrals", checks_bearer=False),
     *_routes("referrals", "admin/channels admin/referral-rules admin/fraud-cases"),
     # Files of grants come below a campaign's id; all other bodies there are held to their own limit by the service.
     *_routes("referrals", "admin/coupon-campaigns", deadline=60.0, body_limit=UPLOAD),

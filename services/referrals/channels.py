@@ -9,7 +9,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlmodel import col
 
 from kit import audit, clock
-from kit.app import router
+from kit.app import Runtime, RuntimeDep, router
 from kit.auth import Caller, admin_with
 from kit.db import SessionDep
 from kit.errors import Conflict, NotFound, StaleVersion, problems
@@ -54,16 +54,20 @@ class ChannelPatch(StrictIn):
 
 
 class ChannelOut(Out):
-    """A channel."""
+    """A channel; `url` is its link, which opens a page that notes the touch."""
 
     code: str
     name: str
+    url: str
     version: int
     created_at: Instant
 
 
 class ChannelStats(Out):
-    """What happened in the period to people who came by this channel; revenue in fen, net of refunds."""
+    """What happened in the period to people who came by this channel; revenue in fen, net of refunds.
+
+    A touch is a link that was opened; somebody who names the channel at registration alone is only a registration.
+    """
 
     code: str
     touches: int
@@ -93,10 +97,12 @@ WITH brought AS (
     FROM brought GROUP BY channel_code
 ), money AS (
     SELECT b.channel_code, count(DISTINCT p.member_id) AS payers, sum(p.total - p.refunded) AS revenue
-    FROM purchase p JOIN brought b USING (member_id) WHERE p.paid_at >= :since AND p.paid_at < :until
+    FROM purchase p JOIN brought b USING (member_id)
+    WHERE p.paid_at >= :since AND p.paid_at < :until AND p.total > 0
     GROUP BY b.channel_code
 ), opened AS (
-    SELECT channel_code, count(*) AS touches FROM touch WHERE at >= :since AND at < :until GROUP BY channel_code
+    SELECT channel_code, count(*) AS touches FROM touch
+    WHERE at >= :since AND at < :until AND NOT at_registration GROUP BY channel_code
 )
 SELECT c.code, coalesce(o.touches, 0) AS touches, coalesce(p.registrations, 0) AS registrations,
     coalesce(p.first_lessons, 0) AS first_lessons, coalesce(m.payers, 0) AS payers,
@@ -122,11 +128,11 @@ LockedChannel = Annotated[Channel, Depends(channel_of, scope="function")]
 
 
 @routes.get("")
-async def channels(_: Reader, session: SessionDep, page: PageDep) -> Page[ChannelOut]:
+async def channels(_: Reader, session: SessionDep, page: PageDep, rt: RuntimeDep) -> Page[ChannelOut]:
     """The channels in use, by code."""
     found = select(Channel).where(col(Channel.retired_at).is_(None))
     rows, next_cursor = await keyset(session, found, page, (col(Channel.code),))
-    return Page(items=[ChannelOut.model_validate(row) for row in rows], next_cursor=next_cursor)
+    return Page(items=[_shown(row, rt) for row in rows], next_cursor=next_cursor)
 
 
 @routes.get("/stats", response_model=StatsOut, responses=problems(BadPeriod))
@@ -139,20 +145,29 @@ async def channel_stats(_: Reader, session: SessionDep, asked: PeriodDep) -> Res
 
 
 @routes.post("", status_code=201, responses=problems(ChannelExists))
-async def create_channel(_: Editor, body: ChannelIn, session: SessionDep, response: Response) -> ChannelOut:
+async def create_channel(
+    _: Editor, body: ChannelIn, session: SessionDep, rt: RuntimeDep, response: Response
+) -> ChannelOut:
     """Open a channel."""
-    row = {"code": body.code, "name": body.name, "version": 1, "created_at": clock.now()}
-    made = await session.execute(insert(Channel).values(row).on_conflict_do_nothing().returning(col(Channel.code)))
+    channel = Channel(code=body.code, name=body.name, created_at=clock.now())
+    row = insert(Channel).values(channel.model_dump()).on_conflict_do_nothing()
+    made = await session.execute(row.returning(col(Channel.code)))
     if made.scalar_one_or_none() is None:
         raise ChannelExists
     await audit.record(session, "channel.created", body.code, after={"name": body.name})
     response.headers["ETag"] = version_tag(1)
-    return ChannelOut.model_validate(row)
+    return _shown(channel, rt)
 
 
 @routes.patch("/{code}", responses=problems(ChannelNotFound, StaleVersion))
 async def rename_channel(
-    _: Editor, body: ChannelPatch, channel: LockedChannel, session: SessionDep, request: Request, response: Response
+    _: Editor,
+    body: ChannelPatch,
+    channel: LockedChannel,
+    session: SessionDep,
+    rt: RuntimeDep,
+    request: Request,
+    response: Response,
 ) -> ChannelOut:
     """Give a channel another name."""
     require_version(request, channel.version)
@@ -162,7 +177,7 @@ async def rename_channel(
     channel.name = body.name
     channel.version += 1
     response.headers["ETag"] = version_tag(channel.version)
-    return ChannelOut.model_validate(channel)
+    return _shown(channel, rt)
 
 
 @routes.delete("/{code}", status_code=204, responses=problems(ChannelNotFound, StaleVersion))
@@ -172,3 +187,7 @@ async def retire_channel(_: Editor, channel: LockedChannel, session: SessionDep,
     await audit.record(session, "channel.retired", channel.code, before={"name": channel.name})
     channel.retired_at = clock.now()
     channel.version += 1
+
+
+def _shown(channel: Channel, rt: Runtime) -> ChannelOut:
+    return ChannelOut.model_validate({**channel.model_dump(), "url": rt.settings.channel_link(channel.code)})

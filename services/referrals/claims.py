@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 from sqlmodel import col
 
 from kit import clock
-from kit.app import Runtime, RuntimeDep, router, shortcut, shortcut
+from kit.app import Runtime, RuntimeDep, router, shortcut
 from kit.auth import MemberDep
 from kit.db import SessionDep
 from kit.errors import Problem, TooManyRequests, problems

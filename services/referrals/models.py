@@ -121,6 +121,8 @@ class Touch(Model, table=True):
     outcome: str = "open"
     reason: str | None = None
     newcomer_id: UUID | None = None
+    # Named at registration rather than opened: it may bind, and is no link that somebody opened.
+    at_registration: bool = Field(default=False, sa_column_kwargs={"server_default": text("false")})
 
 
 class Attribution(Model, table=True):

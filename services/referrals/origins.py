@@ -82,7 +82,7 @@ async def _candidates(session: AsyncSession, event: MemberRegistered) -> list[To
         )
         opened = list((await session.execute(found)).scalars())
     if event.invite_code or event.channel:
-        given = Touch(visitor_id=event.visitor_id, at=event.registered_at)
+        given = Touch(visitor_id=event.visitor_id, at=event.registered_at, at_registration=True)
         if event.invite_code:
             await name_source(session, given, event.invite_code)
         if event.channel and await channel_exists(session, event.channel):
@@ -127,8 +127,8 @@ async def _bind(session: AsyncSession, event: MemberRegistered, candidates: list
     await session.flush()
     await fraud.flag_burst(session, origin)
     if origin.inviter_id is not None:
-        bound = {"member_id": origin.member_id, "inviter_id": origin.inviter_id, "bound_at": origin.bound_at}
-        await emit(session, MemberInvited(**bound))
+        bound = MemberInvited(member_id=origin.member_id, inviter_id=origin.inviter_id, bound_at=origin.bound_at)
+        await emit(session, bound)
     return origin
 
 

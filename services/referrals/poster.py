@@ -2,6 +2,7 @@
 
 import asyncio
 from typing import Final
+from uuid import UUID
 
 from fastapi import Request, Response
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -14,6 +15,7 @@ from kit.errors import TooManyRequests, problems
 from kit.limits import limit
 from kit.poster import ACCENT, Poster
 from services.referrals.invites import invite_code_of
+from services.referrals.models import MemberCard
 from services.referrals.rules import rule_at
 
 routes = router(prefix="/v1/me/invite", tags=["invitations"])
@@ -21,6 +23,7 @@ routes = router(prefix="/v1/me/invite", tags=["invitations"])
 SIZE: Final = (750, 1100)
 QR_BOX: Final = 460
 PER_MINUTE: Final = 20
+LONGEST_NAME: Final = 16
 
 
 @routes.get(
@@ -32,7 +35,9 @@ async def my_poster(request: Request, caller: MemberDep, session: SessionDep, rt
     """The caller's invitation as a picture with a QR code that opens their link."""
     await limit(request, "poster", str(caller.id), times=PER_MINUTE, seconds=60)
     code = await invite_code_of(session, caller.id)
-    content = await asyncio.to_thread(draw, rt.settings.invite_link(code), code, await _offer(session))
+    content = await asyncio.to_thread(
+        draw, rt.settings.invite_link(code), code, await _offer(session), await _name(session, caller.id)
+    )
     return Response(content, media_type="image/png", headers={"Cache-Control": "private, no-store"})
 
 
@@ -41,13 +46,20 @@ async def _offer(session: AsyncSession) -> str:
     return f"新人立减 {amount / 100:g} 元" if amount else ""
 
 
-def draw(url: str, code: str, offer: str) -> bytes:
-    """The poster as PNG; `offer` may be empty."""
+async def _name(session: AsyncSession, member_id: UUID) -> str:
+    card = await session.get(MemberCard, member_id)
+    return card.nickname if card else ""
+
+
+def draw(url: str, code: str, offer: str, name: str = "") -> bytes:
+    """The poster as PNG; `offer` and the inviter's name may be empty."""
     poster, middle = Poster(*SIZE), SIZE[0] // 2
     poster.words((middle, 110), "一起来学烘焙", 76)
-    poster.words((middle, 225), "邀请你加入烘焙课堂", 40)
+    if name:
+        poster.words((middle, 200), name[:LONGEST_NAME], 40, ACCENT)
+    poster.words((middle, 255 if name else 225), "邀请你加入烘焙课堂", 36)
     if offer:
-        poster.words((middle, 305), offer, 48, ACCENT)
+        poster.words((middle, 330), offer, 48, ACCENT)
     poster.code((middle, 400 + QR_BOX // 2), url, QR_BOX)
     poster.words((middle, 905), "长按识别二维码", 34)
     poster.words((middle, 985), f"邀请码  {code}", 48, ACCENT)

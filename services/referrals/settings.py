@@ -21,6 +21,11 @@ class Settings(ServiceSettings):
         "REFERRALS_INVITE_URL", "page an invitation opens, with {code} in it; unset: /i/{code} at HEIKA_PUBLIC_URL", ""
     )
 
+    channel_url: str = from_env(
+        "REFERRALS_CHANNEL_URL",
+        "page a channel's link opens, with {code} in it; unset: /c/{code} at HEIKA_PUBLIC_URL",
+        "",
+    )
     sealing_key: str = from_env(
         "REFERRALS_KEY",
         "secret that seals the secrets of partners' webhooks, 32 characters or more; never change it",
@@ -53,5 +58,11 @@ class Settings(ServiceSettings):
 
     def invite_link(self, code: str) -> str:
         """The address that an invitation with this code opens."""
-        template = self.invite_url or f"{self.public_url.rstrip('/')}/i/{{code}}"
-        return template.replace("{code}", code)
+        return self._link(self.invite_url, "i", code)
+
+    def channel_link(self, code: str) -> str:
+        """The address that is published in the channel with this code."""
+        return self._link(self.channel_url, "c", code)
+
+    def _link(self, template: str, page: str, code: str) -> str:
+        return (template or f"{self.public_url.rstrip('/')}/{page}/{{code}}").replace("{code}", code)

@@ -4,6 +4,7 @@ import base64
 import json
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
@@ -263,3 +264,34 @@ def test_the_cashier_lets_money_come_later_and_keeps_a_card(browser: Browser, he
     assert overflow == 0
     assert visit.errors == []
     page.close()
+
+
+def test_an_invitation_opened_twice_on_a_phone_brings_who_registers_there(browser: Browser, heika: Heika) -> None:
+    with httpx.Client(base_url=heika.address) as client:
+        inviter = new_member(client, "+8613900000771")
+        invite = client.get("/v1/me/invite", headers=inviter).json()
+        visit = Visit(browser, heika, PHONE)
+        visit.page.goto(invite["url"])
+        expect(visit.page.locator("#code")).to_have_text(invite["code"])
+        expect(visit.page.locator("#code")).to_be_visible()
+        visit.keep("invitation")
+        visitor = visit.page.evaluate("localStorage.getItem('heika.visitor_id')")
+        visit.page.reload()
+        expect(visit.page.locator("#said")).to_contain_text("好友邀请")
+        assert visit.page.evaluate("localStorage.getItem('heika.visitor_id')") == visitor
+        assert visit.errors == []
+        assert visit.hosts == {urlsplit(heika.address).netloc}
+
+        phone = "+8613900000772"
+        client.post("/v1/auth/otp", json={"phone": phone})
+        code = client.get("/v1/sandbox/otp", params={"phone": phone}).json()["code"]
+        body = {"phone": phone, "code": code, "visitor_id": visitor}
+        newcomer = client.post("/v1/auth/otp/verify", json=body).json()["member"]["id"]
+        deadline = time.monotonic() + 15
+        while not (brought := client.get("/v1/me/invitees", headers=inviter).json()["items"]):
+            assert time.monotonic() < deadline
+        assert [(one["member_id"], one["stage"]) for one in brought] == [(newcomer, "registered")]
+
+        visit.page.goto("/i/NOBODYS2")
+        expect(visit.page.locator("#said")).to_contain_text("失效")
+        expect(visit.page.locator("#code")).to_be_hidden()

@@ -1,5 +1,7 @@
 """Channels: sixteen from the start, and what each of them brought."""
 
+import json
+import re
 from datetime import timedelta
 
 import pytest
@@ -21,6 +23,8 @@ async def test_sixteen_channels_exist_from_the_start_and_admins_change_them(api:
 
     made = await api.client.post(CHANNELS, headers=admin, json={"code": "offline_2026", "name": "线下沙龙"})
     assert (made.status_code, made.headers["ETag"]) == (201, '"1"')
+    assert made.json()["url"] == "http://127.0.0.1:8000/c/offline_2026"
+    assert {item["url"] for item in listed} == {f"http://127.0.0.1:8000/c/{item['code']}" for item in listed}
     taken = await api.client.post(CHANNELS, headers=admin, json={"code": "offline_2026", "name": "又"})
     assert (taken.status_code, taken.json()["code"]) == (409, "channel_exists")
     path = f"{CHANNELS}/offline_2026"
@@ -37,8 +41,20 @@ async def test_sixteen_channels_exist_from_the_start_and_admins_change_them(api:
 async def test_figures_of_channels_count_what_happened_in_the_period(api: Api) -> None:
     for visitor in ("a", "b", "c"):
         await api.client.post("/v1/touches", json={"channel": "douyin", "visitor_id": visitor})
-    buyer, reader = await member(api, visitor_id="a"), await member(api, visitor_id="b")
+    # The app names the channel once more at registration: that is no other link that was opened.
+    buyer, reader = await member(api, visitor_id="a", channel="douyin"), await member(api, visitor_id="b")
+    await member(api, channel="weibo")
     order = paid(buyer, total=4900, paid_at=clock.now() + timedelta(days=2))
+    unheard = OrderRefunded(
+        order_id=new_id(),
+        refund_id=new_id(),
+        member_id=reader,
+        amount=100,
+        currency="CNY",
+        full=False,
+        removes_time=False,
+        refunded_at=clock.now(),
+    )
     refund = OrderRefunded(
         order_id=order.order_id,
         refund_id=new_id(),
@@ -49,7 +65,7 @@ async def test_figures_of_channels_count_what_happened_in_the_period(api: Api) -
         removes_time=False,
         refunded_at=clock.now(),
     )
-    await api.handle(refund, order, lesson(reader))
+    await api.handle(refund, order, lesson(reader), unheard)
     today = clock.today()
     later = {"from": str(today + timedelta(days=2)), "to": str(today + timedelta(days=3))}
 
@@ -66,7 +82,7 @@ async def test_figures_of_channels_count_what_happened_in_the_period(api: Api) -
         "revenue": 0,
         "median_days_to_pay": None,
     }
-    assert rows["weibo"] == {"code": "weibo"} | nothing
+    assert rows["weibo"] == {"code": "weibo"} | nothing | {"registrations": 1}
     assert rows["douyin"] == {"code": "douyin"} | nothing | {"touches": 3, "registrations": 2, "first_lessons": 1}
     sales = {"payers": 1, "revenue": 4000, "median_days_to_pay": 2.0}
     assert {item["code"]: item for item in then.json()["items"]}["douyin"] == {"code": "douyin"} | nothing | sales
@@ -85,3 +101,21 @@ async def test_a_period_that_cannot_be_is_refused(api: Api, period: dict[str, st
     answer = await api.client.get(f"{CHANNELS}/stats", headers=api.admin(), params=period)
 
     assert (answer.status_code, answer.json()["code"]) == (422, "bad_period")
+
+
+async def test_a_link_opens_a_page_that_runs_only_its_own_script_and_notes_nothing_by_being_looked_at(api: Api) -> None:
+    pages = {
+        "/i/ABCD2345": {"invite_code": "ABCD2345"},
+        "/i/ABCD2345?channel=douyin": {"invite_code": "ABCD2345", "channel": "douyin"},
+        "/c/douyin": {"channel": "douyin"},
+    }
+    for path, opened in pages.items():
+        answer = await api.client.get(path)
+        assert (answer.status_code, answer.headers["Content-Type"]) == (200, "text/html; charset=utf-8")
+        [nonce] = set(re.findall(r'nonce="([^"]+)"', answer.text))
+        assert f"script-src 'nonce-{nonce}'" in answer.headers["Content-Security-Policy"]
+        assert f"var opened = {json.dumps(opened)};" in answer.text
+        assert "{{" not in answer.text
+    for path in ("/i/<script>", "/i/A", "/c/%22x", "/i/ABCD2345?channel=<x"):
+        assert (await api.client.get(path)).status_code == 422
+    assert await api.sql("SELECT * FROM touch") == []

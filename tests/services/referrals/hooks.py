@@ -21,6 +21,7 @@ class Receiver:
     heard: list[tuple[dict[str, str], bytes]] = field(default_factory=list)
     answers: list[str] = field(default_factory=list)
     hang: bool = False
+    arrivals: "asyncio.Queue[None]" = field(default_factory=asyncio.Queue)
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -28,6 +29,7 @@ class Receiver:
                 lines = head.decode().split("\r\n")[1:-2]
                 headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
                 body = await reader.readexactly(int(headers["content-length"]))
+                self.arrivals.put_nowait(None)
                 if self.hang:
                     await asyncio.sleep(60)
                 self.heard.append((headers, body))

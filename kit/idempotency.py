@@ -2,10 +2,11 @@
 
 import hmac
 import os
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from datetime import timedelta
 from hashlib import sha256
 from http import HTTPStatus
+from tempfile import SpooledTemporaryFile
 from typing import Any
 
 import orjson
@@ -33,6 +34,7 @@ from kit.http import client_address
 KEEP = timedelta(hours=48)
 MAX_KEY_LENGTH = 255
 JSON_LIMIT = 1 << 20
+PIECE = 1 << 16
 EXAMPLE_KEY = "6f1d7c0e-7a52-4b0e-9d7e-2c1f4a5b8e90"
 KEY_REQUIRED: dict[str, Any] = {"x-idempotency-key": "required"}
 """`openapi_extra=` of a POST that refuses to run without a key."""
@@ -101,17 +103,43 @@ class StrictRequest(Request):
             self._json = orjson.loads(await self.body())
         return self._json
 
+    _aside: SpooledTemporaryFile[bytes] | None = None
+
     async def read(self, limit: int) -> None:
-        """Take the whole body into memory; PayloadTooLarge past `limit` bytes, announced or real."""
+        """Take the whole body, one of files to disk; PayloadTooLarge past `limit` bytes, announced or real."""
         announced = self.headers.get("content-length", "")
         if announced.isdigit() and int(announced) > limit:
             raise PayloadTooLarge(extra={"limit_bytes": limit})
-        body = bytearray()
-        async for chunk in self.stream():
-            body += chunk
-            if len(body) > limit:
+        size, memory = 0, bytearray()
+        # Many who bring files at once shall not fill the memory with them while each waits for its turn.
+        if limit > JSON_LIMIT:
+            self._aside = SpooledTemporaryFile(max_size=JSON_LIMIT)  # noqa: SIM115 - put_away closes it
+        async for chunk in super().stream():
+            size += len(chunk)
+            if size > limit:
                 raise PayloadTooLarge(extra={"limit_bytes": limit})
-        self._body = bytes(body)
+            if self._aside is None:
+                memory += chunk
+            else:
+                self._aside.write(chunk)
+        if self._aside is None:
+            self._body = bytes(memory)
+
+    async def stream(self) -> AsyncGenerator[bytes, None]:
+        """The body in pieces, as often as it is asked for."""
+        if self._aside is None:
+            async for chunk in super().stream():
+                yield chunk
+            return
+        self._aside.seek(0)
+        while chunk := self._aside.read(PIECE):
+            yield chunk
+        yield b""
+
+    def put_away(self) -> None:
+        """Let go of a body that lies on disk."""
+        if self._aside is not None:
+            self._aside.close()
 
 
 class StrictRoute(APIRoute):
@@ -131,9 +159,12 @@ class StrictRoute(APIRoute):
             if isinstance(request, StrictRequest):
                 return await original(request)
             strict = StrictRequest(request.scope, request.receive)
-            if not bodiless:
-                await strict.read(limit)
-            response = await original(strict)
+            try:
+                if not bodiless:
+                    await strict.read(limit)
+                response = await original(strict)
+            finally:
+                strict.put_away()
             if response.status_code == HTTPStatus.NO_CONTENT and "content-type" in response.headers:
                 # FastAPI empties the body and leaves the type of what is not there.
                 del response.headers["content-type"]
@@ -173,11 +204,12 @@ class IdempotentRoute(StrictRoute):
             if place.scope in _running:
                 raise IdempotencyInFlight(retry_after=1)
             _running.add(place.scope)
+            strict = StrictRequest(request.scope, request.receive)
             try:
-                strict = StrictRequest(request.scope, request.receive)
                 await strict.read(limit)
                 return await _once(original, strict, place)
             finally:
+                strict.put_away()
                 _running.discard(place.scope)
 
         return handle
@@ -196,9 +228,12 @@ class Place:
         self._fingerprinting = hmac.digest(said, b"request", sha256)
         self._sealing = AESGCM(hmac.digest(said, b"answer", sha256))
 
-    def fingerprint(self, query: bytes, body: bytes) -> bytes:
-        """What tells one request from another."""
-        return hmac.digest(self._fingerprinting, query + b"\0" + body, sha256)
+    async def fingerprint(self, request: Request) -> bytes:
+        """What tells one request from another: its query and its body."""
+        digest = hmac.new(self._fingerprinting, request.scope["query_string"] + b"\0", sha256)
+        async for chunk in request.stream():
+            digest.update(chunk)
+        return digest.digest()
 
     def seal(self, body: bytes) -> bytes:
         """AES-256-GCM, its nonce in front."""
@@ -214,7 +249,7 @@ async def _once(
     original: Callable[[Request], Coroutine[Any, Any, Response]], request: Request, place: Place
 ) -> Response:
     scope = place.scope
-    fingerprint = place.fingerprint(bytes(request.scope["query_string"]), await request.body())
+    fingerprint = await place.fingerprint(request)
     database = request.app.state.runtime.db
     since = clock.now() - KEEP
     async with database.session() as session:

@@ -361,3 +361,21 @@ async def test_a_keyed_upload_holds_no_connection_while_its_picture_waits(showca
     finally:
         lit.set()
     assert (await upload).status_code == 201
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="peak memory is read from Linux' /proc")
+async def test_files_that_wait_for_their_turn_do_so_on_disk(showcase: Any, api: Any) -> None:
+    room = api.rt.state["darkroom"]
+    lit = threading.Event()
+    for _ in range(room.threads._max_workers):
+        room.threads.submit(lit.wait)
+    content, waiting = bytes(19 << 20), 8
+    try:
+        before = peak_memory(reset=True)
+        uploads = [asyncio.create_task(showcase.upload(api.member(), content)) for _ in range(waiting)]
+        while room.inside < waiting:  # noqa: ASYNC110 - the darkroom tells nobody
+            await asyncio.sleep(0.05)
+        assert peak_memory() - before < 70  # of 152 that were sent
+    finally:
+        lit.set()
+    assert [answer.status_code for answer in await asyncio.gather(*uploads)] == [415] * waiting

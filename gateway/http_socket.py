@@ -1,7 +1,6 @@
 """A WebSocket to a service in another process: messages pass on as they come, in both directions."""
 
 import asyncio
-from collections.abc import Sequence
 from typing import Any
 
 import aiohttp
@@ -12,22 +11,32 @@ from gateway.problems import BadUpstream, UpstreamUnavailable
 from kit.connection import LARGEST_FRAME
 
 
-async def pass_socket(
-    pool: aiohttp.ClientSession,
-    url: URL,
-    headers: Sequence[tuple[str, str]],
-    scope: Scope,
-    receive: Receive,
-    send: Send,
-) -> None:
+def new_pool() -> aiohttp.ClientSession:
+    """What opens sockets to one service."""
+    timeout = aiohttp.ClientTimeout(total=None, sock_connect=1.0)
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=0), cookie_jar=aiohttp.DummyCookieJar(), timeout=timeout, trust_env=False
+    )
+
+
+async def pass_socket(pool: aiohttp.ClientSession, url: str, scope: Scope, receive: Receive, send: Send) -> None:
     """Open the service's socket and tie both together; raises UpstreamUnavailable or BadUpstream when there is none."""
     await receive()
     offered = tuple(scope.get("subprotocols", ()))
     # The handshake of this hop is our own.
-    own = [(name, value) for name, value in headers if not name.startswith("sec-websocket-")]
+    own = [
+        (name.decode("latin-1"), value.decode("latin-1"))
+        for name, value in scope["headers"]
+        if not name.startswith(b"sec-websocket-")
+    ]
     try:
         theirs = await pool.ws_connect(
-            url, headers=own, protocols=offered, autoclose=False, max_msg_size=LARGEST_FRAME, compress=0
+            URL(url, encoded=True),
+            headers=own,
+            protocols=offered,
+            autoclose=False,
+            max_msg_size=LARGEST_FRAME,
+            compress=0,
         )
     except aiohttp.WSServerHandshakeError as refusal:
         await _refuse(refusal, scope, send)

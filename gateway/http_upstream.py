@@ -1,121 +1,138 @@
-"""An upstream in another process: an ASGI app that passes bytes on over pooled HTTP connections, unchanged."""
+"""An upstream in another process: an ASGI app that passes bytes on over kept HTTP connections, unchanged."""
 
 import asyncio
 import re
 from collections.abc import AsyncIterator
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
 
-import aiohttp
 from starlette.types import Receive, Scope, Send
-from yarl import URL
 
-from gateway.http_socket import pass_socket
-from gateway.inbound import HOP_BY_HOP, Headers
+from gateway.http_line import Broken, Line, Lines
 from gateway.problems import BadUpstream, UpstreamUnavailable
-from kit.http import ROUTE
+
+if TYPE_CHECKING:
+    import aiohttp
 
 WHOLE: Final = 64 * 1024
 """Answers up to this many bytes go on in one piece, so that they can be given a tag or compressed."""
 
 # uvicorn closes idle connections after 5 s by default; ours must be given up before, or a request meets the reset.
 _IDLE: Final = 3.5
-_SKIP_AUTO: Final = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")
-_NOT_ANSWERED: Final = HOP_BY_HOP | {b"date", b"server", ROUTE}
 _RETRY_PAUSE: Final = 0.05
 _ODD_BYTE: Final = re.compile(rb"[^\x21-\x7e]")
+_IDEMPOTENT: Final = frozenset({"GET", "HEAD", "PUT", "DELETE", "OPTIONS"})
+_WITH_LENGTH: Final = frozenset({"POST", "PUT", "PATCH"})
+_OWN: Final = (b"content-length", b"transfer-encoding", b"connection")
 
 
 class HttpUpstream:
     """The service at `base_url` (`http://host:port`); raises UpstreamUnavailable or BadUpstream before any answer."""
 
     def __init__(self, base_url: str, *, connect_timeout: float = 1.0) -> None:
-        self.base_url = URL(base_url).origin()
-        self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=connect_timeout)
-        self._session: aiohttp.ClientSession | None = None
-
-    def _pool(self) -> aiohttp.ClientSession:
-        if self._session is None or self._session.closed:
-            self._session = aiohttp.ClientSession(
-                # Without a limit: an open stream holds its connection for hours, and others must not wait for it.
-                connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_IDLE, ttl_dns_cache=10),
-                cookie_jar=aiohttp.DummyCookieJar(),
-                auto_decompress=False,
-                skip_auto_headers=_SKIP_AUTO,
-                timeout=self._timeout,
-                max_line_size=32 * 1024,
-                max_field_size=32 * 1024,
-                trust_env=False,
-            )
-            # Its own retry would double ours, and send the rest of a stream as if it were the whole.
-            self._session._retry_connection = False  # noqa: SLF001 - there is no public switch
-        return self._session
+        parts = urlsplit(base_url)
+        tls = parts.scheme == "https"
+        self.base_url = f"{parts.scheme}://{parts.netloc}"
+        self._host = parts.netloc.encode()
+        port = parts.port or (443 if tls else 80)
+        # Without a limit: an open stream holds its connection for hours, and others must not wait for it.
+        self._lines = Lines(parts.hostname or "", port, tls=tls, connect_seconds=connect_timeout, idle_seconds=_IDLE)
+        self._sockets: aiohttp.ClientSession | None = None
 
     async def close(self) -> None:
-        """Give up the pooled connections."""
-        if self._session is not None:
-            await self._session.close()
+        """Give up the kept connections."""
+        self._lines.close()
+        if self._sockets is not None:
+            await self._sockets.close()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass one HTTP request on and its answer back, or one WebSocket through."""
         if scope["type"] == "websocket":
-            await pass_socket(self._pool(), self._target(scope), _headers(scope), scope, receive, send)
+            # Hardly anybody opens one, and loading the client takes a quarter of a second.
+            from gateway.http_socket import new_pool, pass_socket  # noqa: PLC0415
+
+            if self._sockets is None or self._sockets.closed:
+                self._sockets = new_pool()
+            await pass_socket(self._sockets, self.base_url + _target(scope).decode(), scope, receive, send)
         if scope["type"] != "http":
             return
         body = await _body(scope, receive)
-        response = await self._request(scope, body)
+        line = await self._request(scope, body)
         try:
-            await _answer(response, scope, receive, send)
+            await _answer(line, scope, receive, send)
+        except Broken as error:
+            # Half an answer: whoever is in front breaks off, too.
+            raise BadUpstream from error
         finally:
-            # A body not read to its end must not be drained into the next answer on this connection.
-            response.close()
+            self._lines.give_back(line)
 
-    async def _request(self, scope: Scope, body: bytes | AsyncIterator[bytes] | None) -> aiohttp.ClientResponse:
-        url, headers = self._target(scope), _headers(scope)
-        for last in (False, True):
+    async def _request(self, scope: Scope, body: bytes | AsyncIterator[bytes] | None) -> Line:
+        """Send the request and wait for the head of its answer; idempotent ones a second time when the connection failed."""
+        head = _head(scope, self._host, body)
+        once = not isinstance(body, bytes | None) or scope["method"] not in _IDEMPOTENT
+        for last in (once, True):
             try:
-                return await self._pool().request(
-                    scope["method"], url, headers=headers, data=body, allow_redirects=False
-                )
-            except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
-                # Nothing was sent yet, so trying again repeats nothing; a service that restarts is back in a moment.
-                if last or isinstance(body, AsyncIterator) or scope["method"] not in _IDEMPOTENT:
+                line = await self._lines.take(fresh=last and not once)
+            except (OSError, TimeoutError) as error:
+                if last:
                     raise UpstreamUnavailable from error
+                # Nothing was sent yet; a service that restarts is back in a moment.
                 await asyncio.sleep(_RETRY_PAUSE)
-            except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
-                if last or isinstance(body, AsyncIterator) or scope["method"] not in _IDEMPOTENT:
+                continue
+            try:
+                await line.say(head, body if isinstance(body, bytes) else b"")
+                if body is not None and not isinstance(body, bytes):
+                    await _stream(line, scope, body)
+                await line.head()
+            except Broken as error:
+                line.close()
+                if last:
                     raise BadUpstream from error
-            except (aiohttp.ClientError, ValueError) as error:
-                raise BadUpstream from error
+            except BaseException:
+                line.close()
+                raise
+            else:
+                return line
         raise BadUpstream
 
-    def _target(self, scope: Scope) -> URL:
-        raw_path: bytes = scope.get("raw_path") or scope["path"].encode()
-        target = raw_path.decode("ascii")
-        if query := scope["query_string"]:
-            # A server may let raw bytes into a query; a URL may only hold them escaped (RFC 3986 2.1).
-            target += "?" + _ODD_BYTE.sub(lambda odd: b"%%%02X" % odd[0][0], query).decode("ascii")
-        return URL(f"{self.base_url}{target}", encoded=True)
+
+def _target(scope: Scope) -> bytes:
+    target: bytes = scope.get("raw_path") or scope["path"].encode()
+    if query := scope["query_string"]:
+        # A server may let raw bytes into a query; a URL may only hold them escaped (RFC 3986 2.1).
+        target += b"?" + _ODD_BYTE.sub(lambda odd: b"%%%02X" % odd[0][0], query)
+    return target
 
 
-_IDEMPOTENT: Final = frozenset({"GET", "HEAD", "PUT", "DELETE", "OPTIONS"})
+def _head(scope: Scope, host: bytes, body: bytes | AsyncIterator[bytes] | None) -> bytes:
+    """The request's line and headers; how long its body is, is ours to say."""
+    lines = [b"%b %b HTTP/1.1\r\n" % (scope["method"].encode(), _target(scope))]
+    named = False
+    for name, value in scope["headers"]:
+        if name not in _OWN:
+            lines += (name, b": ", value, b"\r\n")
+            named = named or name == b"host"
+    if not named:
+        lines += (b"host: ", host, b"\r\n")
+    if isinstance(body, bytes):
+        lines.append(b"content-length: %d\r\n" % len(body))
+    elif body is not None:
+        declared = _declared(scope)
+        lines.append(b"transfer-encoding: chunked\r\n" if declared is None else b"content-length: %d\r\n" % declared)
+    elif scope["method"] in _WITH_LENGTH:
+        lines.append(b"content-length: 0\r\n")
+    lines.append(b"\r\n")
+    return b"".join(lines)
 
 
-def _headers(scope: Scope) -> list[tuple[str, str]]:
-    return [(name.decode("latin-1"), _text(value)) for name, value in scope["headers"]]
-
-
-def _text(value: bytes) -> str:
-    # aiohttp writes header text as UTF-8. Bytes that are not UTF-8 arrive as what they look like in Latin-1.
-    try:
-        return value.decode()
-    except UnicodeDecodeError:
-        return value.decode("latin-1")
+def _declared(scope: Scope) -> int | None:
+    value = next((value for name, value in scope["headers"] if name == b"content-length"), b"")
+    return int(value) if value.isdigit() else None
 
 
 async def _body(scope: Scope, receive: Receive) -> bytes | AsyncIterator[bytes] | None:
     """The whole body when it is already here, else an iterator over it; None without one."""
-    length = next((value for name, value in scope["headers"] if name == b"content-length"), None)
-    if not scope.get("heika.has_body", length not in (None, b"0")):
+    if not scope.get("heika.has_body", _declared(scope) not in (None, 0)):
         return None
     first = await receive()
     if first.get("more_body", False):
@@ -136,37 +153,39 @@ async def _chunks(first: bytes, receive: Receive) -> AsyncIterator[bytes]:
             yield message["body"]
 
 
-async def _answer(response: aiohttp.ClientResponse, scope: Scope, receive: Receive, send: Send) -> None:
-    if (route := response.headers.get("X-Heika-Route", "unmatched")) != "unmatched":
+async def _stream(line: Line, scope: Scope, body: AsyncIterator[bytes]) -> None:
+    chunked = _declared(scope) is None
+    async for piece in body:
+        if piece and not await line.add(b"%x\r\n%b\r\n" % (len(piece), piece) if chunked else piece):
+            # It has answered without waiting for the rest, and will not read that from this connection.
+            return
+    if chunked:
+        await line.add(b"0\r\n\r\n")
+
+
+async def _answer(line: Line, scope: Scope, receive: Receive, send: Send) -> None:
+    if line.route is not None and line.route != b"unmatched":
         # For the gateway's log and metrics, as if the route had been found in this process.
-        scope["heika.route"] = route
-    headers: Headers = [
-        (lower, value) for name, value in response.raw_headers if (lower := name.lower()) not in _NOT_ANSWERED
-    ]
-    length = response.content_length
-    start: dict[str, Any] = {"type": "http.response.start", "status": response.status, "headers": headers}
-    if length is not None and length <= WHOLE:
-        try:
-            body = await response.read()
-        except aiohttp.ClientError as error:
-            raise BadUpstream from error
-        response.release()
+        scope["heika.route"] = line.route.decode("latin-1")
+    start: dict[str, Any] = {"type": "http.response.start", "status": line.status, "headers": line.headers}
+    if line.complete or (line.length is not None and line.length <= WHOLE):
+        body = await line.whole()
         await send(start)
         await send({"type": "http.response.body", "body": body})
         return
     await send(start)
-    watcher = asyncio.ensure_future(_gone(receive, response))
+    watcher = asyncio.ensure_future(_gone(receive, line))
     try:
         # Whatever has arrived goes on at once: an event must not wait for the next one.
-        async for chunk in response.content.iter_any():
-            await send({"type": "http.response.body", "body": chunk, "more_body": True})
+        while piece := await line.piece():
+            await send({"type": "http.response.body", "body": piece, "more_body": True})
         await send({"type": "http.response.body", "body": b""})
     finally:
         watcher.cancel()
 
 
-async def _gone(receive: Receive, response: aiohttp.ClientResponse) -> None:
+async def _gone(receive: Receive, line: Line) -> None:
     """Hang up on the service when the caller has hung up on us."""
     while (await receive())["type"] != "http.disconnect":
         pass
-    response.close()
+    line.close()

@@ -70,6 +70,7 @@ async def test_a_circuit_opens_when_nothing_answers_and_closes_with_the_first_an
             assert guarded.open
             assert circuit.OPEN.labels("billing")._value.get() == 1
             server.heads.clear()
+            with_route(monkeypatch, "/v1/plans", deadline=20.0)
             loop = asyncio.get_running_loop()
             began = loop.time()
             answers = await asyncio.gather(*(front.client.post("/v1/plans/x") for _ in range(20)))
@@ -77,7 +78,7 @@ async def test_a_circuit_opens_when_nothing_answers_and_closes_with_the_first_an
                 (503, "upstream_unavailable")
             }
             assert all(answer.headers["retry-after"] == "1" for answer in answers)
-            assert loop.time() - began < 0.6
+            assert loop.time() - began < 10
             # They shared the question, and none of them reached the service.
             assert set(server.heads) == {"GET /healthz HTTP/1.1"}
             assert len(server.heads) < 20

@@ -1,0 +1,254 @@
+"""The gateway beside nginx and HAProxy, in front of the same services, in one run with p50 and p99.
+
+Run: `python -m bench.gateway.proxies` (two minutes). Every server is one process with one thread. "Empty" is an nginx that
+answers `{}`; "membership" reads the database and checks a token, the gateway checks it and counts limits as well. CPU is the
+named process' own for each answer, less what it uses while nobody asks: it says the same on a busy machine.
+"""
+
+import asyncio
+import shutil
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import asyncpg
+import httpx
+
+from bench.gateway.wrk import ask, ready
+from bench.http import Line, Server, start
+from bench.members.reads import GIVE_TIME, sign_in
+from onebox.environment import UPSTREAMS, database_variable
+from onebox.split import free_ports, uvicorn_command
+from onebox.stores import Postgres, Valkey
+from services.members.settings import SANDBOX_KEY
+
+LINES = (1, 16, 64, 256)
+SECONDS = 2
+MEMBERS = 64
+IDLE_SECONDS = 3.0
+HOME_TURNS = 200
+
+NGINX = """
+daemon off; master_process off; worker_processes 1; pid {folder}/{name}.pid; error_log {folder}/{name}.err crit;
+events {{ worker_connections 4096; }}
+http {{
+  access_log off; keepalive_requests 100000000;
+  client_body_temp_path {folder}; proxy_temp_path {folder}; fastcgi_temp_path {folder}; uwsgi_temp_path {folder};
+  scgi_temp_path {folder};
+  {servers}
+}}
+"""
+EMPTY = """server {{ listen 127.0.0.1:{port}; default_type application/json; return 200 '{{}}'; }}"""
+PASSING = """
+upstream to{port} {{ server 127.0.0.1:{target}; keepalive 512; keepalive_requests 100000000; }}
+server {{
+  listen 127.0.0.1:{port};
+  location / {{
+    proxy_pass http://to{port}; proxy_http_version 1.1; proxy_set_header Connection "";
+    proxy_set_header X-Forwarded-For $remote_addr; proxy_set_header Host $host;
+  }}
+}}
+"""
+HAPROXY = """
+global
+  nbthread 1
+  maxconn 8192
+defaults
+  mode http
+  option forwardfor
+  http-reuse always
+  timeout connect 2s
+  timeout client 60s
+  timeout server 60s
+"""
+HAPROXY_PAIR = """
+listen on{port}
+  bind 127.0.0.1:{port}
+  server one 127.0.0.1:{target}
+"""
+
+
+@dataclass(frozen=True)
+class Way:
+    """One way to an answer: which server is asked, and which it is compared with."""
+
+    name: str
+    server: Server
+    idle: float = 0.0
+
+
+def idle_share(server: Server) -> float:
+    """The share of a core that a server takes while nobody asks."""
+    before = server.cpu_seconds()
+    time.sleep(IDLE_SECONDS)
+    return (server.cpu_seconds() - before) / IDLE_SECONDS
+
+
+@contextmanager
+def running(stack: ExitStack) -> Iterator[Callable[[list[str], dict[str, str], int, str, Path], Server]]:
+    """A starter of servers, which all end with it."""
+
+    def begin(command: list[str], environment: dict[str, str], port: int, path: str, log: Path) -> Server:
+        server = start(command, environment, port, path, log)
+        stack.callback(server.process.wait, 30)
+        stack.callback(server.process.terminate)
+        return server
+
+    yield begin
+
+
+def nginx(folder: Path, name: str, servers: str) -> list[str]:
+    """The command of an nginx with these servers."""
+    (folder / f"{name}.conf").write_text(NGINX.format(folder=folder, name=name, servers=servers))
+    return ["nginx", "-e", str(folder / f"{name}.err"), "-c", str(folder / f"{name}.conf")]
+
+
+def haproxy(folder: Path, pairs: dict[int, int]) -> list[str]:
+    """The command of a HAProxy from each port to its target."""
+    listens = "".join(HAPROXY_PAIR.format(port=port, target=target) for port, target in pairs.items())
+    (folder / "haproxy.conf").write_text(HAPROXY + listens)
+    return ["haproxy", "-db", "-f", str(folder / "haproxy.conf")]
+
+
+def gateway_environment(common: dict[str, str], port: int) -> dict[str, str]:
+    """Everything behind a gateway of its own at this port."""
+    return common | {f"HEIKA_UPSTREAM_{name.upper()}": f"http://127.0.0.1:{port}" for name in UPSTREAMS}
+
+
+def table(title: str, ways: list[Way], path: str, tokens: Path | None) -> None:
+    """Ask all ways in turn, for each number of connections, and print them beside the first."""
+    print(f"\n{title:38}{'a second':>10}{'p50 ms':>9}{'p99 ms':>9}{'of direct':>11}{'CPU µs':>9}")
+    for lines in LINES:
+        asked = {way.name: ask(way.server, path, lines, SECONDS, tokens=tokens, idle=way.idle) for way in ways}
+        direct = next(iter(asked.values()))
+        print(f"{lines} connections")
+        for name, one in asked.items():
+            ratio = one.a_second / direct.a_second
+            print(f"  {name:36}{one.a_second:10.0f}{one.p50:9.2f}{one.p99:9.2f}{ratio:11.2f}{one.cpu:9.0f}")
+        if "nginx" in asked and "the gateway over HTTP" in asked:
+            ours, theirs = asked["the gateway over HTTP"], asked["nginx"]
+            print(
+                f"  {'the gateway of nginx':36}{ours.a_second / theirs.a_second:10.2f}{'':29}{theirs.cpu / ours.cpu:9.2f}"
+            )
+
+
+def home(server: Server, token: str) -> None:
+    """`/v1/home` beside what it is made of, one caller after the other."""
+    parts = {
+        "plans": ["/v1/plans"],
+        "live lessons": ["/v1/live-lessons?status=scheduled&limit=5"],
+        "courses": ["/v1/courses?sort=new&limit=6"],
+        "contest": ["/v1/contests?phase=open&limit=1"],
+    }
+    mine = {
+        "membership": ["/v1/me/membership"],
+        "coupons": ["/v1/me/coupons?status=issued"],
+        "check-in": ["/v1/me/check-ins"],
+    }
+    with httpx.Client(base_url=f"http://127.0.0.1:{server.port}", trust_env=False) as client:
+        contests = client.get("/v1/contests?phase=open&limit=1").json()["items"]
+        if contests:
+            parts["contest"].append(f"/v1/contests/{contests[0]['id']}/leaderboard?limit=3")
+
+        def median(paths: list[str], headers: dict[str, str], pause: float = 0.0, turns: int = HOME_TURNS) -> float:
+            took = []
+            for _ in range(turns):
+                time.sleep(pause)
+                began = time.perf_counter()
+                for path in paths:
+                    client.get(path, headers=headers).raise_for_status()
+                took.append(time.perf_counter() - began)
+            return statistics.median(took) * 1000
+
+        bearer = {"Authorization": f"Bearer {token}"}
+        print(f"\n{'home, milliseconds (median)':38}{'alone':>10}{'of slowest':>12}")
+        times = {name: median(paths, {}) for name, paths in parts.items()}
+        own = {name: median(paths, bearer) for name, paths in mine.items()}
+        for name, took in (times | own).items():
+            print(f"  {name:36}{took:10.2f}")
+        for name, took, slowest in (
+            ("home, anybody", median(["/v1/home"], {}), max(times.values())),
+            ("home, anybody, asked anew", median(["/v1/home"], {}, 1.1, 8), max(times.values())),
+            ("home, a member", median(["/v1/home"], bearer), max((times | own).values())),
+        ):
+            print(f"  {name:36}{took:10.2f}{took / slowest:12.2f}")
+
+
+async def sign_in_all(port: int, database: str) -> list[str]:
+    """Tokens of members with a year each."""
+    line = (await asyncio.get_running_loop().create_connection(Line, "127.0.0.1", port))[1]
+    tokens = [(await sign_in(line))["access_token"] for _ in range(MEMBERS)]
+    line.close()
+    connection = await asyncpg.connect(database.replace("+asyncpg", ""))
+    await connection.execute(GIVE_TIME)
+    await connection.close()
+    return tokens
+
+
+def main() -> None:
+    """Run it on stores of its own, in a folder that is gone afterwards."""
+    if (missing := ready()) is not None:
+        sys.exit(missing)
+    with tempfile.TemporaryDirectory() as temporary, ExitStack() as stack:
+        folder = Path(temporary)
+        folder.chmod(0o755)
+        postgres, valkey = Postgres(folder / "postgres"), Valkey(folder / "valkey")
+        for store in (postgres, valkey):
+            store.start()
+            stack.callback(store.stop)
+        postgres.ensure_database(*UPSTREAMS)
+        stack.callback(postgres.erase)
+        begin = stack.enter_context(running(stack))
+        one, members, over, empty, over_empty, *ports = free_ports(9)
+        common = {
+            "HEIKA_ENV": "sandbox",
+            "HEIKA_DATA": str(folder / "heika"),
+            "HEIKA_PORT": str(one),
+            "HEIKA_JWKS_URL": f"http://127.0.0.1:{one}/.well-known/jwks.json",
+            "HEIKA_LOG_LEVEL": "warning",
+            "REDIS_URL": valkey.url,
+            "MEMBERS_KEY": SANDBOX_KEY,
+        } | {database_variable(name): postgres.url(name) for name in UPSTREAMS}
+        log = folder / "log"
+        whole = begin([sys.executable, "-m", "onebox", "up"], common, one, "/readyz", log)
+        command = uvicorn_command("services.members.app:app", "127.0.0.1", members)
+        behind = common | {"HEIKA_INSTANCE": "bench", "HEIKA_BACKGROUND": "false"}
+        direct = begin(command, behind, members, "/healthz", log)
+        command = uvicorn_command("gateway.app:app", "127.0.0.1", over)
+        split = begin(command, gateway_environment(common, members), over, "/healthz", log)
+        tokens = asyncio.run(sign_in_all(members, postgres.url("members")))
+        file = folder / "tokens"
+        file.write_text("\n".join(tokens))
+        reads = [Way("direct", direct), Way("the gateway in one process", whole, idle_share(whole))]
+        reads.append(Way("the gateway over HTTP", split, idle_share(split)))
+        if shutil.which("nginx"):
+            hello = begin(nginx(folder, "empty", EMPTY.format(port=empty)), {}, empty, "/", log)
+            command = uvicorn_command("gateway.app:app", "127.0.0.1", over_empty)
+            bare = begin(command, gateway_environment(common, empty), over_empty, "/healthz", log)
+            empties = [Way("direct", hello), Way("the gateway over HTTP", bare)]
+            servers = PASSING.format(port=ports[0], target=empty) + PASSING.format(port=ports[1], target=members)
+            proxy = begin(nginx(folder, "nginx", servers), {}, ports[0], "/", log)
+            empties.append(Way("nginx", proxy))
+            reads.append(Way("nginx", Server(proxy.process, ports[1])))
+            if shutil.which("haproxy"):
+                proxy = begin(haproxy(folder, {ports[2]: empty, ports[3]: members}), {}, ports[2], "/", log)
+                empties.append(Way("HAProxy", proxy))
+                reads.append(Way("HAProxy", Server(proxy.process, ports[3])))
+            else:
+                print("HAProxy is left out: it is not installed (Debian: apt-get install haproxy)")
+            table("an empty upstream", empties, "/v1/plans", None)
+        else:
+            print(
+                "nginx and what is compared with it are left out: it is not installed (Debian: apt-get install nginx-light)"
+            )
+        table("membership", reads, "/v1/me/membership", file)
+        home(whole, tokens[0])
+
+
+if __name__ == "__main__":
+    main()

@@ -37,6 +37,14 @@ class QuestionUpvoted(Event, type="courses.question.upvoted"):
     upvoted_at: AwareDatetime
 
 
+class QuestionUpvoteUndone(Event, type="courses.question.upvote_undone"):
+    """A voice that was told counts no more: it was one person's second, or for their own question. `member_id` asked it."""
+
+    question_id: UUID
+    member_id: UUID
+    voter_id: UUID
+
+
 class CourseChanged(Event, type="courses.course.changed"):
     """A course is new, was edited or taken away; the whole picture, a listener ignores a version not above the one it holds.
 

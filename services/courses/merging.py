@@ -7,7 +7,9 @@ from sqlalchemy import select, text, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
+from contracts.courses import QuestionUpvoteUndone
 from contracts.merging import Merging
+from kit.events import emit
 from services.courses.enrolments import give_back
 from services.courses.models import Enrolment, LiveLesson
 from services.courses.points_payments import give_points_back
@@ -94,19 +96,6 @@ _MOVES: Final = (
     text("UPDATE lesson_work SET member_id = :kept WHERE member_id = :merged"),
     text("UPDATE question SET member_id = :kept WHERE member_id = :merged"),
     text("UPDATE question_answer SET member_id = :kept WHERE member_id = :merged"),
-    # One voice a person, and none for one's own question; the tally loses the others.
-    text("""
-    WITH gone AS (
-        DELETE FROM question_upvote AS vote USING question
-        WHERE question.id = vote.question_id AND vote.member_id IN (:kept, :merged) AND (
-            question.member_id = :kept OR (vote.member_id = :merged AND EXISTS (
-                SELECT FROM question_upvote AS mine WHERE mine.question_id = vote.question_id AND mine.member_id = :kept
-            ))
-        )
-        RETURNING vote.question_id
-    ), lost AS (SELECT question_id, count(*) AS votes FROM gone GROUP BY question_id)
-    UPDATE question SET upvotes = upvotes - lost.votes FROM lost WHERE question.id = lost.question_id
-    """),
     text("UPDATE question_upvote SET member_id = :kept WHERE member_id = :merged"),
     text("UPDATE lesson_request SET member_id = :kept WHERE member_id = :merged"),
     text("""
@@ -124,9 +113,31 @@ _MOVES: Final = (
     text("UPDATE calendar_feed SET member_id = :kept WHERE member_id = :merged"),
 )
 
+# One voice a person, and none for one's own question; the tally loses the others.
+_VOICES: Final = text("""
+WITH gone AS (
+    DELETE FROM question_upvote AS vote USING question
+    WHERE question.id = vote.question_id AND vote.member_id IN (:kept, :merged) AND (
+        question.member_id IN (:kept, :merged) OR (vote.member_id = :merged AND EXISTS (
+            SELECT FROM question_upvote AS mine WHERE mine.question_id = vote.question_id AND mine.member_id = :kept
+        ))
+    )
+    RETURNING vote.question_id, vote.member_id AS voter_id
+), lost AS (
+    SELECT question_id, count(*) AS votes FROM gone GROUP BY question_id
+), counted AS (
+    UPDATE question SET upvotes = upvotes - lost.votes FROM lost WHERE question.id = lost.question_id
+    RETURNING question.id, question.member_id
+)
+SELECT counted.id AS question_id, counted.member_id, gone.voter_id FROM gone
+JOIN counted ON counted.id = gone.question_id WHERE counted.member_id IS NOT NULL
+""")
+
 
 async def move(session: AsyncSession, kept_id: UUID, merged_id: UUID) -> None:
     """Give the kept member what the merged one learned, bought and reserved."""
+    silenced = await session.execute(_VOICES, {"kept": kept_id, "merged": merged_id})
+    await emit(session, *(QuestionUpvoteUndone(**row._asdict()) for row in silenced))
     for statement in _MOVES:
         await session.execute(statement, {"kept": kept_id, "merged": merged_id})
     await _move_points(session, kept_id, merged_id)

@@ -3,6 +3,7 @@
 Owns: member, identity, session, signing key, admin, membership segment, check-in, points, notice, audit.
 Emits: MemberRegistered, MemberChanged, MemberErased, MemberMerged, MembershipChanged, PointsAnswered.
 Listens: OrderPaid, OrderRefunded, OrderDisputed, CodeRedeemed, PlanChanged, SubscriptionChanged, BillingNoticeWanted,
-    CoursesNoticeWanted, PointsWanted, PointsReturned, RewardGranted, RewardRevoked, LessonCompleted, QuestionAsked, QuestionUpvoted, EntryApproved, EntryPlaced, EntryFeatured, CommentPosted,
-    PrizeWon, ReportUpheld.
+CoursesNoticeWanted, PointsWanted, PointsReturned, RewardGranted, RewardRevoked, PartnerChanged, LessonCompleted,
+QuestionAsked, QuestionUpvoted, QuestionUpvoteUndone, EntryApproved, EntryPlaced, EntryFeatured, CommentPosted, PrizeWon,
+ReportUpheld.
 """

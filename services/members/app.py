@@ -21,6 +21,7 @@ from contracts.courses import (
     PointsWanted,
     QuestionAsked,
     QuestionUpvoted,
+    QuestionUpvoteUndone,
 )
 from contracts.notices import BillingNoticeWanted, CoursesNoticeWanted
 from contracts.referrals import PartnerChanged, ReferralsAdminActed, RewardGranted, RewardRevoked
@@ -144,6 +145,7 @@ service = Service(
         ReportUpheld: [evidence.on_report_upheld],
         QuestionAsked: [evidence.on_question_asked],
         QuestionUpvoted: [evidence.on_question_upvoted],
+        QuestionUpvoteUndone: [evidence.on_question_upvote_undone],
         BillingAdminActed: [audit.on_admin_acted],
         CoursesAdminActed: [audit.on_admin_acted],
         ReferralsAdminActed: [audit.on_admin_acted],

@@ -4,11 +4,12 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID, uuid5
 
+from sqlalchemy import delete
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
-from contracts.courses import LessonCompleted, QuestionAsked, QuestionUpvoted
+from contracts.courses import LessonCompleted, QuestionAsked, QuestionUpvoted, QuestionUpvoteUndone
 from contracts.showcase import CommentPosted, EntryApproved, EntryFeatured, EntryPlaced, ReportUpheld
 from services.members.models import Evidence, LessonCategory
 from services.members.points import factor, give_points
@@ -18,6 +19,7 @@ from services.members.promotions import judge
 LESSON_POINTS = 5
 WORK_POINTS = 10
 TOP_PLACES = 10
+UNDONE = "upvote_undone"
 
 
 async def on_lesson_completed(session: AsyncSession, event: LessonCompleted) -> None:
@@ -68,9 +70,25 @@ async def on_question_asked(session: AsyncSession, event: QuestionAsked) -> None
 
 async def on_question_upvoted(session: AsyncSession, event: QuestionUpvoted) -> None:
     """An upvote counts for who asked, once for each voter, and never one's own; who voted is not kept."""
-    if event.voter_id != event.member_id:
-        fact = _fact("question_upvoted", uuid5(event.question_id, event.voter_id.hex))
-        await _credit(session, event.member_id, fact, event.upvoted_at)
+    voice = uuid5(event.question_id, event.voter_id.hex)
+    member = await lock_kept(session, event.member_id)
+    if member is None or event.voter_id == event.member_id:
+        return
+    undone = await session.get(Evidence, (member.id, UNDONE, voice))
+    if undone is None:
+        await _credit(session, member.id, _fact("question_upvoted", voice), event.upvoted_at)
+
+
+async def on_question_upvote_undone(session: AsyncSession, event: QuestionUpvoteUndone) -> None:
+    """A voice that counts no more goes, and is remembered, because what was told of it before may come after."""
+    member = await lock_kept(session, event.member_id)
+    if member is None:
+        return
+    voice = uuid5(event.question_id, event.voter_id.hex)
+    theirs = (col(Evidence.member_id) == member.id, col(Evidence.reference) == voice)
+    await session.execute(delete(Evidence).where(*theirs, col(Evidence.kind) == "question_upvoted"))
+    row = _fact(UNDONE, voice) | {"member_id": member.id, "at": event.at}
+    await session.execute(insert(Evidence).values(row).on_conflict_do_nothing())
 
 
 def _fact(kind: str, reference: UUID, lesson_id: UUID | None = None) -> dict[str, Any]:

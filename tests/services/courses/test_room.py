@@ -158,7 +158,10 @@ async def test_questions_outlive_who_asked_and_a_person_has_one_voice(api: Api) 
     for who in (kept, merged):
         await ask(api, "PUT", f"/v1/questions/{asked}/upvote", who)
     await ask(api, "PUT", f"/v1/questions/{own}/upvote", merged)
+    await api.emitted()
     await api.handle(MemberMerged(kept_id=kept, merged_id=merged), MemberMerged(kept_id=kept, merged_id=merged))
+    undone = {(str(event.question_id), event.member_id, event.voter_id) for event in await api.emitted()}  # type: ignore[attr-defined]
+    assert undone == {(asked, asker, merged), (own, kept, merged)}
     await api.handle(MemberErased(member_id=asker), MemberErased(member_id=asker))
     items = (await api.client.get(f"{LIVE}/{lesson_id}/questions")).json()["items"]
     assert [(item["id"], item["upvotes"], item["asked_by"]["id"]) for item in items] == [

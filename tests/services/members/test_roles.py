@@ -4,7 +4,7 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from contracts.courses import QuestionAsked, QuestionUpvoted
+from contracts.courses import QuestionAsked, QuestionUpvoted, QuestionUpvoteUndone
 from contracts.showcase import CommentPosted, EntryFeatured, ReportUpheld
 from kit import clock
 from kit.ids import new_id
@@ -98,6 +98,20 @@ async def test_twenty_upvotes_make_an_influencer_of_an_expert_only(api: Api) -> 
     await api.handle(upvoted(member_id))
     assert await roles(api, member_id) == ["influencer"]
     await set_to(api, member_id, tier="enthusiast")
+    assert await roles(api, member_id) == []
+
+
+async def test_a_voice_that_is_undone_counts_no_more_whichever_was_told_first(api: Api) -> None:
+    member_id, _ = await a_member(api)
+    await set_to(api, member_id, tier="expert")
+    votes = [upvoted(member_id) for _ in range(21)]
+    undone = [
+        QuestionUpvoteUndone(question_id=vote.question_id, member_id=member_id, voter_id=vote.voter_id)
+        for vote in votes[:2]
+    ]
+    await api.handle(undone[0], *votes)
+    assert await roles(api, member_id) == ["influencer"]
+    await api.handle(undone[1], votes[1].model_copy(update={"id": new_id()}))
     assert await roles(api, member_id) == []
 
 

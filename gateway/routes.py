@@ -63,7 +63,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     *_routes("referrals", "coupon-campaigns", limit_class="coupons"),
     Route("/i", "referrals", checks_bearer=False),
     Route("/c", "referrals", checks_bearer=False),
-    *_routes("referrals", "admin/channels admin/referral-rules admin/fraud-cases"),
+    *_routes("referrals", "admin/channels admin/referral-rules admin/attributions admin/fraud-cases"),
     # Files of grants come below a campaign's id; all other bodies there are held to their own limit by the service.
     *_routes("referrals", "admin/coupon-campaigns", deadline=60.0, body_limit=UPLOAD),
     *_routes("referrals", "admin/partners admin/payout-runs", deadline=30.0),

@@ -147,7 +147,7 @@ async def _reverse(session: AsyncSession, newcomer_id: UUID) -> None:
     for reward in (await session.execute(_REVERSE, {"newcomer": newcomer_id})).all():
         if reward.status != "revoked":
             continue
-        await session.execute(_RETURN_BUDGET, {"inviter": reward.inviter_id, "month": _month(reward.at)})
+        await session.execute(_RETURN_BUDGET, {"inviter": reward.inviter_id, "month": month_of(reward.at)})
         revoked = RewardRevoked(reward_id=reward.id, member_id=reward.inviter_id, revoked_at=clock.now())
         await emit(session, revoked)
 
@@ -186,7 +186,7 @@ async def _reward(session: AsyncSession, origin: Attribution, rule: ReferralRule
 
 async def pay(session: AsyncSession, reward: Reward, rule: ReferralRule) -> None:
     """Give an inviter what they earned, within the month's cap."""
-    budget = {"inviter": reward.inviter_id, "month": _month(reward.at), "cap": rule.monthly_cap}
+    budget = {"inviter": reward.inviter_id, "month": month_of(reward.at), "cap": rule.monthly_cap}
     if (await session.execute(_TAKE_BUDGET, budget)).scalar_one_or_none() is None:
         await _settled(session, reward.id, status="refused", reason="monthly_cap")
     elif reward.cause == "first_lesson":
@@ -204,10 +204,11 @@ async def _give_coupon(session: AsyncSession, reward: Reward, rule: ReferralRule
         await _settled(session, reward.id, status="granted", coupon_id=answer.id)
     else:
         await _settled(session, reward.id, status="refused", reason=answer.code)
-        await session.execute(_RETURN_BUDGET, {"inviter": reward.inviter_id, "month": _month(reward.at)})
+        await session.execute(_RETURN_BUDGET, {"inviter": reward.inviter_id, "month": month_of(reward.at)})
 
 
-def _month(at: datetime) -> date:
+def month_of(at: datetime) -> date:
+    """The calendar month of the business zone, by its first day."""
     return at.astimezone(clock.ZONE).date().replace(day=1)
 
 

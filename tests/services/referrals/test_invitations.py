@@ -87,6 +87,20 @@ async def test_the_first_touch_wins_over_a_later_one_and_over_the_code_at_regist
 
     assert await origin_of(api, newcomer) == (first, None)
     assert [tuple(row) for row in await outcomes(api)] == [("won", None), ("lost", "later"), ("lost", "later")]
+    path = f"/v1/admin/attributions/{newcomer}"
+    told = (await api.client.get(path, headers=api.admin("coupons:read"))).json()
+    assert (told["inviter_id"], told["channel"], told["rule_version"], told["fixed_at"]) == (str(first), None, 1, None)
+    assert [(one["inviter_id"], one["channel"], one["outcome"], one["at_registration"]) for one in told["touches"]] == [
+        (str(first), None, "won", False),
+        (str(second), "douyin", "lost", False),
+        (str(second), None, "lost", True),
+    ]
+    for headers, status in (({}, 401), (api.member(newcomer), 403), (api.admin("plans:read"), 403)):
+        assert (await api.client.get(path, headers=headers)).status_code == status
+    alone = (await api.client.get(f"/v1/admin/attributions/{first}", headers=api.admin())).json()
+    assert (alone["inviter_id"], alone["bound_at"], alone["touches"]) == (None, None, [])
+    unknown = await api.client.get(f"/v1/admin/attributions/{new_id()}", headers=api.admin())
+    assert (unknown.status_code, unknown.json()["code"]) == (404, "member_unknown")
 
 
 async def test_a_touch_counts_for_thirty_days_and_not_for_thirty_one(api: Api) -> None:

@@ -1,6 +1,7 @@
 """Rewards: once for each step, within the month's cap, and never for oneself."""
 
 import asyncio
+from collections import Counter
 from datetime import UTC, datetime, timedelta
 from itertools import permutations
 from typing import Any
@@ -81,6 +82,8 @@ async def test_an_inviter_earns_nothing_by_themselves(
 
     assert await granted(api) == [("first_payment", "refused", reason)]
     assert await api.emitted() == []
+    [mine] = (await api.client.get("/v1/me/invite/rewards", headers=api.member(inviter))).json()["items"]
+    assert (mine["cause"], mine["status"], mine["reason"]) == ("first_payment", "refused", "not_eligible")
 
 
 async def test_at_most_twenty_rewards_a_month_also_when_they_come_at_once(api: Api) -> None:
@@ -101,6 +104,15 @@ async def test_at_most_twenty_rewards_a_month_also_when_they_come_at_once(api: A
     assert len([event for event in told if isinstance(event, RewardGranted)]) == 7
     rows = await api.sql("SELECT status, reason, count(*) AS n FROM reward GROUP BY 1, 2 ORDER BY 1")
     assert [tuple(row) for row in rows] == [("granted", None, 20), ("refused", "monthly_cap", 6)]
+    mine = await api.client.get("/v1/me/invite/rewards", headers=api.member(inviter), params={"limit": 100})
+    items = mine.json()["items"]
+    assert (mine.json()["used_this_month"], mine.json()["monthly_cap"]) == (20, 20)
+    assert Counter((item["status"], item["reason"]) for item in items) == {
+        ("granted", None): 20,
+        ("refused", "monthly_cap"): 6,
+    }
+    assert [item["at"] for item in items] == sorted((item["at"] for item in items), reverse=True)
+    assert (await api.client.get("/v1/me/invite/rewards")).status_code == 401
 
 
 async def test_the_month_is_one_of_the_business_zone(api: Api) -> None:

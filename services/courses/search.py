@@ -40,24 +40,26 @@ async def matches(session: AsyncSession, asked: str) -> Subquery | None:
     else:
         words = asked_words(whole)
     shapes = tuple(_shape(word) for word in words)
-    values = {f"like{number}": _like(word) for number, word in enumerate(words)}
-    for number, word in enumerate(words):
-        if shapes[number] != "plain":
-            values[f"query{number}"] = tsquery((piece for run in HAN.findall(word) for piece in pieces(run)), " & ")
-    changed = [row.id for row in await session.execute(_NOT_INDEXED)]
+    changed = (await session.execute(_NOT_INDEXED)).scalar_one()
     statement = _statement(shapes, now=bool(changed))
-    statement = statement.bindparams(whole=_like(whole), any=_any_of(words), changed=changed, **values)
+    values: dict[str, Any] = {"whole": _like(whole), "any": _any_of(words), "changed": changed}
+    for number, (word, shape) in enumerate(zip(words, shapes, strict=True)):
+        if shape != "piece" or changed:
+            values[f"like{number}"] = _like(word)
+        if shape != "plain":
+            values[f"pieces{number}"] = [piece for run in HAN.findall(word) for piece in pieces(run)]
+    statement = statement.bindparams(**values)
     return statement.columns(course_id=Uuid, rank=Integer).subquery("found")
 
 
 def _shape(word: str) -> str:
-    """How a word is looked for: as a lexeme, as lexemes and then as it is, or, where Chinese has no part, by pg_trgm.
+    """How a word is looked for: as a piece, by its pieces and then as it is, or, where Chinese has no part, by pg_trgm.
 
     Of Chinese pg_trgm knows nothing where the database's locale is C.
     """
     if not HAN.search(word):
         return "plain"
-    return "lexeme" if len(word) <= 2 and HAN.fullmatch(word) else "pieces"  # noqa: PLR2004 - characters
+    return "piece" if len(word) <= 2 and HAN.fullmatch(word) else "pieces"  # noqa: PLR2004 - characters
 
 
 def _like(word: str) -> str:
@@ -71,11 +73,11 @@ def _any_of(words: list[str]) -> str:
     return tsquery(plain + [part for word in words for run in HAN.findall(word) for part in (run, *pieces(run))], " | ")
 
 
-_NOT_INDEXED: Final = text("SELECT id FROM course WHERE indexed_version <> version")
+_NOT_INDEXED: Final = text("SELECT ARRAY(SELECT id FROM course WHERE indexed_version <> version)")
 _FOUND: Final = {
     "plain": "document LIKE :like{0}",
-    "lexeme": "(pieces @@ CAST(:query{0} AS tsquery) OR (cut AND document LIKE :like{0}))",
-    "pieces": "((pieces @@ CAST(:query{0} AS tsquery) OR cut) AND document LIKE :like{0})",
+    "piece": "course_pieces(pieces) @> CAST(:pieces{0} AS text[])",
+    "pieces": "course_pieces(pieces) @> CAST(:pieces{0} AS text[]) AND document LIKE :like{0}",
 }
 # The few that were changed a moment ago are looked through as they are.
 _NOW: Final = """
@@ -121,18 +123,18 @@ _KEEP: Final = text("""
 WITH asked AS MATERIALIZED (
     SELECT * FROM unnest(
         CAST(:ids AS uuid[]), CAST(:versions AS int[]), CAST(:title AS text[]), CAST(:titles AS text[]),
-        CAST(:document AS text[]), CAST(:words AS text[]), CAST(:pieces AS text[]), CAST(:cut AS boolean[])
-    ) AS asked (id, version, title, titles, document, words, pieces, cut)
+        CAST(:document AS text[]), CAST(:words AS text[]), CAST(:pieces AS text[])
+    ) AS asked (id, version, title, titles, document, words, pieces)
 ), held AS MATERIALIZED (
     SELECT course.id FROM course JOIN asked USING (id, version) WHERE indexed_version <> course.version
     ORDER BY course.id FOR UPDATE OF course SKIP LOCKED
 ), marked AS (
     UPDATE course SET indexed_version = version FROM held WHERE course.id = held.id
 )
-INSERT INTO course_text (course_id, title, titles, document, words, pieces, cut)
-SELECT id, title, titles, document, CAST(words AS tsvector), CAST(pieces AS tsvector), cut FROM asked JOIN held USING (id)
+INSERT INTO course_text (course_id, title, titles, document, words, pieces)
+SELECT id, title, titles, document, CAST(words AS tsvector), pieces FROM asked JOIN held USING (id)
 ON CONFLICT (course_id) DO UPDATE SET title = excluded.title, titles = excluded.titles, document = excluded.document,
-    words = excluded.words, pieces = excluded.pieces, cut = excluded.cut
+    words = excluded.words, pieces = excluded.pieces
 RETURNING course_id
 """)
 
@@ -160,7 +162,7 @@ async def _index(runtime: Runtime) -> int:
 
 def _columns(rows: Any) -> dict[str, list[Any]]:
     found: dict[str, list[Any]] = {
-        name: [] for name in ("ids", "versions", "title", "titles", "document", "words", "pieces", "cut")
+        name: [] for name in ("ids", "versions", "title", "titles", "document", "words", "pieces")
     }
     for row in rows:
         titles, texts = "\n".join(row.titles), "\n".join((row.description, *row.descriptions))

@@ -13,14 +13,13 @@ from services.courses.models import Model
 class CourseText(Model, table=True):
     """A course's text and its lessons', folded: the words it is ranked by, the pieces of Chinese it is found by.
 
-    `cut` where there are more pieces than were kept. It may be older than the course; `Course.indexed_version` says of which version it is.
+    It may be older than the course; `Course.indexed_version` says of which version it is.
     """
 
     __tablename__ = "course_text"
     __table_args__ = (
-        Index("course_text_pieces", "pieces", postgresql_using="gin"),
+        Index("course_text_pieces", text("course_pieces(pieces)"), postgresql_using="gin"),
         Index("course_text_document", "document", postgresql_using="gin", postgresql_ops={"document": "gin_trgm_ops"}),
-        Index("course_text_cut", "course_id", postgresql_where=text("cut")),
     )
 
     course_id: UUID = Field(primary_key=True, foreign_key="course.id")
@@ -28,5 +27,4 @@ class CourseText(Model, table=True):
     titles: str
     document: str
     words: Any = Field(sa_column=Column(TSVECTOR, nullable=False))
-    pieces: Any = Field(sa_column=Column(TSVECTOR, nullable=False))
-    cut: bool
+    pieces: str

@@ -133,20 +133,23 @@ async def test_indexers_at_once_index_each_course_once(api: Api) -> None:
     assert await api.sql("SELECT sum(xmin::text::bigint) FROM course_text") == [before]
 
 
-def test_a_long_text_keeps_as_many_words_as_fit_and_says_so() -> None:
-    every = "".join(chr(0x4E00 + number) for number in range(20_000))
-    kept = words.lexemes([["戚风"], [every]])
-    assert (kept.cut, kept.words, len(kept.pieces.split())) == (True, "'戚风':1A", words.MAX_PIECES)
+def test_text_is_cut_into_what_is_looked_for() -> None:
     assert words.lexemes([["戚风 x"], ["全麦", "戚风"], ["分蛋"]]) == words.Lexemes(
-        "'戚风':1A,2B 'x':1A '全麦':2B", "'戚' '风' '戚风' '全' '麦' '全麦' '分' '蛋' '分蛋'", cut=False
+        "'戚风':1A,2B 'x':1A '全麦':2B", "戚 风 戚风 全 麦 全麦 分 蛋 分蛋"
     )
     assert words.asked_words("戚风蛋糕怎么打发蛋白霜呢") == ["戚风", "蛋糕", "打发", "蛋白霜"]
+    assert words.asked_words("怎么办") == ["怎么办"]
+    long = words.lexemes([[f"a{number}" for number in range(words.MAX_RANKED + 5)], []])
+    assert len(long.words.split()) == words.MAX_RANKED
 
 
-async def test_what_was_cut_is_found_all_the_same(api: Api) -> None:
-    far = await add_course(api, title="长文", description="很长")
+async def test_a_course_with_very_much_text_is_found_by_all_of_it(api: Api) -> None:
+    every = "".join(chr(0x4E00 + number) for number in range(20_000))
+    course = await add_course(api, title="长文")
+    for start in range(0, 20_000, 4000):
+        await add_lesson(api, course["id"], title="节", description=every[start : start + 4000])
     await api.run_due()
-    await api.sql("UPDATE course_text SET cut = true, pieces = '', document = document || '尾巴 tail'")
-    assert far["id"]
-    for asked in ("尾", "尾巴", "很长", "tail"):
+    assert await api.sql("SELECT count(*) FROM course WHERE indexed_version = version") == [(1,)]
+    for asked in (every[0], every[19_999], every[8000:8002], every[11_990:11_999]):
         assert await titles(api, q=asked) == ["长文"]
+    assert await titles(api, q=every[20] + every[10]) == []

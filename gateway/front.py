@@ -36,6 +36,7 @@ class Stamp:
         "_inbound",
         "_names_origins",
         "_packer",
+        "_pays",
         "_production",
         "_send",
         "done",
@@ -50,6 +51,7 @@ class Stamp:
         self._production = production
         self._names_origins = names_origins
         self._packer: GZipResponder | None = None
+        self._pays = False
         self.status = 0
         self.done = False
         self.started_at = time.perf_counter()
@@ -59,7 +61,8 @@ class Stamp:
         if message["type"] == "http.response.start":
             self.status = message["status"]
             message = {"type": "http.response.start", "status": self.status, "headers": self._headers(message)}
-            if _may_pack(message["headers"]):
+            # Where the length says that compressing does not pay, nothing else has to be looked at.
+            if self._pays:
                 if self._inbound.gzip:
                     # Starlette's middleware would cost every small answer what only large ones need.
                     self._packer = GZipResponder(_nothing, COMPRESSED_FROM, compresslevel=5)
@@ -82,15 +85,31 @@ class Stamp:
         await self._send(message)
 
     def _headers(self, message: Message) -> Headers:
+        headers: Headers = []
+        present: set[bytes] = set()
+        page, pays = False, True
+        for pair in message.get("headers", ()):
+            name, value = pair
+            if name in _OURS:
+                continue
+            headers.append(pair)
+            present.add(name)
+            if name == b"content-type":
+                page = value.startswith(b"text/html")
+            elif name == b"content-length":
+                pays = int(value) >= COMPRESSED_FROM
+        self._pays = pays
+        self._add_ours(headers, present, page=page)
+        return headers
+
+    def _add_ours(self, headers: Headers, present: set[bytes], *, page: bool) -> None:
         inbound = self._inbound
-        headers: Headers = [pair for pair in message.get("headers", ()) if pair[0] not in _OURS]
-        present = {pair[0] for pair in headers}
         headers.append((b"x-request-id", inbound.request_id.encode()))
         for pair in _PRODUCTION if self._production else _SECURITY:
             if pair[0] not in present:
                 headers.append(pair)
         if b"content-security-policy" not in present:
-            headers.append(_PAGE if _is_page(headers) else _NO_PAGE)
+            headers.append(_PAGE if page else _NO_PAGE)
         if b"ratelimit" not in present:
             headers += inbound.rate_limit
         if b"cache-control" not in present and inbound.authorization is not None:
@@ -98,7 +117,6 @@ class Stamp:
         # With an origin the CORS layer has said so already; caches must know that the answer to one differs.
         if self._names_origins and inbound.origin is None:
             headers.append((b"vary", b"Origin"))
-        return headers
 
     def log(self, scope: Scope, prefix: str | None) -> None:
         """Write the request's line: the service's own route where it told us, else the prefix."""
@@ -106,12 +124,3 @@ class Stamp:
         if prefix is not None and "route" not in served:
             served.setdefault("heika.route", prefix)
         log_request("gateway", served, self.status, time.perf_counter() - self.started_at)
-
-
-def _is_page(headers: Headers) -> bool:
-    return any(name == b"content-type" and value.startswith(b"text/html") for name, value in headers)
-
-
-def _may_pack(headers: Headers) -> bool:
-    """False where the length says that compressing does not pay; the rest is for the responder to judge."""
-    return all(name != b"content-length" or int(value) >= COMPRESSED_FROM for name, value in headers)

@@ -132,7 +132,8 @@ def _declared(scope: Scope) -> int | None:
 
 async def _body(scope: Scope, receive: Receive) -> bytes | AsyncIterator[bytes] | None:
     """The whole body when it is already here, else an iterator over it; None without one."""
-    if not scope.get("heika.has_body", _declared(scope) not in (None, 0)):
+    has_body = scope.get("heika.has_body")
+    if not (has_body if has_body is not None else _declared(scope)):
         return None
     first = await receive()
     if first.get("more_body", False):

@@ -9,7 +9,7 @@ from starlette.types import Scope
 
 from kit.auth import Caller
 from kit.http import resolve_client
-from kit.ids import new_id
+from kit.ids import new_name
 from kit.settings import Network
 from kit.trace import is_request_id, next_traceparent
 
@@ -101,7 +101,7 @@ class Inbound:
             named = {token.strip() for token in connection.split(b",")}
             self.headers[:] = [pair for pair in self.headers if pair[0] not in named]
         request_id = read.get(b"x-request-id", b"").decode("latin-1")
-        self.request_id = request_id if is_request_id(request_id) else str(new_id())
+        self.request_id = request_id if is_request_id(request_id) else new_name()
         self.parent = read.get(b"traceparent", b"").decode("latin-1")
         self.traceparent = next_traceparent(self.parent)
         self.address = _address(scope, trusted)

@@ -17,6 +17,7 @@ from services.referrals import (
     claims,
     commission_states,
     coupons,
+    former,
     fraud_cases,
     giving,
     grants,
@@ -88,7 +89,7 @@ service = Service(
             PrizeWon: [prizes.on_prize_won],
         }
     ),
-    due=[merging.merging.due, giving.due, commission_states.due, webhook_sending.due, *webhook_upkeep.due],
+    due=[merging.merging.due, giving.due, former.due, commission_states.due, webhook_sending.due, *webhook_upkeep.due],
     start=[claims.claims_writer, webhook_sending.webhook_sender],
     seed=seed,
     listeners=frozenset({"members", "billing", "showcase"}),

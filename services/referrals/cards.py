@@ -11,6 +11,7 @@ from sqlmodel import col
 
 from contracts.members import MemberChanged, MemberErased
 from kit import clock
+from services.referrals.former import remember
 from services.referrals.models import Device, MemberCard
 
 ERASED_NAME = "已注销会员"
@@ -73,6 +74,8 @@ async def on_member_changed(session: AsyncSession, event: MemberChanged) -> None
 
 async def on_member_erased(session: AsyncSession, event: MemberErased) -> None:
     """Forget who it was: name, phone, address, devices; what was earned and bought stays, without them."""
+    card = await session.get(MemberCard, event.member_id)
+    await remember(session, card.phone_hash if card else None)
     await keep(
         session,
         event.member_id,

@@ -143,6 +143,7 @@ WITH wanted AS (
                 WHEN 'everyone' THEN true
                 WHEN 'new_members' THEN card.paid_at IS NULL AND (
                     card.registered_at IS NULL OR card.registered_at > w.at - make_interval(days => :newcomer_days))
+                    AND NOT EXISTS (SELECT FROM former_phone f WHERE f.phone_hash = card.phone_hash AND f.until > w.at)
                 WHEN 'tier' THEN coalesce(card.tier, 'potential') = split_part(c.audience, ':', 2)
                 WHEN 'label' THEN coalesce(substr(c.audience, 7) = ANY(card.labels), false)
                 WHEN 'channel' THEN coalesce(origin.channel_code = split_part(c.audience, ':', 2), false)

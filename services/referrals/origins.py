@@ -13,6 +13,7 @@ from kit import clock
 from kit.events import emit
 from services.referrals import fraud
 from services.referrals.cards import keep
+from services.referrals.former import is_former, remember
 from services.referrals.issue import Want, issue
 from services.referrals.models import Attribution, Device, MemberCard, ReferralRule, Touch
 from services.referrals.partner_models import PartnerLink
@@ -39,6 +40,7 @@ async def on_member_registered(session: AsyncSession, event: MemberRegistered) -
     """Keep who it is, bind where they came from, and give an invited newcomer their coupon."""
     card = await session.get(MemberCard, event.member_id)
     if card is not None and card.erased_at is not None:
+        await remember(session, event.phone_hash)
         return
     known = card is not None and card.changed_at is not None
     await keep(
@@ -140,7 +142,7 @@ async def _refusal(session: AsyncSession, event: MemberRegistered, touch: Touch)
         return None if touch.channel_code else "unknown_code"
     if touch.inviter_id == event.member_id:
         return "self"
-    if event.phone_hash is not None and await _phone_known(session, event):
+    if event.phone_hash is not None and await _phone_known(session, event.phone_hash, event.member_id):
         return "existing_customer"
     return await _refusal_of_inviter(session, event, touch.inviter_id) if touch.inviter_id else None
 
@@ -152,11 +154,11 @@ async def _refusal_of_inviter(session: AsyncSession, event: MemberRegistered, in
     return "loop" if (await session.execute(_INVITES, pair)).scalar_one() else None
 
 
-async def _phone_known(session: AsyncSession, event: MemberRegistered) -> bool:
+async def _phone_known(session: AsyncSession, phone_hash: str, member_id: UUID) -> bool:
     others = select(func.count()).where(
-        col(MemberCard.phone_hash) == event.phone_hash, col(MemberCard.member_id) != event.member_id
+        col(MemberCard.phone_hash) == phone_hash, col(MemberCard.member_id) != member_id
     )
-    return bool((await session.execute(others)).scalar_one())
+    return bool((await session.execute(others)).scalar_one()) or await is_former(session, phone_hash)
 
 
 async def _is_theirs(session: AsyncSession, visitor_id: str, member_id: UUID) -> bool:

@@ -15,7 +15,7 @@ from kit import clock
 from kit.ids import new_id
 from services.referrals.invites import ALPHABET
 from tests.harness import Api
-from tests.services.referrals.world import code_of, coupons, invited, lesson, member, paid, registered
+from tests.services.referrals.world import claim, code_of, coupons, invited, lesson, member, paid, registered
 
 
 async def touch(api: Api, headers: dict[str, str] | None = None, **body: Any) -> Any:
@@ -158,6 +158,30 @@ async def test_nobody_invites_themselves(api: Api) -> None:
         assert await coupons(api, newcomer) == []
     reasons = [row.reason for row in await outcomes(api)]
     assert reasons == ["same_device", "existing_customer", "self"]
+
+
+async def test_who_leaves_and_comes_back_is_no_newcomer_for_half_a_year(api: Api) -> None:
+    inviter = await member(api)
+    first = await invited(api, inviter, phone_hash="p1")
+    # A registration told after its own erasure is one of a former member, too.
+    late = registered(phone_hash="p2", invite_code=await code_of(api, inviter))
+    await api.handle(MemberErased(member_id=first), MemberErased(member_id=late.member_id), late)
+    [listed] = (await api.client.get("/v1/coupon-campaigns")).json()["items"]
+
+    for phone in ("p1", "p2"):
+        back = await invited(api, inviter, phone_hash=phone)
+        assert await origin_of(api, back) is None
+        assert await coupons(api, back) == []
+        assert (await claim(api, listed["id"], back)).json()["code"] == "audience_mismatch"
+        await api.handle(lesson(back), paid(back), MemberErased(member_id=back))
+    assert await coupons(api, inviter) == []
+
+    api.clock.advance(timedelta(days=181))
+    assert await api.run_due() >= 2
+    assert await api.sql("SELECT * FROM former_phone") == []
+    assert await api.run_due() == 0
+    again = await invited(api, inviter, phone_hash="p1")
+    assert await origin_of(api, again) == (inviter, None)
 
 
 async def test_two_people_do_not_invite_each_other(api: Api) -> None:

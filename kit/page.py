@@ -38,18 +38,22 @@ class Page(Out, Generic[Item]):
 class PageParams:
     """`limit` and `cursor` of a list request."""
 
-    def __init__(
-        self,
-        limit: Annotated[int, Query(ge=1, le=100, description="how many at most")] = 20,
-        cursor: Annotated[
-            str | None, Query(max_length=MAX_CURSOR_LENGTH, description="next_cursor of the page before")
-        ] = None,
-    ) -> None:
+    def __init__(self, limit: int = 20, cursor: str | None = None) -> None:
         self.limit = limit
         self.cursor = cursor
 
 
-PageDep = Annotated[PageParams, Depends(PageParams)]
+# Not the class itself: FastAPI takes what is no coroutine to a thread, which costs more than a page of rows.
+async def _page(
+    limit: Annotated[int, Query(ge=1, le=100, description="how many at most")] = 20,
+    cursor: Annotated[
+        str | None, Query(max_length=MAX_CURSOR_LENGTH, description="next_cursor of the page before")
+    ] = None,
+) -> PageParams:
+    return PageParams(limit, cursor)
+
+
+PageDep = Annotated[PageParams, Depends(_page)]
 
 
 def encode_cursor(values: Sequence[Any]) -> str:

@@ -21,7 +21,7 @@ from services.courses.admin_courses import EDITOR, READER, Description, Patch, T
 from services.courses.admin_lessons import Media
 from services.courses.announcements import offer
 from services.courses.enrolments import fill_seats
-from services.courses.lesson_requests import LessonRequestNotFound, answer_request
+from services.courses.lesson_requests import LessonRequestNotFound, answer_request, open_again
 from services.courses.live import (
     ORDER,
     LiveLessonNotFound,
@@ -263,5 +263,6 @@ async def delete_live_lesson(
     lesson.deleted_at = clock.now()
     touch(lesson)
     await session.flush()
+    await open_again(session, lesson.id)
     await offer(session, lesson, runtime.settings.live_amount)
     await want_closed(session, lesson.id)

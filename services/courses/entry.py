@@ -1,7 +1,7 @@
 """Entry: who may come in gets a token for the room, from a quarter of an hour before the lesson."""
 
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import Header, Request, Response
 from sqlalchemy import text
@@ -101,11 +101,10 @@ async def hear_livekit(
     authorization: Annotated[str, Header(max_length=4096)] = "",
 ) -> None:
     """Keep what LiveKit says of comings and goings, each once, as evidence beside the heartbeats."""
-    rooms: Any = rooms_of(runtime) if runtime.settings.livekit_url else None
-    if rooms is None:
+    if not runtime.settings.livekit_url:
         raise RoomsNotConnected
     try:
-        heard = rooms.heard(await request.body(), authorization)
+        heard = rooms_of(runtime).heard(await request.body(), authorization)
     except ValueError as failure:
         raise WebhookSignatureInvalid from failure
     if heard is None or (await session.execute(_LESSON, {"id": heard.lesson_id})).first() is None:

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Final
 from uuid import UUID
 
 from fastapi import Depends, Response
-from sqlalchemy import BigInteger, cast, delete, exists, literal, select, text
+from sqlalchemy import BigInteger, cast, delete, exists, literal, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
@@ -157,6 +157,12 @@ async def answer_request(session: AsyncSession, request_id: UUID, lesson: LiveLe
     await audit.record(session, "lesson_request.answered", request.id, before=before, after=after)
     if lesson.status == "scheduled":
         await tell_voters(session, lesson)
+
+
+async def open_again(session: AsyncSession, lesson_id: UUID) -> None:
+    """Have the requests that led to a lesson wait for another one."""
+    led = update(LessonRequest).where(col(LessonRequest.live_lesson_id) == lesson_id).values(live_lesson_id=None)
+    await session.execute(led.execution_options(synchronize_session=False))
 
 
 _VOTERS: Final = text(

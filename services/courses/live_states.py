@@ -18,7 +18,7 @@ from kit.shapes import StrictIn
 from services.courses.admin_courses import EDITOR
 from services.courses.admin_live import HeldLiveLesson, answer, touch
 from services.courses.announcements import offer
-from services.courses.lesson_requests import tell_voters
+from services.courses.lesson_requests import open_again, tell_voters
 from services.courses.live import LiveLessonNotFound, LiveLessonOut
 from services.courses.live_news import notify, tell, tell_status
 from services.courses.models import LiveStatus
@@ -69,6 +69,7 @@ async def move_live_lesson(
     if body.to == "canceled":
         await notify(session, lesson, "lesson_canceled", "")
         await give_points_back(session, col(PointsPayment.lesson_id) == lesson.id)
+        await open_again(session, lesson.id)
         await emit(session, LiveLessonCanceled(lesson_id=lesson.id, canceled_at=lesson.updated_at))
     if body.to in {"ended", "canceled"}:
         await want_closed(session, lesson.id)

@@ -1,27 +1,17 @@
 """LiveKit: rooms at a LiveKit server, and what it tells of who came and went."""
 
 from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 from uuid import UUID
 
 import aiohttp
 from livekit import api as livekit
 
-from services.courses.rooms import TOKEN_LASTS, Guest, RoomUnavailable
+from services.courses.rooms import TOKEN_LASTS, Guest, Heard, RoomUnavailable
 
 TIMEOUT_S = 5.0
 EMPTY_S = 3600
 """How long a room without guests stays there."""
-
-
-class Heard(NamedTuple):
-    """Somebody came or went, at an epoch second of LiveKit's clock."""
-
-    id: str
-    kind: str
-    lesson_id: UUID
-    member_id: UUID
-    at: int
 
 
 class LiveKitRooms:

@@ -46,6 +46,16 @@ class Guest(NamedTuple):
     speaks: bool
 
 
+class Heard(NamedTuple):
+    """Somebody came or went, at an epoch second of the provider's clock."""
+
+    id: str
+    kind: str
+    lesson_id: UUID
+    member_id: UUID
+    at: int
+
+
 class Rooms(Protocol):
     """A provider of rooms. Creating and ending may be asked again; both raise RoomUnavailable."""
 
@@ -59,6 +69,9 @@ class Rooms(Protocol):
 
     async def end(self, room: str) -> None:
         """Close the room and send everyone out."""
+
+    def heard(self, body: bytes, token: str) -> Heard | None:
+        """What its webhook says of a guest; None for what is of no interest, ValueError for what it did not sign."""
 
 
 class SandboxRooms:
@@ -85,6 +98,10 @@ class SandboxRooms:
 
     async def end(self, room: str) -> None:
         """There is nothing to close."""
+
+    def heard(self, body: bytes, token: str) -> Heard | None:
+        """Nobody tells of the sandbox's rooms, so whatever comes is not signed."""
+        raise ValueError(token, body)
 
 
 def rooms_of(runtime: Runtime) -> Rooms:
@@ -143,7 +160,7 @@ async def open_room(runtime: Runtime, session: AsyncSession, lesson_id: UUID) ->
 
     A crowd that comes when the doors open asks the provider once. RoomUnavailable when it cannot be reached.
     """
-    is_open = (await session.execute(_IS_OPEN, {"id": lesson_id})).scalar_one()
+    is_open = await session.scalar(_IS_OPEN, {"id": lesson_id})
     # The provider may be slow, and nobody's connection waits for it.
     await session.commit()
     if is_open:
@@ -159,6 +176,10 @@ async def open_room(runtime: Runtime, session: AsyncSession, lesson_id: UUID) ->
 
 
 async def _open(runtime: Runtime, lesson_id: UUID) -> None:
+    async with runtime.db.session() as session:
+        if await session.scalar(_IS_OPEN, {"id": lesson_id}):
+            # Made while this one was on its way here.
+            return
     await rooms_of(runtime).create(str(lesson_id))
     async with runtime.db.session() as session, session.begin():
         await session.execute(_OPENED, {"id": lesson_id, "now": clock.now()})

@@ -1,5 +1,6 @@
 """Ways in: what opens a live lesson to a member, what each way still takes, and who switched sharing off."""
 
+from datetime import datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
@@ -91,12 +92,13 @@ async def access_of(
     channel: Channel | None = None,
     *,
     without: WayKind | None = None,
+    at: datetime | None = None,
 ) -> AccessOut:
-    """What opens this lesson to this member now, each way explained; as if there were no way `without`.
+    """What opens this lesson to this member now, or by a membership `at` an instant; as if there were no way `without`.
 
     A way that is done counts in every channel; one by sharing that is not done is offered only where it is switched on.
     """
-    values = {"lesson_id": lesson.id, "member_id": member_id, "now": clock.now()}
+    values = {"lesson_id": lesson.id, "member_id": member_id, "now": at or clock.now()}
     held = (await session.execute(_HELD, values)).one()
     by: Any = "grant" if held.by_grant or lesson.instructor_id == member_id else None
     options = []
@@ -125,16 +127,16 @@ async def access_of(
 
 
 async def shares_in(session: AsyncSession, channel: Channel | None) -> bool:
-    """Whether this channel offers sharing; a caller who names none is judged as everywhere."""
-    if channel is None:
-        return True
-    switch = await session.get(ShareSwitch, channel)
-    return switch is None or switch.invites
+    """Whether this channel offers sharing; who names none may be in any that does."""
+    switches = await _switches(session)
+    return any(switches.values()) if channel is None else switches[channel]
 
 
-async def require_entry(session: AsyncSession, lesson: LiveLesson, member_id: UUID, settings: Settings) -> AccessOut:
+async def require_entry(
+    session: AsyncSession, lesson: LiveLesson, member_id: UUID, settings: Settings, at: datetime | None = None
+) -> AccessOut:
     """The way by which this member may come in; AccessRequired, with the whole answer, when there is none."""
-    answer = await access_of(session, lesson, member_id, settings)
+    answer = await access_of(session, lesson, member_id, settings, at=at)
     if not answer.granted:
         action = next((ACTIONS[way.kind] for way in answer.options if way.kind in ACTIONS), None)
         raise AccessRequired(extra=answer.model_dump(mode="json") | {"action": action})
@@ -192,15 +194,15 @@ class Switches(StrictIn):
     app: bool
 
 
-async def _switches(session: AsyncSession) -> Switches:
+async def _switches(session: AsyncSession) -> dict[str, bool]:
     rows = (await session.execute(select(col(ShareSwitch.channel), col(ShareSwitch.invites)))).all()
-    return Switches(**({"mini_program": True, "h5": True, "app": True} | {row.channel: row.invites for row in rows}))
+    return {"mini_program": True, "h5": True, "app": True} | {row.channel: row.invites for row in rows}
 
 
 @admin_router.get("/share-switches", dependencies=READER)
 async def read_share_switches(session: SessionDep) -> Switches:
     """In which channels live lessons offer to invite others."""
-    return await _switches(session)
+    return Switches(**await _switches(session))
 
 
 @admin_router.put("/share-switches", dependencies=EDITOR)
@@ -210,7 +212,5 @@ async def set_share_switches(body: Switches, session: SessionDep) -> Switches:
     for channel, invites in body.model_dump().items():
         row = insert(ShareSwitch).values(channel=channel, invites=invites)
         await session.execute(row.on_conflict_do_update(index_elements=["channel"], set_={"invites": invites}))
-    await audit.record(
-        session, "live_lesson.share_switches", "share-switches", before=before.model_dump(), after=body.model_dump()
-    )
+    await audit.record(session, "live_lesson.share_switches", "share-switches", before=before, after=body.model_dump())
     return body

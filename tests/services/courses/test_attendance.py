@@ -94,6 +94,16 @@ async def test_heartbeats_that_cannot_be_are_refused_and_nothing_is_kept(api: Ap
     assert await api.sql("SELECT * FROM attendance") == []
 
 
+async def test_a_heartbeat_that_comes_after_the_card_ran_out_counts(api: Api) -> None:
+    lesson_id, start = await live(api, access=[{"kind": "membership"}])
+    member_id = new_id()
+    await give_card(api, member_id)
+    api.clock.advance(timedelta(days=40))
+    assert (await beat(api, lesson_id, member_id, start, start + 5 * MINUTE)).json()["attended_s"] == 300
+    after = start + timedelta(days=35)
+    assert (await beat(api, lesson_id, member_id, start, after)).json()["code"] == "access_required"
+
+
 async def test_the_sheet_names_everyone_enrolled_or_seen(api: Api) -> None:
     lesson_id, start = await live(api)
     seen, absent, merged = new_id(), new_id(), new_id()

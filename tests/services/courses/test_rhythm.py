@@ -235,3 +235,6 @@ async def test_a_request_becomes_a_lesson_in_one_step_and_who_voted_is_told_when
     assert await told(api) == []
     await move(api, lesson_id, "scheduled")
     assert sorted(await told(api)) == sorted([("lesson_wanted", author), ("lesson_wanted", voter)])
+    await move(api, lesson_id, "canceled")
+    [item] = (await api.client.get(REQUESTS)).json()["items"]
+    assert item["live_lesson_id"] is None

@@ -126,6 +126,11 @@ async def test_sharing_is_switched_off_by_channel_and_what_was_earned_stays(api:
 
     assert await kinds(channel="mini_program") == ["membership"]
     assert await kinds(channel="h5") == await kinds() == ["membership", "invites"]
+    nowhere = dict.fromkeys(off, False)
+    assert (await api.client.put(path, json=nowhere, headers=api.admin())).json() == nowhere
+    assert await kinds() == await kinds(channel="app") == ["membership"]
+    assert (await ask(api, "POST", f"{LIVE}/{lesson_id}/invite-links", inviter)).json()["code"] == "sharing_off"
+    await api.client.put(path, json=off, headers=api.admin())
     refused = await ask(api, "POST", f"{LIVE}/{lesson_id}/invite-links?channel=mini_program", inviter)
     assert (refused.status_code, refused.json()["code"]) == (409, "sharing_off")
     assert await arrive(api, token, new_id()) == (201, True)

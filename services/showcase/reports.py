@@ -96,7 +96,7 @@ class ReportDetail(ReportOut):
     decided_at: Instant | None
 
 
-class ResolutionIn(StrictIn):
+class ReportDecision(StrictIn):
     """What becomes of a report; the author of what is taken down sees the reason."""
 
     decision: Literal["uphold", "dismiss"]
@@ -183,7 +183,7 @@ async def list_reports(session: SessionDep, page: PageDep, status: ReportStatus 
     response_model=ReportDetail,
     responses=problems(ReportNotFound, ReportDecided),
 )
-async def resolve_report(report_id: UUID, body: ResolutionIn, session: SessionDep, address: AddressDep) -> Response:
+async def resolve_report(report_id: UUID, body: ReportDecision, session: SessionDep, address: AddressDep) -> Response:
     """Uphold a report, which takes down what it is about, or dismiss it; with it all open ones of the same."""
     report = await session.get(Report, report_id)
     if report is None:

@@ -36,7 +36,7 @@ _EXPOSED: Final = (
 )
 _ALLOWED: Final = (
     *("Authorization", "Content-Type", "Idempotency-Key", "If-Match", "If-None-Match", "Last-Event-ID", "Traceparent"),
-    "X-Request-Id",
+    *("X-Request-Id", "X-Visitor-Id"),
 )
 _METHODS: Final = ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")
 _SAFE: Final = ("GET", "HEAD", "OPTIONS")

@@ -118,6 +118,7 @@ BODIES: Final[dict[str, dict[str, Any]]] = {
         ],
     },
     "change_contest": {"ends_at": "2030-10-07T00:00:00+08:00"},
+    "quarantine_votes": {"rule": "address", "params": {"per_prefix": 5}, "dry_run": True},
     "create_feature": {
         "entry_id": "01990d3f-6c00-7000-8000-00000000beef",
         "title": "第一炉欧包",

@@ -1,75 +1,165 @@
-"""Votes for one work a second, through the whole service, beside pgbench's update of one hot row; and the leaderboard.
+"""Votes a second over HTTP, for one work and for a thousand, by 64 and by 512 clients, beside pgbench's hot row.
 
-Run: `python -m bench.showcase.votes`. Both sides use the same durable PostgreSQL, with 64 clients.
+Run: `python -m bench.showcase.votes` (about two minutes). One process of the service and pgbench take turns on the same
+durable PostgreSQL; every vote is committed before it is answered, and all are counted again at the end. A vote for one
+work is another member's each time. pgbench updates one row, and beside it writes a row a vote as whoever counts exactly
+must. Answers a CPU second are what one core would do, however busy the machine is; clients share it with the server.
 """
 
-import time
+import asyncio
+import os
+import statistics
+import tempfile
+from collections import defaultdict
+from itertools import count
 from pathlib import Path
+from typing import Any
 
-from sqlalchemy import text
+import asyncpg
+import uvloop
+from joserfc.jwk import OKPKey
 
-from bench.load import CLIENTS, call, known_bearers, pgbench, post_all, side_by_side
-from kit.app import create_app
+from bench.http import Figures, Server, Turn, hammer, must, request, start
+from bench.load import pgbench, token
+from bench.referrals.claims import publish
+from kit.ids import new_id
 from kit.migrations import upgrade
-from onebox.stores import Postgres
-from services.showcase.app import service
+from onebox.split import free_ports, uvicorn_command
+from onebox.stores import Postgres, Valkey
 from services.showcase.seed import CONTEST_ID
 
-ENTRIES = 2000
-READS = 200
-HOT_ROW = """
-BEGIN;
-INSERT INTO ballot (id, entry) VALUES (gen_random_uuid(), 1);
-UPDATE hot SET votes = votes + 1 WHERE id = 1;
-COMMIT;
+MEMBERS = int(os.environ.get("MEMBERS", "12000"))
+SECONDS = float(os.environ.get("SECONDS", "3"))
+ROUNDS = int(os.environ.get("ROUNDS", "3"))
+WORKS = 1000
+
+UPDATE = "UPDATE hot SET votes = votes + 1 WHERE id = 1;\n"
+WITH_ROW = f"BEGIN;\nINSERT INTO ballot (id, entry) VALUES (gen_random_uuid(), 1);\n{UPDATE}COMMIT;\n"
+ADD_WORKS = """
+INSERT INTO entry (id, contest_id, member_id, title, story, status, submitted_at)
+SELECT unnest($1::uuid[]), $2, gen_random_uuid(), 'cake', '', 'approved', now()
 """
-ADD_ENTRIES = text(
-    "INSERT INTO entry (id, contest_id, member_id, title, story, status, submitted_at) "
-    "SELECT gen_random_uuid(), :contest, gen_random_uuid(), 'cake', '', 'approved', now() "
-    "FROM generate_series(1, :entries) RETURNING id"
-)
-RECOUNT = text("SELECT (SELECT count(*) FROM vote) AS votes, (SELECT sum(votes) FROM tally) AS tallied")
+RECOUNT = "SELECT (SELECT count(*) FROM vote) AS votes, (SELECT sum(votes) FROM tally) AS tallied"
 
 
-async def ours(postgres: Postgres, folder: Path) -> float:
-    """Votes a second for one work, each by another member; prints milliseconds a leaderboard."""
-    await upgrade("showcase", postgres.url("votes"))
-    settings = service.settings(
-        env="sandbox", database_url=postgres.url("votes"), background=False, log_level="error", data=folder
-    )
-    app = create_app(service, settings)
-    async with app.router.lifespan_context(app):
-        database = app.state.runtime.db
-        async with database.session() as session, session.begin():
-            added = await session.execute(ADD_ENTRIES, {"contest": CONTEST_ID, "entries": ENTRIES})
-            entry_id = added.scalars().all()[0]
-        given, took = await post_all(app, f"/v1/entries/{entry_id}/votes", await known_bearers())
-        async with database.session() as session:
-            counted = (await session.execute(RECOUNT)).one()
-        if (counted.votes, counted.tallied) != (given, given):
-            raise RuntimeError(f"{given} were answered, {counted.votes} are stored, {counted.tallied} are tallied")
-        started = time.perf_counter()
-        for _ in range(READS):
-            await call(app, "GET", f"/v1/contests/{CONTEST_ID}/leaderboard?limit=20")
-        board_ms = (time.perf_counter() - started) / READS * 1000
-        print(f"leaderboard of {ENTRIES} works:           {board_ms:8.2f} ms")
-        return given / took
+def voting(raws: Any, made: list[bytes], given: list[int]) -> Turn:
+    """Each connection takes the next vote that is left."""
+
+    async def turn(line: Any, _: int) -> bool:
+        place = next(raws)
+        if place >= len(made):
+            return False
+        must(await line.ask(made[place]), 201)
+        given[0] += 1
+        return True
+
+    return turn
 
 
-def floor(postgres: Postgres, folder: Path) -> float:
-    """Transactions a second of the least that could be right."""
-    postgres.query(
-        "CREATE TABLE hot (id int PRIMARY KEY, votes bigint NOT NULL)",
-        "INSERT INTO hot VALUES (1, 0)",
-        "CREATE TABLE ballot (id uuid PRIMARY KEY, entry int NOT NULL)",
-        database="floor",
-    )
-    script = folder / "hot.sql"
-    script.write_text(HOT_ROW)
-    return pgbench(postgres, "floor", script)
+async def meet(server: Server, bearers: list[str]) -> None:
+    """Have every token known, as it is of whoever has looked at a work before voting for it."""
+    seen = count()
+    raws = [request("GET", "/v1/entries?limit=1", bearer) for bearer in bearers]
+
+    async def turn(line: Any, _: int) -> bool:
+        place = next(seen)
+        if place >= len(raws):
+            return False
+        must(await line.ask(raws[place]))
+        return True
+
+    await hammer(server, 32, 600, turn)
+
+
+async def measure(
+    server: Server, postgres: Postgres, folder: Path, key: OKPKey
+) -> tuple[dict[str, list[float]], dict[str, Figures]]:
+    """Turn by turn, so that other work on the machine slows all alike."""
+    bearers = [token(key).decode().removeprefix("Bearer ") for _ in range(MEMBERS)]
+    scripts = {"pgbench, one hot row": UPDATE, "pgbench, a row and the hot row": WITH_ROW}
+    for name, script in scripts.items():
+        (folder / f"{name}.sql").write_text(script)
+    database = await asyncpg.connect(postgres.url("votes").replace("+asyncpg", ""))
+    await database.execute("UPDATE contest SET votes_per_day = 100")
+    works = [new_id() for _ in range(WORKS)]
+    await database.execute(ADD_WORKS, works, CONTEST_ID)
+    await meet(server, bearers)
+    given = [0]
+    floors: defaultdict[str, list[float]] = defaultdict(list)
+    total: defaultdict[str, Figures] = defaultdict(Figures)
+    for turn in range(ROUNDS):
+        for name in scripts:
+            floors[name].append(await asyncio.to_thread(pgbench, postgres, "floor", folder / f"{name}.sql"))
+        for clients in (64, 512):
+            hot = new_id()
+            await database.execute(ADD_WORKS, [hot], CONTEST_ID)
+            # A member has a hundred votes a day here, and votes for each of the thousand once.
+            spread = [works[(member * 7 + turn * 2 + clients) % WORKS] for member in range(MEMBERS)]
+            for name, entries in (("one work", [hot] * MEMBERS), (f"{WORKS} works", spread)):
+                made = [
+                    request("POST", f"/v1/entries/{entry}/votes", bearer)
+                    for entry, bearer in zip(entries, bearers, strict=True)
+                ]
+                total[f"votes for {name}, {clients} clients"] += await hammer(
+                    server, clients, SECONDS, voting(count(), made, given)
+                )
+    found = await database.fetchrow(RECOUNT)
+    await database.close()
+    if tuple(found) != (given[0], given[0]):
+        raise RuntimeError(f"{given[0]} were answered; stored and tallied: {tuple(found)}")
+    return floors, total
+
+
+def report(floors: dict[str, list[float]], total: dict[str, Figures]) -> None:
+    """Print it beside both floors."""
+    one, other = (statistics.median(rates) for rates in floors.values())
+    print(f"{'':38}{'a second':>10}{'of the row':>12}{'of both':>10}{'a CPU second':>14}")
+    for name, rates in floors.items():
+        print(f"{name:38}{statistics.median(rates):10.0f}   ({min(rates):.0f} to {max(rates):.0f})")
+    for name, figures in total.items():
+        rate = figures.a_second
+        print(f"{name:38}{rate:10.0f}{rate / one:11.2f}x{rate / other:9.2f}x{figures.a_core:14.0f}")
+
+
+def main() -> None:
+    """Run it on stores of its own, in a folder that is gone afterwards."""
+    key = OKPKey.generate_key("Ed25519", parameters={"kid": "bench", "use": "sig", "alg": "EdDSA"})
+    served = publish(key)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        postgres, valkey = Postgres(folder / "postgres"), Valkey(folder / "valkey")
+        server: Server | None = None
+        try:
+            postgres.start()
+            valkey.start()
+            postgres.ensure_database("votes", "floor")
+            postgres.query(
+                "CREATE TABLE hot (id int PRIMARY KEY, votes bigint NOT NULL) WITH (fillfactor = 50)",
+                "INSERT INTO hot VALUES (1, 0)",
+                "CREATE TABLE ballot (id uuid PRIMARY KEY, entry int NOT NULL)",
+                database="floor",
+            )
+            asyncio.run(upgrade("showcase", postgres.url("votes")))
+            (port,) = free_ports(1)
+            environment = {
+                "HEIKA_ENV": "sandbox",
+                "HEIKA_DATA": str(folder / "heika"),
+                "HEIKA_JWKS_URL": f"http://127.0.0.1:{served.server_address[1]}/jwks.json",
+                "REDIS_URL": valkey.url,
+                "SHOWCASE_DATABASE_URL": postgres.url("votes"),
+            }
+            command = uvicorn_command("services.showcase.app:app", "127.0.0.1", port)
+            server = start(command, environment, port, "/healthz", folder / "log")
+            report(*uvloop.run(measure(server, postgres, folder, key)))
+        finally:
+            if server is not None:
+                server.process.terminate()
+                server.process.wait(30)
+            valkey.stop()
+            postgres.stop()
+            postgres.erase()
+            served.shutdown()
 
 
 if __name__ == "__main__":
-    hot, votes = side_by_side("votes", floor, ours)
-    print(f"pgbench, one hot row, {CLIENTS} clients: {hot:8.0f}/s")
-    print(f"votes for one work, {CLIENTS} clients:    {votes:8.0f}/s ({votes / hot:.1f}x)")
+    main()

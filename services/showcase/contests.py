@@ -1,7 +1,7 @@
 """Contests: calls for works, whose phase follows from the clock."""
 
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Final, Literal
 from uuid import UUID
 
 from fastapi import Request, Response
@@ -23,6 +23,8 @@ api = router(prefix="/v1/contests", tags=["contests"])
 
 Phase = Literal["upcoming", "open", "closed", "settled"]
 FRESH_S = 2
+TIE_CHAIN: Final = ("votes", "trees", "reached_at", "submitted_at", "entry_id")
+"""What decides a rank, key by key: votes, voters from distinct invite trees, when the last vote came, when the work did."""
 
 
 class ContestNotFound(NotFound):
@@ -38,7 +40,7 @@ class ContestClosed(Conflict):
 
 
 class ContestOut(Out):
-    """A contest; `entries` is how many works stand in it."""
+    """A contest; `entries` is how many works stand in it, `tie_chain` what will decide between equal votes, key by key."""
 
     id: UUID
     title: str
@@ -53,6 +55,7 @@ class ContestOut(Out):
     prizes: list[Prize]
     entries: int
     settled_at: Instant | None
+    tie_chain: list[str]
 
 
 def phase_of(contest: Any, now: datetime) -> Phase:
@@ -82,8 +85,8 @@ def with_entries() -> Select[Any]:
 
 def shown(row: Any) -> dict[str, Any]:
     """A row of `with_entries` as ContestOut's fields."""
-    fields = {name: getattr(row, name) for name in ContestOut.model_fields if name != "phase"}
-    return fields | {"phase": phase_of(row, clock.now())}
+    fields = {name: getattr(row, name) for name in ContestOut.model_fields if name not in ("phase", "tie_chain")}
+    return fields | {"phase": phase_of(row, clock.now()), "tie_chain": TIE_CHAIN}
 
 
 async def load_contest(session: AsyncSession, contest_id: UUID) -> Any:

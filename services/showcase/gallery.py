@@ -20,7 +20,7 @@ from kit.page import InvalidCursor, Page, PageDep, PageParams, decode_cursor, en
 from services.showcase.contests import ContestNotFound, totals_hidden
 from services.showcase.entries import PRIVATE, EntryOut, shown, with_votes
 from services.showcase.models import Contest, Entry, Tally
-from services.showcase.signals import LONGEST_VISITOR, VISITOR, device_of
+from services.showcase.signals import LONGEST_VISITOR, VISITOR, VISITOR_HEADER, device_of
 from services.showcase.uploads import AddressDep
 
 api = router(prefix="/v1/contests/{contest_id}/entries", tags=["entries"])
@@ -30,7 +30,9 @@ NEW_FOR: Final = timedelta(days=2)
 """Works shown since the beginning of the day before yesterday are new."""
 
 
-@api.get("", response_model=Page[EntryOut], responses=problems(ContestNotFound, InvalidCursor))
+@api.get(
+    "", response_model=Page[EntryOut], responses=problems(ContestNotFound, InvalidCursor), openapi_extra=VISITOR_HEADER
+)
 async def list_entries(
     contest_id: UUID,
     caller: OptionalMemberDep,

@@ -40,11 +40,7 @@ class LeaderboardOut(Out):
 
 Limit = Annotated[int, Query(ge=1, le=100, description="how many at most")]
 
-_CONTEST: Final = text("""
-SELECT hide_totals, settled_at,
-    (SELECT count(*) FROM entry WHERE entry.contest_id = contest.id AND entry.status = 'approved') AS works
-FROM contest WHERE id = :contest
-""")
+_CONTEST: Final = text("SELECT hide_totals, settled_at FROM contest WHERE id = :contest")
 _SHOWN: Final = """
 SELECT e.id, e.title, e.member_id, coalesce(m.nickname, '') AS nickname, coalesce(t.votes, 0) AS votes,
     coalesce(t.changes, 0) AS changes
@@ -62,7 +58,7 @@ async def leaders(rt: Runtime, session: AsyncSession, contest_id: UUID, limit: i
     if contest is None:
         raise ContestNotFound
     try:
-        rows = await _copied(rt, session, contest_id, limit, contest.works)
+        rows = await _copied(rt, session, contest_id, limit)
     except RedisAway:
         rows = list((await session.execute(_COUNTED, {"contest": contest_id, "limit": limit})).all())
     hidden = totals_hidden(contest)
@@ -83,11 +79,11 @@ async def leaders(rt: Runtime, session: AsyncSession, contest_id: UUID, limit: i
     return {"items": items}
 
 
-async def _copied(rt: Runtime, session: AsyncSession, contest_id: UUID, limit: int, works: int) -> list[Any]:
+async def _copied(rt: Runtime, session: AsyncSession, contest_id: UUID, limit: int) -> list[Any]:
     """The first works as the copy has them, once their rows say the same."""
     standings, rows = standings_of(rt), {}
     for _ in range(TRIES):
-        first = await standings.top(session, contest_id, limit, works)
+        first = await standings.top(session, contest_id, limit)
         found = await session.execute(_NAMED, {"ids": [entry_id for entry_id, _ in first]})
         rows = {row.id: row for row in found}
         if len(rows) < len(first):

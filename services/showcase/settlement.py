@@ -21,7 +21,7 @@ from kit.http import cacheable, json_response
 from kit.ids import new_id
 from kit.shapes import Instant, Out
 from services.showcase.cards import MemberOut
-from services.showcase.contests import ContestNotFound
+from services.showcase.contests import TIE_CHAIN, ContestNotFound
 from services.showcase.integrity_models import Settlement
 from services.showcase.models import Contest, Entry, MemberCard, Result
 from services.showcase.prizes import Prize
@@ -30,8 +30,6 @@ from services.showcase.signals import refresh_signals
 api = router(prefix="/v1", tags=["contests"])
 
 TOP_PLACES: Final = 10
-TIE_CHAIN: Final = ("votes", "trees", "reached_at", "submitted_at", "entry_id")
-"""What decides a rank, key by key: votes, voters from distinct invite trees, when the last vote came, when the work did."""
 
 
 class ContestOpen(Conflict):

@@ -21,6 +21,18 @@ from kit.vault import Vault, open_vault
 VISITOR: Final = "x-visitor-id"
 """The header in which apps name the device by the id they keep on it, as in touches and at registration."""
 LONGEST_VISITOR: Final = 200
+VISITOR_HEADER: Final[dict[str, Any]] = {
+    "parameters": [
+        {
+            "name": "X-Visitor-Id",
+            "in": "header",
+            "required": False,
+            "schema": {"type": "string", "maxLength": LONGEST_VISITOR},
+            "description": "the id that the app keeps on the device, as in touches and at registration",
+        }
+    ]
+}
+"""`openapi_extra=` of calls that look at it: read by hand, as the hottest call should do nothing it need not."""
 IPV4_PREFIX, IPV6_PREFIX = 24, 48
 
 TREE: Final = "convert_to(coalesce(m.tree_id::text, 'code ' || m.invite_code, {member}::text), 'UTF8')"

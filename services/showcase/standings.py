@@ -3,7 +3,9 @@
 import asyncio
 import time
 from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass
+from struct import Struct
 from typing import Any, Final
 from uuid import UUID
 
@@ -21,37 +23,41 @@ CHECK_EVERY_S: Final = 10.0
 AWAY_S: Final = 2.0
 """For so long nothing is asked of a Redis that did not answer."""
 SMALL: Final = 1000
-"""Copies of fewer works are made again at once whenever a work came or went, larger ones once a second."""
+"""Copies of fewer works are made again at once whenever a work came or went, larger ones once a second at most."""
 KEEP_S: Final = 86_400
+_WORK: Final = Struct(">16sdd")
 
 # Votes count down, so that equal ones stand in the order of ids. A work's newer count is never replaced by an older one,
 # whoever wrote it last; what has no copy yet is left for the reader who misses it.
 _NOTE: Final = """
-for i = 1, #ARGV, 3 do
-  local held = redis.call('HGET', KEYS[2], ARGV[i])
-  if held and tonumber(ARGV[i + 2]) >= tonumber(held) then
-    redis.call('ZADD', KEYS[1], -tonumber(ARGV[i + 1]), ARGV[i])
-    redis.call('HSET', KEYS[2], ARGV[i], ARGV[i + 2])
+for at = 1, #ARGV[1], 32 do
+  local id, votes, changes = struct.unpack('>c16dd', ARGV[1], at)
+  local held = redis.call('HGET', KEYS[2], id)
+  if held and changes >= tonumber(held) then
+    redis.call('ZADD', KEYS[1], -votes, id)
+    redis.call('HSET', KEYS[2], id, string.format('%.0f', changes))
   end
 end
 """
 _MAKE: Final = """
-local standing, ahead = {}, {}
-for i = 2, #ARGV, 3 do
-  standing[ARGV[i]] = true
-  local held = redis.call('HGET', KEYS[2], ARGV[i])
-  if not held or tonumber(ARGV[i + 2]) >= tonumber(held) then
-    redis.call('ZADD', KEYS[1], -tonumber(ARGV[i + 1]), ARGV[i])
-    redis.call('HSET', KEYS[2], ARGV[i], ARGV[i + 2])
+local standing, ahead, held = {}, {}, {}
+local all = redis.call('HGETALL', KEYS[2])
+for i = 1, #all, 2 do held[all[i]] = all[i + 1] end
+for at = 1, #ARGV[2], 32 do
+  local id, votes, changes = struct.unpack('>c16dd', ARGV[2], at)
+  standing[id] = true
+  if not held[id] or changes >= tonumber(held[id]) then
+    redis.call('ZADD', KEYS[1], -votes, id)
+    redis.call('HSET', KEYS[2], id, string.format('%.0f', changes))
   else
-    ahead[#ahead + 1] = ARGV[i]
-    ahead[#ahead + 1] = held
+    ahead[#ahead + 1] = id
+    ahead[#ahead + 1] = held[id]
   end
 end
 for _, id in ipairs(redis.call('ZRANGE', KEYS[1], 0, -1)) do
   if not standing[id] then redis.call('ZREM', KEYS[1], id) end
 end
-for _, id in ipairs(redis.call('HKEYS', KEYS[2])) do
+for id in pairs(held) do
   if not standing[id] then redis.call('HDEL', KEYS[2], id) end
 end
 redis.call('EXPIRE', KEYS[1], ARGV[1])
@@ -62,6 +68,7 @@ _ROWS: Final = text("""
 SELECT e.id, coalesce(t.votes, 0) AS votes, coalesce(t.changes, 0) AS changes
 FROM entry e LEFT JOIN tally t ON t.entry_id = e.id WHERE e.contest_id = :contest AND e.status = 'approved'
 """)
+_WORKS: Final = text("SELECT count(*) FROM entry WHERE contest_id = :contest AND status = 'approved'")
 _CHANGES: Final = text("SELECT entry_id, changes FROM tally WHERE entry_id = ANY(:ids)")
 
 
@@ -71,9 +78,11 @@ class RedisAway(Exception):
 
 @dataclass(slots=True)
 class _Copy:
-    """When this process last made or checked a contest's copy, by the monotonic clock."""
+    """When this process last made or checked a contest's copy, and counted its works, by the monotonic clock."""
 
     made_at: float = float("-inf")
+    works: int = 0
+    counted_at: float = float("-inf")
     checking: asyncio.Task[None] | None = None
 
 
@@ -105,16 +114,19 @@ class Standings:
             noted, self._noted = self._noted, defaultdict(dict)
             for contest_id, works in noted.items():
                 try:
-                    await self._note(_keys(contest_id), _triples((id_, *counts) for id_, counts in works.items()))
+                    await self._note(_keys(contest_id), [_packed((id_, *counts) for id_, counts in works.items())])
                 except (RedisError, OSError) as failure:
                     self._is_away(failure)
                     return
 
-    async def top(self, session: AsyncSession, contest_id: UUID, limit: int, works: int) -> list[tuple[UUID, int]]:
-        """The first works and their votes, of so many that stand; RedisAway when there is no copy to read."""
-        copy = self._copies[contest_id]
+    async def top(self, session: AsyncSession, contest_id: UUID, limit: int) -> list[tuple[UUID, int]]:
+        """The first works and their votes; RedisAway when there is no copy to read."""
+        copy, now = self._copies[contest_id], time.monotonic()
         first, held = await self._read(contest_id, limit)
-        age = time.monotonic() - copy.made_at
+        if copy.works < SMALL or held != copy.works or now - copy.counted_at > 1:
+            copy.works = (await session.execute(_WORKS, {"contest": contest_id})).scalar_one()
+            copy.counted_at = now
+        works, age = copy.works, now - copy.made_at
         if held == 0 < works or (held != works and (works < SMALL or age > 1)):
             await self.make(session, contest_id)
             first, held = await self._read(contest_id, limit)
@@ -125,7 +137,7 @@ class Standings:
     async def correct(self, contest_id: UUID, rows: list[tuple[UUID, int, int]]) -> None:
         """Copy what the rows say of these works, where the copy said otherwise."""
         try:
-            await self._note(_keys(contest_id), _triples(rows))
+            await self._note(_keys(contest_id), [_packed(rows)])
         except (RedisError, OSError) as failure:
             raise self._is_away(failure) from failure
 
@@ -137,7 +149,7 @@ class Standings:
         """Make the copy what the rows say; counts that came later than these rows stay, and are answered by work."""
         rows = (await session.execute(_ROWS, {"contest": contest_id})).all()
         try:
-            ahead: list[bytes] = await self._make(_keys(contest_id), [KEEP_S, *_triples(rows)])
+            ahead: list[bytes] = await self._make(_keys(contest_id), [KEEP_S, _packed(rows)])
         except (RedisError, OSError) as failure:
             raise self._is_away(failure) from failure
         self._copies[contest_id].made_at = time.monotonic()
@@ -188,8 +200,9 @@ def _keys(contest_id: UUID) -> list[str]:
     return [f"heika:standings:{contest_id}", f"heika:standings:{contest_id}:changes"]
 
 
-def _triples(rows: Any) -> list[Any]:
-    return [value for id_, votes, changes in rows for value in (id_.bytes, votes, changes)]
+def _packed(rows: Iterable[Any]) -> bytes:
+    """Works as the scripts read them: one argument, as thousands take long to say."""
+    return b"".join([_WORK.pack(id_.bytes, votes, changes) for id_, votes, changes in rows])
 
 
 def standings_of(rt: Runtime) -> Standings:

@@ -19,7 +19,7 @@ from kit.shapes import Out
 from services.showcase.ballots import REFUSALS, Ballot, Standing, VoteNotFound, VotesBusy, cast
 from services.showcase.contests import ContestClosed
 from services.showcase.entries import PRIVATE, EntryNotFound
-from services.showcase.signals import signals_of
+from services.showcase.signals import VISITOR_HEADER, signals_of
 from services.showcase.standings import standings_of
 
 api = router(prefix="/v1/entries/{entry_id}/votes", tags=["votes"])
@@ -34,7 +34,13 @@ class VoteOut(Out):
     votes_left_today: int
 
 
-@api.post("", status_code=201, response_model=VoteOut, responses=problems(*REFUSALS.values(), VotesBusy, QueueFull))
+@api.post(
+    "",
+    status_code=201,
+    response_model=VoteOut,
+    responses=problems(*REFUSALS.values(), VotesBusy, QueueFull),
+    openapi_extra=VISITOR_HEADER,
+)
 @shortcut
 async def vote(entry_id: UUID, request: Request, caller: MemberDep, rt: RuntimeDep) -> Response:
     """Vote for a work: once a day, never one's own, a few times a day in each contest."""

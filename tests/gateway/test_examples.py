@@ -101,6 +101,8 @@ def test_every_example_works_as_given(heika: Heika) -> None:
         walk.headers = admin
         contest = walk.run("create_contest", 201)["id"]
         walk.run("change_contest", 200, contest_id=contest)
+        quarantined = walk.run("quarantine_votes", 200, contest_id=contest)
+        assert quarantined["matched"] == 0
 
         walk.headers = {}
         walk.run("put_faults", 200)

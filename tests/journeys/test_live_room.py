@@ -107,6 +107,35 @@ def test_a_room_is_opened_entered_followed_and_attended(heika: Heika, shape: tup
         sheet = journey.call("GET", f"/v1/admin/live-lessons/{lesson_id}/attendance.csv", 200, **admin)
         assert sheet.text.splitlines()[1].startswith(guest.id)
         back.gone = True
+        a_canceled_lesson_is_given_back(journey, admin)
+
+
+def a_canceled_lesson_is_given_back(journey: Journey, admin: dict[str, Any]) -> None:
+    """Bought, opened by it, canceled: the money comes back, and the buyer is told."""
+    lesson_id, buyer = planned(journey, admin), journey.newcomer
+    room, theirs = f"/v1/live-lessons/{lesson_id}", {"headers": buyer.headers}
+    wanted = {"course_id": lesson_id, "payment_method": "card"}
+
+    def ordered() -> httpx.Response | None:
+        key = {"Idempotency-Key": f"lesson {lesson_id} {journey.now()}"}
+        answer = journey.http.post("/v1/orders", json=wanted, headers=buyer.headers | key)
+        return answer if answer.status_code == 201 else None
+
+    # Billing hears of what is for sale.
+    order = journey.until("the lesson is for sale", ordered).json()
+    cashier = "/v1/" + order["checkout"]["url"].partition("/v1/")[2]
+    journey.call("POST", f"{cashier}/pay", 200, json={})
+    journey.until("the way in", lambda: journey.call("GET", f"{room}/access", 200, **theirs)["by"] == "purchase")
+    transitions = f"/v1/admin/live-lessons/{lesson_id}/transitions"
+    journey.call("POST", transitions, 200, json={"to": "canceled"}, **admin)
+
+    def refunded() -> bool:
+        return bool(journey.call("GET", f"/v1/orders/{order['id']}", 200, **theirs)["status"] == "refunded")
+
+    journey.until("the money is back", refunded)
+    journey.until("closed", lambda: not journey.call("GET", f"{room}/access", 200, **theirs)["granted"])
+    sent = journey.call("GET", "/v1/sandbox/notices", 200, params={"member_id": buyer.id})["items"]
+    assert [notice["kind"] for notice in sent].count("lesson_canceled") == 1
 
 
 def planned(journey: Journey, admin: dict[str, Any]) -> str:

@@ -60,6 +60,13 @@ async def test_the_sandbox_starts_with_it(seeded: Api) -> None:
         "cake": 9, "dessert": 9, "bread": 9, "drink": 6, "chinese_pastry": 6, "other": 0
     }  # fmt: skip
     assert categories[0]["name"] == {"zh": "蛋糕", "en": "Cakes"}
+    teachers = (await seeded.client.get("/v1/instructors")).json()["items"]
+    assert [(item["name"], item["verified"], item["courses"]) for item in teachers] == [
+        ("周砚", True, 9),
+        ("林小满", True, 18),
+    ]
+    [series] = (await seeded.client.get("/v1/series")).json()["items"]
+    assert series["courses"] == 3
 
 
 async def test_a_second_start_adds_nothing(seeded: Api) -> None:

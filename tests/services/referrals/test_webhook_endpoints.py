@@ -1,6 +1,7 @@
 """Partners' webhook endpoints: whose they are, where they may lead, what they are told, and how long that is kept."""
 
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -80,6 +81,7 @@ async def test_endpoints_are_their_owners_and_types_must_exist(api: Api, receive
 async def test_every_event_is_documented_and_sent_as_documented(api: Api, receiver: Receiver) -> None:
     document = service_document(app())
     assert list(document["webhooks"]) == list(TOLD)
+    assert list(orjson.loads(Path("docs/openapi.json").read_bytes())["webhooks"]) == list(TOLD)
 
     def check(body: dict[str, Any]) -> None:
         operation = document["webhooks"][body["type"]]["post"]

@@ -114,8 +114,11 @@ WHERE c.id = :contest AND v.contest_id = c.id AND m.member_id = v.member_id
     AND (v.tree <> {sign(TREE.format(member="m.member_id"))}
         OR (m.device IS NOT NULL AND v.device IS DISTINCT FROM {sign("m.device")}))
 """)  # noqa: S608 - put together from parts of our own
+_ONE_AT_A_TIME: Final = text("SELECT pg_advisory_xact_lock(hashtextextended('signals ' || :contest, 0))")
 
 
 async def refresh_signals(session: AsyncSession, contest_id: Any) -> None:
     """Bring what was heard of voters after they voted to the signals of a contest that is not settled."""
+    # Two dry runs at once would wait for each other's votes in a ring.
+    await session.execute(_ONE_AT_A_TIME, {"contest": str(contest_id)})
     await session.execute(_REFRESH, {"contest": contest_id})

@@ -287,6 +287,17 @@ async def test_who_may_run_rules_and_what_is_no_rule(voters: Voters, showcase: A
     assert (await client.post(path, json=body, headers=api.admin())).json()["dry_run"] is True
 
 
+async def test_production_does_not_start_without_a_key_for_addresses(
+    run: Callable[..., AbstractAsyncContextManager[Api]], tmp_path: Path
+) -> None:
+    for key in ("", "too short"):
+        with pytest.raises(ValueError, match="SHOWCASE_KEY needs 32 characters"):
+            async with run(service, data=tmp_path, env="production", showcase_key=key):
+                pass
+    async with run(service, data=tmp_path, env="production", showcase_key="k" * 32) as api:
+        assert (await api.client.get("/v1/contests")).json()["items"] == []
+
+
 async def test_who_leaves_takes_the_device_along_and_a_settled_contest_the_key_of_all_signals(
     voters: Voters, showcase: Any
 ) -> None:

@@ -35,9 +35,9 @@ class EntryWithdrawn(Conflict):
 
 
 class ContestSettled(Conflict):
-    """This contest is settled; its results stand."""
+    """This contest is settled and its results stand; a work can still be rejected, but none is let in any more."""
 
-    zh = "比赛已经结算，结果不再改变。"
+    zh = "比赛已经结算，结果不再改变：仍可驳回作品，但不能再通过新的作品。"
 
 
 class ModeratedEntry(EntryOut):
@@ -89,7 +89,10 @@ async def list_entries_to_moderate(
     responses=problems(EntryNotFound, EntryWithdrawn, ContestSettled),
 )
 async def moderate_entry(entry_id: UUID, body: DecisionIn, session: SessionDep, address: AddressDep) -> Response:
-    """Approve or reject a work; deciding the same again changes nothing."""
+    """Approve or reject a work; deciding the same again changes nothing.
+
+    A work that is rejected after its contest was settled is not shown any more; the place it took stays published.
+    """
     entry = await session.get(Entry, entry_id)
     if entry is None:
         raise EntryNotFound
@@ -97,7 +100,7 @@ async def moderate_entry(entry_id: UUID, body: DecisionIn, session: SessionDep, 
     await session.refresh(entry, with_for_update=True)
     if entry.status == "withdrawn":
         raise EntryWithdrawn
-    if contest is None or contest.settled_at is not None:
+    if contest is None or (contest.settled_at is not None and body.decision == "approve"):
         raise ContestSettled
     before = {"status": entry.status, "reason": entry.reason}
     if body.decision == "approve":

@@ -1,10 +1,14 @@
 """Reports: once a member and thing, decided by admins, and what was right counts for whoever said it."""
 
+from datetime import timedelta
 from typing import Any
+from uuid import UUID
 
 from contracts.members import MemberErased, MemberMerged
 from contracts.showcase import EntryChanged, ReportUpheld
+from kit import clock
 from kit.ids import new_id
+from services.showcase.recount import recount
 from tests.harness import Api
 from tests.services.showcase.conftest import Showcase
 
@@ -116,3 +120,30 @@ async def test_reports_follow_merges_and_forget_who_leaves(api: Api, showcase: S
     [held] = await api.sql("SELECT * FROM report")
     assert (held.text, held.quote, held.status) == ("", "", "open")
     assert {held.member_id, held.author_id}.isdisjoint({kept, merged, author})
+
+
+async def test_what_must_not_be_seen_goes_even_after_the_end_and_its_place_stays_published(
+    api: Api, showcase: Showcase
+) -> None:
+    contest = await showcase.contest(ends_at=clock.now() + timedelta(days=1))
+    entries = [await showcase.entry(contest) for _ in range(2)]
+    for entry in entries:
+        await showcase.vote(entry)
+    reported = (await report(api, entries[0], api.member())).json()["id"]
+    api.clock.advance(timedelta(days=2))
+    settle = f"/v1/admin/contests/{contest}/settle"
+    settled = (await api.client.post(settle, headers=api.admin())).json()
+    assert len(settled["items"]) == 2
+
+    assert (await resolve(api, reported, "uphold")).status_code == 200
+    paths = [f"/v1/admin/entries/{entry}/moderation" for entry in entries]
+    reject = {"decision": "reject", "reason": "盗图"}
+    assert (await api.client.post(paths[1], json=reject, headers=api.admin())).json()["status"] == "rejected"
+
+    assert [(await api.client.get(f"/v1/entries/{entry}")).status_code for entry in entries] == [404, 404]
+    assert (await api.client.get(f"/v1/contests/{contest}/results")).json() == settled
+    assert (await api.client.post(settle, headers=api.admin())).json() == settled
+    assert (await recount(api.rt, UUID(contest))).differences == []
+    approve = {"decision": "approve", "reason": ""}
+    back = await api.client.post(paths[1], json=approve, headers=api.admin())
+    assert (back.status_code, back.json()["code"]) == (409, "contest_settled")

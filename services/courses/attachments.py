@@ -87,8 +87,8 @@ _COUNT = text("SELECT count(*) FROM attachment WHERE lesson_id = :id AND deleted
 
 
 async def _require_room(session: AsyncSession, lesson_id: UUID) -> None:
-    """The lesson is held, so that two uploads at once cannot both be the last that fits."""
-    lesson = await session.get(Lesson, lesson_id, with_for_update=True)
+    """The lesson is held, so that two uploads at once cannot both be the last that fits; who watches it goes on."""
+    lesson = await session.get(Lesson, lesson_id, with_for_update={"key_share": True})
     if lesson is None or lesson.deleted_at is not None:
         raise LessonNotFound
     if (await session.execute(_COUNT, {"id": lesson_id})).scalar_one() >= MOST:

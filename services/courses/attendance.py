@@ -3,10 +3,10 @@
 import csv
 import io
 from datetime import datetime
-from typing import Final, Self
+from typing import Annotated, Final, Self
 from uuid import UUID
 
-from fastapi import Response
+from fastapi import Query, Response
 from pydantic import Field, model_validator
 from sqlalchemy import text
 
@@ -27,6 +27,8 @@ router = new_router(prefix="/v1/live-lessons/{lesson_id}/heartbeats", tags=["liv
 admin_router = new_router(prefix="/v1/admin/live-lessons/{lesson_id}/attendance.csv", tags=["admin live lessons"])
 
 PRESENT_PERCENT: Final = 60
+BOM: Final = "\ufeff"
+BomQuery = Annotated[bool, Query(description="begin with a byte order mark, by which Excel knows UTF-8")]
 
 
 class AttendanceNotTaken(Conflict):
@@ -111,7 +113,7 @@ async def send_heartbeat(
     responses=problems(LiveLessonNotFound)
     | {200: {"content": {"text/csv": {}}, "description": "`member_id,nickname,attended_s,present`"}},
 )
-async def download_attendance(lesson_id: UUID, session: SessionDep) -> Response:
+async def download_attendance(lesson_id: UUID, session: SessionDep, bom: BomQuery = False) -> Response:  # noqa: FBT002
     """Who was there for how long, of everyone enrolled or seen; present from 60 % of the lesson."""
     lesson = await session.get(LiveLesson, lesson_id)
     if lesson is None or lesson.deleted_at is not None:
@@ -125,7 +127,7 @@ async def download_attendance(lesson_id: UUID, session: SessionDep) -> Response:
         sheet.writerow([row.member_id, _plain(row.nickname or ""), judged.attended_s, str(judged.present).lower()])
     name = f"attendance-{lesson.id}.csv"
     headers = {"Content-Disposition": f'attachment; filename="{name}"', "Cache-Control": "private, no-store"}
-    return Response("\ufeff" + lines.getvalue(), media_type="text/csv; charset=utf-8", headers=headers)
+    return Response(BOM * bom + lines.getvalue(), media_type="text/csv; charset=utf-8", headers=headers)
 
 
 def _plain(nickname: str) -> str:

@@ -38,7 +38,9 @@ async def sheet(api: Api, lesson_id: str) -> list[list[str]]:
     answer = await api.client.get(f"{ADMIN}/{lesson_id}/attendance.csv", headers=api.admin("courses:read"))
     assert answer.status_code == 200
     assert answer.headers["content-type"] == "text/csv; charset=utf-8"
-    return list(csv.reader(io.StringIO(answer.content.decode("utf-8-sig"))))
+    for_excel = await api.client.get(f"{ADMIN}/{lesson_id}/attendance.csv?bom=true", headers=api.admin())
+    assert for_excel.content == b"\xef\xbb\xbf" + answer.content
+    return list(csv.reader(io.StringIO(answer.text)))
 
 
 async def test_each_second_counts_once_and_only_within_the_lesson(api: Api) -> None:

@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 
 from contracts.courses import LessonCompleted
 from kit import clock
+from kit.group import GroupCommit
 from kit.ids import new_id
+from services.courses import progress
 from tests.harness import Api
 from tests.services.courses.world import add_course
 
@@ -84,6 +86,25 @@ async def test_everything_at_once_from_many_devices_completes_once(api: Api, les
     expected = {"percent": 100, "completed": True, "position_s": 0}
     assert [answer.json() for answer in answers] == [expected] * 12
     assert len(await api.emitted()) == 1
+
+
+async def test_several_processes_at_once_lose_no_second_and_complete_once(api: Api, lesson: dict[str, Any]) -> None:
+    members, lesson_id = [new_id() for _ in range(3)], UUID(lesson["id"])
+    # Each process has a writer of its own, and those meet in the database only.
+    writers = [GroupCommit(api.rt.db, progress._write, name="progress") for _ in range(4)]
+    reports = [
+        (writer, progress._Report(lesson_id, member_id, f"{{[{start},{start + 5})}}", start, None, None))
+        for start in range(0, 100, 5)
+        for member_id in members
+        for writer in (writers[(start // 5) % 4],)
+    ]
+    shown = await asyncio.gather(*(writer.submit(report) for writer, report in reports))
+    assert max(shown).percent == 100
+    assert all(answer.completed == (answer.percent >= 90) for answer in shown)
+    assert await api.sql("SELECT DISTINCT watched::text FROM progress") == [("{[0,100)}",)]
+    told = await api.emitted()
+    assert sorted(event.member_id for event in told if isinstance(event, LessonCompleted)) == sorted(members)
+    assert len(told) == 3
 
 
 WRONG: list[tuple[Any, Any]] = [

@@ -33,7 +33,7 @@ from onebox.stores import Postgres, Valkey
 CROWD = int(os.environ.get("CROWD", "5000"))
 SEATS = CROWD * 3 // 50
 ROUNDS = int(os.environ.get("ROUNDS", "3"))
-AT_ONCE = 250
+AT_ONCE = 100
 HOT_ROW = "UPDATE hot SET enrolled = enrolled + 1 WHERE id = 1 AND enrolled < capacity;\n"
 PLAN = """
 INSERT INTO live_lesson (id, title, description, instructor, starts_at, ends_at, zone, capacity, priority_seats, enrolled,

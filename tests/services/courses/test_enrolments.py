@@ -1,6 +1,7 @@
 """Enrolments: seats that are never oversold, and a queue that keeps its order."""
 
 import asyncio
+from pathlib import Path
 from uuid import UUID
 
 from sqlalchemy import text
@@ -9,8 +10,9 @@ from contracts.members import MemberErased
 from contracts.notices import CoursesNoticeWanted
 from kit import clock
 from kit.ids import new_id
+from services.courses.app import service
 from services.courses.seats import Wish
-from tests.harness import Api
+from tests.harness import Api, Run
 from tests.services.courses.live_world import ADMIN, plan, seat
 from tests.services.courses.world import membership, segment
 
@@ -22,9 +24,11 @@ async def promoted(api: Api) -> list[UUID]:
     return [event.member_id for event in told]
 
 
-async def test_seats_are_never_oversold_and_the_rest_queue_in_order(api: Api) -> None:
+async def test_seats_are_never_oversold_and_the_rest_queue_in_order(api: Api, run: Run, tmp_path: Path) -> None:
     lesson_id = await plan(api, capacity=10)
-    answers = await asyncio.gather(*(seat(api, lesson_id, new_id()) for _ in range(40)))
+    async with run(service, data=tmp_path, database_url=api.rt.settings.database_url) as other_process:
+        both = (api, other_process) * 20
+        answers = await asyncio.gather(*(seat(process, lesson_id, new_id()) for process in both))
     states = [answer.json() for answer in answers]
     assert states.count({"status": "enrolled", "position": None}) == 10
     assert sorted(state["position"] for state in states if state["status"] == "waitlisted") == list(range(1, 31))

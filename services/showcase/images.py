@@ -12,6 +12,7 @@ from typing import Final
 from PIL import Image, ImageCms
 
 from kit.errors import Unprocessable, UnsupportedMedia
+from services.showcase.polyglots import is_polyglot
 
 MAX_PIXELS: Final = 50_000_000
 # libwebp's decoder holds the canvas four times over (measured: 15 bytes a pixel), so that 50 megapixels took 750 MB.
@@ -58,9 +59,9 @@ BROKEN: Final = (
 
 
 class UnsupportedImage(UnsupportedMedia):
-    """Only JPEG, PNG, WebP and HEIC pictures are taken; save it as one of these and upload it again."""
+    """Only JPEG, PNG, WebP and HEIC pictures are taken, with nothing else in the file; save it anew as one of these."""
 
-    zh = "只支持 JPEG、PNG、WebP 和 HEIC 图片，请转换格式后再上传。"
+    zh = "只支持 JPEG、PNG、WebP 和 HEIC 图片，文件里也不能夹带其他内容，请另存为图片后再上传。"
 
 
 class BrokenImage(Unprocessable):
@@ -120,6 +121,8 @@ def render(content: bytes) -> Picture:
     Raises UnsupportedImage, ImageTooLarge (before anything is decoded) or BrokenImage.
     """
     kind = format_of(content)
+    if is_polyglot(content, kind):
+        raise UnsupportedImage
     if kind == "JPEG" and content.count(b"\xff\xda") > MAX_JPEG_SCANS:
         raise BrokenImage
     if kind == "HEIF":

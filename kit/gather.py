@@ -43,7 +43,10 @@ class GroupRead(Generic[Key, Found]):
         max_batch: int = 200,
     ) -> None:
         self.db = db
-        self.sql = str(statement.compile(dialect=driver.dialect()))  # type: ignore[no-untyped-call]
+        compiled = statement.compile(dialect=driver.dialect())  # type: ignore[no-untyped-call]
+        if len(compiled.params) != 1:
+            raise ValueError(f"{name} takes {sorted(compiled.params)} instead of one list of keys")
+        self.sql = str(compiled)
         self.collect = collect
         self.name = name
         self.max_queue = max_queue

@@ -93,7 +93,6 @@ service = Service(
     settings=Settings,
     metadata=Model.metadata,
     routers=[
-        # The read that every app makes at every start: routers are tried in their order.
         membership.api,
         otp.api,
         sign_in.api,
@@ -160,7 +159,7 @@ service = Service(
         Due("forget old codes", otp.forget_old_codes, every_s=300.0),
         Due("forget old sessions", sessions.forget_old_sessions, every_s=300.0),
     ],
-    start=[_start, membership.reader],
+    start=[_start, membership.reader, profile.reader],
     export=export.export_member,
     listeners=frozenset({"billing", "courses", "referrals", "showcase"}),
 )

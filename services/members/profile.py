@@ -1,21 +1,25 @@
 """The caller's own profile: seen, changed, and erased."""
 
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
 from typing import Annotated, Any, Final, Literal
 from uuid import UUID
 
-from fastapi import Response
+from fastapi import Request, Response
 from pydantic import AfterValidator, Field
-from sqlalchemy import delete, select, text, update
+from sqlalchemy import Uuid, any_, bindparam, delete, literal_column, select, text, update
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from contracts.members import MemberChanged, MemberErased
 from kit import clock
-from kit.app import router
+from kit.app import Runtime, json_response, router, runtime_of, shortcut
 from kit.auth import MemberDep
 from kit.db import SessionDep
 from kit.errors import problems
 from kit.events import emit
+from kit.gather import GroupRead
 from kit.shapes import CleanStr, In, Instant, Out
 from kit.wording import Wrong
 from services.members.members import MemberNotFound, kept_of
@@ -117,13 +121,41 @@ async def lock_kept(session: AsyncSession, member_id: UUID) -> Member | None:
     return await lock_member(session, kept_id) if kept_id != member_id else None
 
 
-@api.get("", responses=problems(MemberNotFound))
-async def read_profile(caller: MemberDep, session: SessionDep) -> ProfileOut:
+_PROFILES: Final = (
+    select(
+        *(Member.__table__.c[name] for name in ProfileOut.model_fields if name != "phone_masked"),  # type: ignore[attr-defined]  # SQLModel hides it
+        col(Identity.masked).label("phone_masked"),
+    )
+    .outerjoin(
+        Identity, (col(Identity.member_id) == col(Member.id)) & (col(Identity.kind) == literal_column("'phone'"))
+    )
+    .where(col(Member.id) == any_(bindparam("member_ids", type_=ARRAY(Uuid))), col(Member.erased_at).is_(None))
+)
+
+
+def _by_id(member_ids: Sequence[UUID], rows: Iterable[Any]) -> dict[UUID, dict[str, Any] | None]:
+    found = {row["id"]: dict(row) for row in rows}
+    return {member_id: found.get(member_id) for member_id in member_ids}
+
+
+@asynccontextmanager
+async def reader(rt: Runtime) -> AsyncIterator[None]:
+    """Read profiles together for the life of the process."""
+    reading = rt.state["profiles"] = GroupRead(rt.db, _PROFILES, _by_id, name="profiles")
+    try:
+        yield
+    finally:
+        await reading.close()
+
+
+@api.get("", response_model=ProfileOut, responses=problems(MemberNotFound))
+@shortcut
+async def read_profile(caller: MemberDep, request: Request) -> Response:
     """The caller's profile."""
-    member = await session.get(Member, caller.id)
-    if member is None or member.erased_at is not None:
+    profile = await runtime_of(request).state["profiles"].find(caller.id)
+    if profile is None:
         raise MemberNotFound
-    return await profile_of(session, member)
+    return json_response({name: profile[name] for name in ProfileOut.model_fields})
 
 
 @api.patch("", responses=problems(MemberNotFound))

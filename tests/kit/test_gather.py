@@ -125,3 +125,8 @@ async def test_too_many_who_wait_are_told_to_come_again(api: Api) -> None:
     assert sum(isinstance(answer, TooManyReaders) for answer in answers) == 20
     assert answers.count(None) == 10
     await reader.close()
+
+
+async def test_a_statement_that_takes_more_than_keys_is_refused_at_the_start(api: Api) -> None:
+    with pytest.raises(ValueError, match="words takes"):
+        GroupRead(api.rt.db, WORDS.where(NOTES.c.words == "x"), lambda *_: {}, name="words")

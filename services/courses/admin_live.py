@@ -8,11 +8,13 @@ from pydantic import Field, model_validator
 from sqlalchemy import text
 from sqlmodel import col
 
+from contracts.courses import LiveLessonCanceled
 from kit import audit, clock
 from kit.app import RuntimeDep
 from kit.app import router as new_router
 from kit.db import SessionDep
 from kit.errors import Conflict, StaleVersion, Unprocessable, problems
+from kit.events import emit
 from kit.http import require_version, version_tag
 from kit.page import Page, PageDep, keyset
 from kit.shapes import Instant, StrictIn, Text
@@ -264,5 +266,8 @@ async def delete_live_lesson(
     touch(lesson)
     await session.flush()
     await open_again(session, lesson.id)
+    if lesson.status == "scheduled":
+        # Somebody may stand at the cashier's.
+        await emit(session, LiveLessonCanceled(lesson_id=lesson.id, canceled_at=lesson.deleted_at))
     await offer(session, lesson, runtime.settings.live_amount)
     await want_closed(session, lesson.id)

@@ -3,6 +3,7 @@
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from contracts.courses import LiveLessonCanceled
 from kit import clock
 from kit.due import next_due
 from kit.ids import new_id
@@ -141,6 +142,14 @@ async def test_stale_changes_and_lessons_in_use_are_refused(api: Api) -> None:
         assert (await api.client.delete(f"{ADMIN}/{held}", headers=admin)).json()["code"] == "lesson_in_use"
         await move(api, held, "canceled")
         assert (await api.client.delete(f"{ADMIN}/{held}", headers=admin)).status_code == 204
+    await api.emitted()
+    unwanted = await plan(api)
+    for gone in (unwanted, waited):
+        await api.client.delete(f"{ADMIN}/{gone}", headers=admin)
+    # Who pays for it at this moment gets the money back.
+    [told] = await api.emitted()
+    assert isinstance(told, LiveLessonCanceled)
+    assert str(told.lesson_id) == unwanted
     await move(api, lesson_id, "canceled")
     assert (await api.client.delete(address, headers=admin | {"If-Match": '"3"'})).status_code == 204
     assert (await api.client.get(f"/v1/live-lessons/{lesson_id}")).status_code == 404

@@ -34,8 +34,9 @@ PlanCode = Annotated[CleanStr, Field(min_length=1, max_length=64)]
 Number = Annotated[int, Field(strict=True, ge=1, le=2**53)]
 Each = Annotated[int, Field(strict=True, ge=1, le=1_000_000)]
 Days = Annotated[int, Field(strict=True, ge=1, le=3650)]
+TIERS: Final = "potential|beginner|enthusiast|expert|instructor"
 Audience = Annotated[
-    CleanStr, Field(max_length=100, pattern=r"^(everyone|new_members|tier:[a-z_]+|label:.+|channel:[a-z0-9_]+)$")
+    CleanStr, Field(max_length=100, pattern=rf"^(everyone|new_members|tier:({TIERS})|label:.+|channel:[a-z0-9_]+)$")
 ]
 MAX_PERCENT: Final = 100
 EARLIEST, LATEST = datetime(2000, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)

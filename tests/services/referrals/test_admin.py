@@ -55,6 +55,7 @@ async def test_a_campaign_is_made_read_changed_and_closed(api: Api) -> None:
         {"ends_at": None, "valid_days": None},
         {"audience": "friends"},
         {"audience": "tier:"},
+        {"audience": "tier:champion"},
         {"title": " "},
         {"title": "a\x00b"},
         {"min_amount": -1},

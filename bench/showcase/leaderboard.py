@@ -49,7 +49,7 @@ SELECT works.id, md5(n::text)::uuid, current_date, $1, 1, now() - n * interval '
     substr(sha256(int4send(CASE WHEN n % 10 = 0 THEN n % 1000 ELSE n + 1000 END)), 1, 8)
 FROM generate_series(1, $2) n
 JOIN (SELECT id, row_number() OVER () - 1 AS place FROM entry) works
-    ON works.place = floor($3 * power((n * 7919 % 1000003) / 1000003.0, 3))
+    ON works.place = floor($3 * power((n::bigint * 7919 % 1000003) / 1000003.0, 3))
 """
 COUNT = """
 INSERT INTO tally (entry_id, votes)

@@ -41,6 +41,11 @@ def counted(**labels: str) -> float:
     return REGISTRY.get_sample_value("heika_request_seconds_count", labels) or 0.0
 
 
+def answers_of_billing() -> float:
+    labels = {"upstream": "billing", "outcome": "2xx"}
+    return REGISTRY.get_sample_value("heika_upstream_seconds_count", labels) or 0.0
+
+
 def parent_of(span: ReadableSpan) -> int:
     assert span.parent is not None
     return span.parent.span_id
@@ -59,7 +64,7 @@ async def test_a_request_its_service_and_its_event_are_one_trace(
         front = await stack.enter_async_context(start_here(upstreams={"billing": app}))
         spans.switch_on(SimpleSpanProcessor(exported))
         labels = {"service": "gateway", "method": "POST", "route": "/v1/notes", "status": "201"}
-        before = counted(**labels)
+        before, answered = counted(**labels), answers_of_billing()
         configure_logs("info")
         headers = {"traceparent": f"00-{TRACE}-b7ad6b7169203331-01", "X-Request-Id": "mine-7"}
         answer = await front.client.post("/v1/notes?phone=13800138000", json={"words": "traced"}, headers=headers)
@@ -70,6 +75,7 @@ async def test_a_request_its_service_and_its_event_are_one_trace(
                 await asyncio.sleep(0.01)
         configure_logs("error")
         assert counted(**labels) == before + 1
+        assert answers_of_billing() == answered + 1
         await front.client.get("/v1/notes/crash", headers={"traceparent": f"00-{TRACE}-b7ad6b7169203331-01"})
         await front.client.get("/v1/notes", headers={"traceparent": f"00-{TRACE}-b7ad6b7169203331-00"})
     by_name = {(span.resource.attributes["service.name"], span.name): span for span in exported.get_finished_spans()}

@@ -11,6 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 import redis
+from hypothesis import HealthCheck, settings
 
 from onebox.stores import Postgres, Valkey
 from tests import harness
@@ -18,6 +19,11 @@ from tests import harness
 # Copying databases is most of what the stores do, and in memory it takes a third of the time.
 MEMORY = Path("/dev/shm")  # noqa: S108 - the folder made there is ours and has our process' number
 ROOM_BYTES = 2 * 2**30
+
+
+# How fast examples come says how busy the machine is, not whether the product is right.
+settings.register_profile("heika", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("heika")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

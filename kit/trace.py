@@ -1,11 +1,13 @@
 """Which request this work belongs to: a request id and a W3C Trace Context, carried by context variables."""
 
+import random
 import re
-import secrets
 from contextvars import ContextVar
 
 _request_id: ContextVar[str | None] = ContextVar("heika_request_id", default=None)
 _traceparent: ContextVar[str | None] = ContextVar("heika_traceparent", default=None)
+
+_ids = random.Random()  # noqa: S311 - see _random_hex
 
 _TRACEPARENT = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 _REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
@@ -41,6 +43,11 @@ def next_traceparent(incoming: str | None) -> str:
     """A traceparent for our own span: the caller's trace when its header is valid, else a new one."""
     if incoming and _TRACEPARENT.fullmatch(incoming):
         version, trace, _, flags = incoming.split("-")
-        return f"{version}-{trace}-{secrets.token_hex(8)}-{flags}"
-    ids = secrets.token_hex(24)
+        return f"{version}-{trace}-{_random_hex(8)}-{flags}"
+    ids = _random_hex(24)
     return f"00-{ids[:32]}-{ids[32:]}-01"
+
+
+def _random_hex(size: int) -> str:
+    # Unique is enough, nobody guards anything by it; asking the system's generator would cost each request a call.
+    return f"{random.getrandbits(8 * size):0{2 * size}x}"

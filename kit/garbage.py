@@ -3,7 +3,7 @@
 import gc
 from typing import Final
 
-THRESHOLDS: Final = (20_000, 20, 10)
+THRESHOLDS: Final = (50_000, 20, 10)
 """Five thousand requests in flight are a quarter of a million living objects; by Python's own numbers, looking through
 them took as long as answering them."""
 

@@ -3,7 +3,7 @@
 from typing import Annotated, Any
 from uuid import UUID
 
-from fastapi import Depends, Request, Response
+from fastapi import Request, Response
 from pydantic import AfterValidator, Field
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -19,7 +19,7 @@ from kit.page import Page, PageDep, keyset
 from kit.shapes import CleanStr, StrictIn
 from kit.vault import Vault, open_vault
 from services.members import audit
-from services.members.finding import MemberFilter
+from services.members.finding import MemberFilterDep
 from services.members.members import MemberNotFound
 from services.members.membership import MembershipOut, memberships
 from services.members.models import Identity, Member
@@ -84,7 +84,7 @@ async def shown(session: AsyncSession, vault: Vault, members: list[Member]) -> l
 
 @api.get("", dependencies=READERS)
 async def read_members(
-    session: SessionDep, settings: SettingsDep, page: PageDep, wanted: Annotated[MemberFilter, Depends(MemberFilter)]
+    session: SessionDep, settings: SettingsDep, page: PageDep, wanted: MemberFilterDep
 ) -> Page[AdminMemberOut]:
     """Members, newest first, that meet every filter given."""
     vault = open_vault(settings.key)

@@ -2,10 +2,11 @@
 
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Annotated, Any
 from uuid import UUID
 
-from fastapi import Query
+from fastapi import Depends, Query
 from sqlalchemy import ColumnElement, Select, Text, Uuid, any_, exists, func, literal, not_, select
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -32,25 +33,15 @@ Condition = Callable[[Any], ColumnElement[bool]]
 """What members meet, said of a table or an alias of it."""
 
 
+@dataclass(frozen=True, slots=True)
 class MemberFilter:
     """What a list of members is narrowed to; every filter given must be met."""
 
-    def __init__(
-        self,
-        *,
-        q: Annotated[
-            CleanStr | None, Query(max_length=100, description="in the nickname, or the phone, or the id")
-        ] = None,
-        tier: Tier | None = None,
-        role: Role | None = None,
-        membership: Status | None = None,
-        label: Annotated[CleanStr | None, Query(max_length=40)] = None,
-    ) -> None:
-        self.q = q
-        self.tier = tier
-        self.role = role
-        self.membership = membership
-        self.label = label
+    q: str | None = None
+    tier: Tier | None = None
+    role: Role | None = None
+    membership: Status | None = None
+    label: str | None = None
 
     async def apply(self, session: AsyncSession, vault: Vault, statement: Select[Any]) -> Select[Any]:
         """The statement, which selects from `Member`, narrowed; erased members are never found."""
@@ -66,6 +57,20 @@ class MemberFilter:
         if self.membership is not None:
             statement = statement.where(_with_membership(self.membership))
         return statement
+
+
+async def _filter(
+    *,
+    q: Annotated[CleanStr | None, Query(max_length=100, description="in the nickname, or the phone, or the id")] = None,
+    tier: Tier | None = None,
+    role: Role | None = None,
+    membership: Status | None = None,
+    label: Annotated[CleanStr | None, Query(max_length=40)] = None,
+) -> MemberFilter:
+    return MemberFilter(q, tier, role, membership, label)
+
+
+MemberFilterDep = Annotated[MemberFilter, Depends(_filter)]
 
 
 async def _matching(session: AsyncSession, vault: Vault, q: str) -> ColumnElement[bool]:

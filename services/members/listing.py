@@ -5,7 +5,6 @@ import io
 from collections.abc import AsyncIterator
 from typing import Annotated
 
-from fastapi import Depends
 from fastapi.responses import StreamingResponse
 from sqlalchemy import select, tuple_
 from sqlmodel import col
@@ -18,7 +17,7 @@ from kit.text import instant
 from kit.vault import open_vault
 from services.members import audit
 from services.members.directory import AdminMemberOut, shown
-from services.members.finding import MemberFilter
+from services.members.finding import MemberFilter, MemberFilterDep
 from services.members.models import Member
 
 api = router(prefix="/v1/admin/members.csv", tags=["admin members"])
@@ -46,7 +45,7 @@ async def download_members(
     caller: Annotated[Caller, admin_with("members:read")],
     session: SessionDep,
     rt: RuntimeDep,
-    wanted: Annotated[MemberFilter, Depends(MemberFilter)],
+    wanted: MemberFilterDep,
 ) -> StreamingResponse:
     """Every member that meets the filters, the newest first, as CSV; several labels or roles are joined by `;`."""
     audit.record(session, caller, "members.exported", caller.id, after={k: v for k, v in vars(wanted).items() if v})

@@ -73,7 +73,8 @@ def _web_address(value: str) -> str:
 class ProfilePatch(In):
     """What a member may change; a field left out stays, null clears what may be empty."""
 
-    nickname: Annotated[CleanStr, Field(min_length=1, max_length=30)] = ""
+    # By a factory: the document must not show a default that nobody may send.
+    nickname: Annotated[CleanStr, Field(min_length=1, max_length=30)] = Field(default_factory=str)
     avatar_url: Annotated[CleanStr, Field(max_length=500), AfterValidator(_web_address)] | None = None
     city: Annotated[CleanStr, Field(max_length=50)] | None = None
     bio: Annotated[CleanStr, Field(max_length=500)] | None = None

@@ -16,7 +16,7 @@ from services.showcase.app import service
 from services.showcase.ballots import Ballot, Standing, cast
 from services.showcase.seed import CONTEST_ID, seed
 
-PRIZES = [
+PRIZES: list[dict[str, Any]] = [
     {"from": 1, "to": 1, "title": "一等奖", "reward": {"kind": "membership_days", "value": 30}},
     {"from": 2, "to": 3, "title": "二等奖", "reward": {"kind": "coupon", "value": 500}},
 ]

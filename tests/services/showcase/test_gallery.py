@@ -11,7 +11,7 @@ from kit.page import encode_cursor
 WORKS = 40
 
 
-async def order_of(showcase: Any, contest: str, limit: int = 100, **headers: str) -> list[str]:
+async def order_of(showcase: Any, contest: str, limit: int = 100, *, headers: dict[str, str]) -> list[str]:
     ids: list[str] = []
     params: dict[str, Any] = {"sort": "random", "limit": limit}
     while True:
@@ -39,20 +39,20 @@ async def test_a_new_work_comes_earlier_and_the_order_is_stable_for_each_viewer(
     new, old = ({str(entry) for entry in some} for some in (entries[: WORKS // 4], entries[WORKS // 4 :]))
     orders = {}
     for viewer in range(40):
-        order = orders[viewer] = await order_of(showcase, contest, **{"X-Visitor-Id": f"phone {viewer}"})
+        order = orders[viewer] = await order_of(showcase, contest, headers={"X-Visitor-Id": f"phone {viewer}"})
         assert set(order) == new | old
     assert len({tuple(order) for order in orders.values()}) == 40
     places = [{entry: place for place, entry in enumerate(order)} for order in orders.values()]
     assert fmean(place[entry] for place in places for entry in new) < WORKS * 0.42
     assert fmean(place[entry] for place in places for entry in old) > WORKS * 0.48
     # The same in pages, and for a member on any device.
-    assert await order_of(showcase, contest, 7, **{"X-Visitor-Id": "phone 3"}) == orders[3]
+    assert await order_of(showcase, contest, 7, headers={"X-Visitor-Id": "phone 3"}) == orders[3]
     member = api.member()
-    first = await order_of(showcase, contest, **member)
-    assert await order_of(showcase, contest, 11, **member, **{"X-Visitor-Id": "phone 3"}) == first
+    first = await order_of(showcase, contest, headers=member)
+    assert await order_of(showcase, contest, 11, headers=member | {"X-Visitor-Id": "phone 3"}) == first
     # Three days later nothing is new: everything is where its one draw puts it.
     api.clock.advance(timedelta(days=3))
-    later = await order_of(showcase, contest, **{"X-Visitor-Id": "phone 3"})
+    later = await order_of(showcase, contest, headers={"X-Visitor-Id": "phone 3"})
     assert [entry for entry in later if entry in old] == [entry for entry in orders[3] if entry in old]
 
 

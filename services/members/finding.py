@@ -33,7 +33,7 @@ Condition = Callable[[Any], ColumnElement[bool]]
 """What members meet, said of a table or an alias of it."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class MemberFilter:
     """What a list of members is narrowed to; every filter given must be met."""
 

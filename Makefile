@@ -8,7 +8,7 @@ READY := .venv/requirements.lock
 JOBS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help up up-split test check lock openapi fmt clean
+.PHONY: help up up-split test check lock openapi lint-openapi fmt clean
 
 help:
 	@echo "make up        start Heika in one process, data in .heika/"
@@ -17,6 +17,7 @@ help:
 	@echo "make check     what CI runs: format, lint, types, imports, documents, tests"
 	@echo "make fmt       format the code and fix what can be fixed"
 	@echo "make openapi   write docs/openapi.json and the event schemas"
+	@echo "make lint-openapi  hold docs/openapi.json against Spectral's rules; needs npm"
 	@echo "make lock      resolve requirements.lock anew from pyproject.toml"
 	@echo "make clean     remove caches and .venv; the data in .heika/ stays (python -m onebox reset removes it)"
 
@@ -64,6 +65,14 @@ lock: $(READY)
 openapi: $(READY)
 	$(BIN)/python -m onebox openapi
 	$(BIN)/python -m contracts.schemas
+
+RULES := docs/spectral
+
+$(RULES)/node_modules/.package-lock.json: $(RULES)/package-lock.json
+	npm ci --prefix $(RULES)
+
+lint-openapi: $(RULES)/node_modules/.package-lock.json
+	$(RULES)/node_modules/.bin/spectral lint --ruleset $(RULES)/.spectral.yaml --fail-severity hint docs/openapi.json
 
 fmt: $(READY)
 	$(BIN)/ruff check --fix-only --quiet .

@@ -6,6 +6,7 @@ from typing import Any, Final
 from gateway.examples import fill_in
 from gateway.own_document import OWN_DOCUMENT
 from gateway.tags import TAGS
+from gateway.usual_answers import SHARED, complete, sized
 from kit.auth import SCOPES, admin_scheme
 
 Document = dict[str, Any]
@@ -29,21 +30,23 @@ INFO: Final = {
     "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
 }
 
+_VERIFIED: Final = "one algorithm, the issuer, the audience and a short life are required of every token (RFC8725)"
+
 SECURITY: Final = {
     "bearer": {
         "type": "http",
         "scheme": "bearer",
         "bearerFormat": "JWT",
-        "description": "会员或合作伙伴的访问令牌 / a member's or partner's access token",
+        "description": f"会员或合作伙伴的访问令牌 / a member's or partner's access token; {_VERIFIED}",
     },
     "admin": {
         "type": "oauth2",
-        "description": admin_scheme.model.description,
+        "description": f"{admin_scheme.model.description}; {_VERIFIED}",
         "flows": {"password": {"tokenUrl": "/v1/auth/token", "refreshUrl": "/v1/auth/token", "scopes": SCOPES}},
     },
     "partner": {
         "type": "oauth2",
-        "description": "合作伙伴用 client_id 和 client_secret / partners use their client id and secret",
+        "description": f"合作伙伴用 client_id 和 client_secret / partners use their client id and secret; {_VERIFIED}",
         "flows": {"clientCredentials": {"tokenUrl": "/v1/auth/token", "scopes": {}}},
     },
 }
@@ -74,16 +77,20 @@ def merge(documents: Mapping[str, Document]) -> Document:
         listed |= used
     schemes = components.pop("securitySchemes", {}) | SECURITY
     _name_uniquely(paths)
+    for path, item in paths.items():
+        for method in item.keys() & set(METHODS):
+            complete(path, item[method])
+    components["responses"] = components.get("responses", {}) | SHARED
     return {
         "openapi": "3.1.0",
         "info": INFO,
-        "servers": [{"url": "/"}],
+        "servers": [{"url": "/", "x-internal": False}],
         "tags": [{"name": name, "description": TAGS.get(name, name)} for name in sorted(listed, key=_place)],
         "x-tagGroups": groups,
-        "paths": {path: _in_order(paths[path]) for path in sorted(paths)},
-        "webhooks": webhooks,
+        "paths": {path: _in_order(sized(paths[path])) for path in sorted(paths)},
+        "webhooks": sized(webhooks),
         "components": {
-            **{kind: dict(sorted(items.items())) for kind, items in sorted(components.items())},
+            **{kind: sized(dict(sorted(items.items()))) for kind, items in sorted(components.items())},
             # In this order Swagger UI's dialog opens on the admin's name and password.
             "securitySchemes": {name: schemes[name] for name in (*SECURITY, *sorted(schemes.keys() - SECURITY.keys()))},
         },

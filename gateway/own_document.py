@@ -27,6 +27,7 @@ _MOVE = {
     "properties": {
         "advance": {
             "type": "string",
+            "maxLength": 64,
             "examples": ["P31D"],
             "description": "an ISO 8601 duration",
         },

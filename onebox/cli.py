@@ -80,12 +80,14 @@ def reset(*, yes: Annotated[bool, typer.Option("--yes", help="do not ask")] = Fa
 
 @app.command()
 def openapi(
-    *, check: Annotated[bool, typer.Option("--check", help="only say whether they are up to date")] = False
+    *,
+    check: Annotated[bool, typer.Option("--check", help="only say whether they are up to date")] = False,
+    breaking: Annotated[bool, typer.Option("--breaking", help="operations may go, or be called otherwise")] = False,
 ) -> None:
     """Write docs/openapi.json from the code; needs no database."""
     from onebox.documents import write  # noqa: PLC0415
 
-    write(check=check)
+    write(check=check, breaking=breaking)
 
 
 @app.command()

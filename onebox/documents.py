@@ -27,9 +27,27 @@ def merged() -> dict[str, Any]:
     return document
 
 
-def write(*, check: bool) -> None:
-    """Write the document, or raise OutOfDate when the committed one differs."""
-    text = json.dumps(merged(), indent=1, ensure_ascii=False) + "\n"
+class Renamed(Trouble):
+    """Operations that clients call by name would be gone, or called otherwise."""
+
+
+def lost(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+    """The operations of one document, as `METHOD path name`, that another does not have under that name."""
+    return sorted(_operations(old) - _operations(new))
+
+
+def _operations(document: dict[str, Any]) -> set[str]:
+    return {
+        f"{method.upper()} {path} {operation['operationId']}"
+        for path, item in document["paths"].items()
+        for method, operation in item.items()
+    }
+
+
+def write(*, check: bool, breaking: bool = False) -> None:
+    """Write the document, or raise OutOfDate when the committed one differs; Renamed for a break that is not meant."""
+    document = merged()
+    text = json.dumps(document, indent=1, ensure_ascii=False) + "\n"
     if check:
         if not OPENAPI.exists() or OPENAPI.read_text() != text:
             raise OutOfDate(
@@ -37,6 +55,12 @@ def write(*, check: bool) -> None:
                 f"{OPENAPI.relative_to(ROOT)} 与代码不一致:请运行 make openapi 并检查差异。",
             )
         return
+    gone = lost(json.loads(OPENAPI.read_text()), document) if OPENAPI.exists() else []
+    if gone and not breaking:
+        raise Renamed(
+            f"Clients know these operations by name: {', '.join(gone)}. Keep them, or say --breaking if they may go.",
+            f"客户端按名称使用这些操作:{', '.join(gone)}。请保留;确要移除时加上 --breaking。",
+        )
     OPENAPI.parent.mkdir(exist_ok=True)
     OPENAPI.write_text(text)
     print(f"written: {OPENAPI.relative_to(ROOT)}")

@@ -69,7 +69,7 @@ def _read_month(value: str) -> str:
     return value
 
 
-Month = Annotated[str, AfterValidator(_read_month), Query(examples=["2026-11"])]
+Month = Annotated[str, AfterValidator(_read_month), Query(examples=["2026-11"], json_schema_extra={"maxLength": 7})]
 
 
 async def _insert(session: AsyncSession, member_id: UUID, day: date, now: datetime, times: int) -> CheckInOut | None:

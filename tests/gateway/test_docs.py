@@ -40,7 +40,7 @@ def test_equal_components_are_shared_and_different_ones_told_apart() -> None:
     merged = merge({"billing": one, "courses": two, "showcase": three})
     assert reference_of(merged, "/v1/plans") == reference_of(merged, "/v1/courses") == "#/components/schemas/Thing"
     assert reference_of(merged, "/v1/contests") == "#/components/schemas/ShowcaseThing"
-    assert merged["components"]["schemas"]["ShowcaseThing"] == {"type": "integer"}
+    assert merged["components"]["schemas"]["ShowcaseThing"] == {"type": "integer", "format": "int64"}
     identifiers = [item["operationId"] for path in merged["paths"].values() for item in path.values()]
     assert len(identifiers) == len(set(identifiers))
     assert merged["paths"]["/v1/contests"]["get"]["tags"] == ["showcase"]
@@ -54,7 +54,7 @@ def test_internal_paths_stay_inside_and_the_order_is_stable() -> None:
     assert merged["paths"]["/readyz"]["get"]["operationId"] == "gateway_ready"
     assert merged == merge({"billing": one, "courses": two})
     assert merged["openapi"] == "3.1.0"
-    assert merged["servers"] == [{"url": "/"}]
+    assert merged["servers"] == [{"url": "/", "x-internal": False}]
     assert merged["components"]["securitySchemes"]["admin"]["flows"]["password"]["tokenUrl"] == "/v1/auth/token"
     assert (
         merged["components"]["securitySchemes"]["partner"]["flows"]["clientCredentials"]["tokenUrl"] == "/v1/auth/token"
@@ -65,6 +65,26 @@ def test_internal_paths_stay_inside_and_the_order_is_stable() -> None:
 def test_one_path_and_method_of_two_services_is_an_error() -> None:
     with pytest.raises(ValueError, match="described by two services"):
         merge({"billing": document("/v1/plans", {}), "courses": document("/v1/plans", {})})
+
+
+def test_what_the_front_and_the_way_there_may_answer_is_described_once_and_for_every_operation() -> None:
+    merged = merge({"billing": document("/v1/plans", {}), "members": document("/v1/auth/otp", {})})
+    shared = merged["components"]["responses"]
+
+    def usual(path: str) -> dict[str, str]:
+        answers = merged["paths"][path]["get"]["responses"]
+        return {status: answer["$ref"].rsplit("/", 1)[1] for status, answer in answers.items() if "$ref" in answer}
+
+    everywhere = {"400": "BadRequest", "429": "TooManyRequests", "500": "Internal"}
+    behind = {"502": "BadUpstream", "503": "Unavailable", "504": "UpstreamTimeout"}
+    assert usual("/v1/plans") == everywhere | behind | {"401": "BadToken"}
+    # Who logs in again may send a token that is over.
+    assert usual("/v1/auth/otp") == everywhere | behind
+    # What an operation says itself stays.
+    assert usual("/v1/me/dashboard") == everywhere
+    assert usual("/healthz") == {"500": "Internal"}
+    for answer in shared.values():
+        assert answer["content"]["application/problem+json"]["examples"]
 
 
 async def test_the_document_is_asked_of_the_services_and_cached_by_its_tag(start_here: Start) -> None:

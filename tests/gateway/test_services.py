@@ -1,8 +1,11 @@
 """The real services' documents: they fit together, and every path of theirs is reached."""
 
+import json
+import re
 from collections.abc import Iterator
 from functools import cache
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 from fastapi.openapi.models import OpenAPI
@@ -12,6 +15,9 @@ from gateway.openapi import clashes, merge
 from gateway.routes import SERVICES, find
 from gateway.tags import TAGS
 from kit.app import create_app
+from onebox.documents import lost
+
+DOCS = Path(__file__).resolve().parent.parent.parent / "docs"
 
 
 @cache
@@ -103,3 +109,76 @@ def test_an_operation_says_what_it_does_in_one_line_and_who_may_leave_the_token_
     assert known["list_orders"]["security"] == [{"bearer": []}]
     headers = {item["name"] for item in known["change_plan"]["parameters"] if item["in"] == "header"}
     assert headers == {"If-Match"}
+
+
+def test_an_operation_keeps_the_name_that_clients_call_it_by() -> None:
+    published = json.loads((DOCS / "openapi.json").read_text())
+    assert lost(published, merge(documents())) == []
+    renamed = {"paths": {"/v1/plans": {"get": {"operationId": "a"}, "post": {"operationId": "b"}}}}
+    kept = {"paths": {"/v1/plans": {"get": {"operationId": "a"}, "post": {"operationId": "c"}}}}
+    assert lost(renamed, kept) == ["POST /v1/plans b"]
+
+
+def test_exactly_the_operations_that_ask_for_no_token_are_excepted_from_the_rule_that_they_must() -> None:
+    """Otherwise a call that forgot to say who may make it would pass for one that everybody may."""
+    rules = (DOCS / "spectral" / ".spectral.yaml").read_text()
+    excepted: set[str] = set()
+    for block in rules.split("  - files:")[1:]:
+        if "-restricted: off" in block:
+            found = re.findall(r"openapi\.json#/paths/([^\"\n]+)", block)
+            excepted |= {
+                one.replace("%7B", "{").replace("%7D", "}").replace("~1", "/").replace("~0", "~") for one in found
+            }
+    merged = merge(documents())
+    open_doors = {
+        path
+        for path, item in merged["paths"].items()
+        for operation in item.values()
+        if not operation.get("security") or operation["security"] == [[]]
+    }
+    assert open_doors == excepted
+
+
+def inputs(operation: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    for parameter in operation.get("parameters", ()):
+        yield parameter["name"], parameter["schema"]
+    for media in operation.get("requestBody", {}).get("content", {}).values():
+        yield "body", media["schema"]
+
+
+def unbounded(where: str, schema: Any, known: dict[str, Any], seen: frozenset[str] = frozenset()) -> Iterator[str]:
+    """What a caller may send without end."""
+    if "$ref" in schema:
+        name = schema["$ref"].rsplit("/", 1)[1]
+        if name not in seen:
+            yield from unbounded(f"{where}:{name}", known[name], known, seen | {name})
+        return
+    ends = {
+        "string": {"maxLength", "enum", "const", "format", "contentMediaType"},
+        "integer": {"maximum", "exclusiveMaximum", "enum", "const"},
+        "array": {"maxItems"},
+    }
+    kind = schema.get("type")
+    if kind in ends and not ends[kind] & schema.keys():
+        yield where
+    for inner in (schema.get("items"), schema.get("additionalProperties")):
+        if isinstance(inner, dict):
+            yield from unbounded(where, inner, known, seen)
+    for several in ("anyOf", "oneOf", "allOf", "prefixItems"):
+        for one in schema.get(several, ()):
+            yield from unbounded(where, one, known, seen)
+    for name, inner in schema.get("properties", {}).items():
+        yield from unbounded(f"{where}.{name}", inner, known, seen)
+
+
+def test_whatever_callers_send_has_an_end() -> None:
+    schemas = merge(documents())["components"]["schemas"]
+    endless = {
+        f"{name} {found}"
+        for name, operation in operations().items()
+        for where, schema in inputs(operation)
+        # A path is as long as the front lets it be.
+        if not any(item["name"] == where and item["in"] == "path" for item in operation.get("parameters", ()))
+        for found in unbounded(where, schema, schemas)
+    }
+    assert endless == set()

@@ -1,0 +1,58 @@
+"""Answers that any operation may give, described once: what the front refuses, and what trouble behind it becomes."""
+
+from typing import Any, Final
+
+from gateway.problems import AmbiguousAuthorization, AmbiguousPath, BadUpstream, UpstreamTimeout, UpstreamUnavailable
+from gateway.routes import find
+from kit.errors import DatabaseUnavailable, Internal, NotAuthenticated, TooManyRequests, problems
+
+_NAMES: Final = {
+    "400": "BadRequest",
+    "401": "BadToken",
+    "429": "TooManyRequests",
+    "500": "Internal",
+    "502": "BadUpstream",
+    "503": "Unavailable",
+    "504": "UpstreamTimeout",
+}
+_ANSWERS: Final = {
+    str(status): answer
+    for status, answer in problems(
+        AmbiguousPath,
+        AmbiguousAuthorization,
+        NotAuthenticated,
+        TooManyRequests,
+        Internal,
+        BadUpstream,
+        UpstreamUnavailable,
+        DatabaseUnavailable,
+        UpstreamTimeout,
+    ).items()
+}
+_BEHIND: Final = frozenset({"502", "503", "504"})
+
+SHARED: Final = {name: _ANSWERS[status] for status, name in _NAMES.items()}
+"""The described answers, as `components/responses`."""
+
+
+def complete(path: str, operation: dict[str, Any]) -> None:
+    """Add to an operation the usual answers that it does not describe itself."""
+    route = find(path.replace("{", "").replace("}", ""))
+    if route is None or path in ("/healthz", "/readyz"):
+        usual = {"500"}
+    else:
+        usual = {"400", "429", "500"} | ({"401"} if route.checks_bearer else set())
+        usual |= set() if route.service == "gateway" else _BEHIND
+    responses = operation["responses"]
+    for status in sorted(usual - responses.keys()):
+        responses[status] = {"$ref": f"#/components/responses/{_NAMES[status]}"}
+
+
+def sized(value: Any) -> Any:
+    """A copy in which every whole number is described as one of 64 bits: fen and counts outgrow 32."""
+    if isinstance(value, dict):
+        kind = value.get("type")
+        whole = kind == "integer" or (isinstance(kind, list) and "integer" in kind)
+        more = {"format": "int64"} if whole and "format" not in value else {}
+        return {key: sized(item) for key, item in value.items()} | more
+    return [sized(item) for item in value] if isinstance(value, list) else value

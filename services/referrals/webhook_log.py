@@ -28,7 +28,7 @@ DeliveryStatus = Literal["pending", "succeeded", "failed"]
 # A day less than the thirty for which bodies are kept: none of these may be forgotten meanwhile.
 _MISSED: Final = text("""
 INSERT INTO webhook_delivery (id, endpoint_id, message_id, status, tries, next_attempt_at, attempts, created_at)
-SELECT gen_random_uuid(), endpoint.id, message.id, 'pending', 0, :now, '[]', :now
+SELECT uuidv7(), endpoint.id, message.id, 'pending', 0, :now, '[]', :now
 FROM webhook_endpoint endpoint JOIN webhook_message message ON message.partner_id = endpoint.partner_id
 WHERE endpoint.id = :endpoint AND message.type = ANY(endpoint.events) AND message.body IS NOT NULL
     AND message.at >= endpoint.created_at AND message.at BETWEEN :since AND :until

@@ -18,7 +18,7 @@ from services.referrals.webhook_models import WebhookMessage
 # A partner who was shut off hears nothing; what is kept can be sent once they are back.
 _DELIVER: Final = text("""
 INSERT INTO webhook_delivery (id, endpoint_id, message_id, status, tries, next_attempt_at, attempts, created_at)
-SELECT gen_random_uuid(), endpoint.id, :message, 'pending', 0, :now, '[]', :now
+SELECT uuidv7(), endpoint.id, :message, 'pending', 0, :now, '[]', :now
 FROM webhook_endpoint endpoint JOIN partner ON partner.id = endpoint.partner_id
 WHERE partner.id = :partner AND partner.active AND endpoint.status = 'active' AND :type = ANY(endpoint.events)
 """)

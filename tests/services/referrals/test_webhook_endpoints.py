@@ -147,6 +147,7 @@ async def test_who_was_shut_off_hears_nothing_and_may_ask_for_it_once_back(api: 
         assert answer.json() == {"replayed": replayed}
     await api.run_due()
     assert receiver.types() == ["order.paid"] * 3
+    assert {UUID(item["id"]).version for item in await deliveries(api, who, made)} == {7}
     assert len({headers["webhook-id"] for headers, _ in receiver.heard}) == 2
 
 

@@ -36,6 +36,7 @@ async def test_what_is_told_is_signed_as_the_reference_library_wants_it(api: Api
         Webhook("whsec_" + "A" * 44).verify(receiver.heard[0][1], receiver.heard[0][0])
     log = await deliveries(api, who, made)
     assert [item["status"] for item in log] == ["succeeded"] * 4
+    assert {UUID(item["id"]).version for item in log} == {7}
     assert log[-1]["webhook_id"] == receiver.heard[0][0]["webhook-id"]
     assert dump_json(log[-1]["body"]) == receiver.heard[0][1]
     (attempt,) = log[-1]["attempts"]

@@ -4,6 +4,7 @@ import contextlib
 import os
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from http import HTTPStatus
 from typing import Final
 
 import structlog
@@ -19,6 +20,7 @@ from gateway.own import Own
 from gateway.problems import AmbiguousPath, NoSuchPath
 from gateway.proxy import forward
 from gateway.public_parts import PublicParts
+from gateway.refused import after_the_rest
 from gateway.routes import SERVICES, PathTrick, Route, clean_path, find
 from gateway.sockets import deny, forward_socket, require_known_origin
 from kit import spans
@@ -202,6 +204,8 @@ async def _refuse(problem: Problem, inbound: Inbound, scope: Scope, receive: Rec
     if problem.status in (408, 413):
         # What is left of the body would be read as the next request.
         response.headers["Connection"] = "close"
+    if problem.status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+        send = after_the_rest(receive, send)
     await response(scope, receive, send)
 
 

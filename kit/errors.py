@@ -88,6 +88,9 @@ class Problem(Exception):
         if self.action:
             body["action"] = self.action
         body |= self.extra
+        if self.status == HTTPStatus.UNPROCESSABLE_ENTITY:
+            # A rule that several fields break together names none of them, and is listed as well.
+            body.setdefault("errors", [{"loc": ["body"], "msg": body["detail"], "code": self.code}])
         if "errors" in body:
             body["errors"] = in_language(body["errors"], language)
         return body

@@ -70,6 +70,8 @@ async def test_a_price_belongs_to_paid_courses_alone(api: Api) -> None:
     for fields in ({"access": "paid"}, {"amount": 100}, {"access": "member", "amount": 1}):
         refused = await api.client.post("/v1/admin/courses", json=COURSE | fields, headers=admin)
         assert (refused.status_code, refused.json()["code"]) == (422, "price_mismatch")
+        named = {"loc": ["body"], "msg": refused.json()["detail"], "code": "price_mismatch"}
+        assert refused.json()["errors"] == [named]
     course = await add_course(api, access="paid", amount=9900)
     address = f"/v1/admin/courses/{course['id']}"
     for patch in ({"amount": None}, {"access": "free", "amount": 5}):

@@ -37,6 +37,7 @@ from services.courses.live import (
 )
 from services.courses.live_news import notify, tell
 from services.courses.models import LiveLesson, LiveStatus
+from services.courses.reminders import pass_over
 from services.courses.rooms import want_closed
 
 router = new_router(prefix="/v1/admin/live-lessons", tags=["admin live lessons"])
@@ -228,6 +229,7 @@ async def change_live_lesson(
     await offer(session, lesson, runtime.settings.live_amount, before["access"])
     moved = (before["starts_at"], before["ends_at"]) != (lesson.starts_at, lesson.ends_at)
     if moved and lesson.status == "scheduled":
+        await pass_over(session, lesson)
         await notify(session, lesson, "lesson_rescheduled", str(lesson.version))
         span = {"starts_at": lesson.starts_at, "ends_at": lesson.ends_at}
         await tell(session, lesson.id, "notice", {"kind": "rescheduled"} | span)

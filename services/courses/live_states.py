@@ -23,6 +23,7 @@ from services.courses.live import LiveLessonNotFound, LiveLessonOut
 from services.courses.live_news import notify, tell, tell_status
 from services.courses.models import LiveStatus
 from services.courses.points_payments import give_points_back
+from services.courses.reminders import pass_over
 from services.courses.room_models import PointsPayment
 from services.courses.rooms import UNATTENDED, want_closed
 
@@ -65,6 +66,7 @@ async def move_live_lesson(
     await session.flush()
     await offer(session, lesson, runtime.settings.live_amount)
     if body.to == "scheduled":
+        await pass_over(session, lesson)
         await tell_voters(session, lesson)
     if body.to == "canceled":
         await notify(session, lesson, "lesson_canceled", "")

@@ -5,6 +5,7 @@ from typing import Final
 
 from sqlalchemy import select, text
 from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from kit import clock
@@ -29,6 +30,15 @@ _NEXT: Final = text("""
 SELECT min(starts_at - CAST(:before AS interval)) FROM live_lesson
 WHERE status = 'scheduled' AND deleted_at IS NULL AND starts_at - CAST(:before AS interval) > :now
 """)
+
+
+async def pass_over(session: AsyncSession, lesson: LiveLesson) -> None:
+    """Leave out the reminders whose moment is over when a lesson gets this time: whoever has a seat is told of it now."""
+    now = clock.now()
+    for kind, before in BEFORE.items():
+        if lesson.starts_at - before <= now:
+            row = insert(LiveReminder).values(lesson_id=lesson.id, kind=kind, starts_at=lesson.starts_at)
+            await session.execute(row.on_conflict_do_nothing())
 
 
 async def _remind(runtime: Runtime) -> int:

@@ -105,11 +105,12 @@ async def test_reminders_go_out_once_each_a_day_and_a_quarter_before(api: Api) -
 
 
 async def test_a_moved_lesson_is_reminded_of_anew_and_a_canceled_one_never(api: Api) -> None:
-    lesson_id, canceled = await plan_at(api, timedelta(hours=20)), await plan_at(api, timedelta(hours=20))
+    lesson_id, canceled = await plan_at(api, timedelta(hours=25)), await plan_at(api, timedelta(hours=25))
     who = new_id()
     for lesson in (lesson_id, canceled):
         await seat(api, lesson, who)
     await move(api, canceled, "canceled")
+    api.clock.advance(timedelta(hours=2))
     await api.run_due()
     assert [kind for kind, _ in await told(api)] == ["lesson_canceled", "lesson_tomorrow"]
     later = clock.now() + timedelta(days=5)
@@ -121,9 +122,21 @@ async def test_a_moved_lesson_is_reminded_of_anew_and_a_canceled_one_never(api: 
     assert [kind for kind, _ in await told(api)] == ["lesson_rescheduled", "lesson_tomorrow"]
 
 
-async def test_two_processes_and_one_that_comes_back_remind_once(api: Api, run: Run, tmp_path: Path) -> None:
-    lesson_id, who = await plan_at(api, timedelta(hours=20)), new_id()
+async def test_a_reminder_whose_moment_was_over_when_the_time_was_set_is_left_out(api: Api) -> None:
+    who, lesson_id = new_id(), await plan_at(api, timedelta(hours=20))
     await seat(api, lesson_id, who)
+    assert await api.run_due() == 0
+    sooner = clock.now() + timedelta(minutes=10)
+    span = {"starts_at": instant(sooner), "ends_at": instant(sooner + timedelta(hours=1))}
+    assert (await api.client.patch(f"{ADMIN}/{lesson_id}", json=span, headers=api.admin())).status_code == 200
+    assert await api.run_due() == 0
+    assert await told(api) == [("lesson_rescheduled", who)]
+
+
+async def test_two_processes_and_one_that_comes_back_remind_once(api: Api, run: Run, tmp_path: Path) -> None:
+    lesson_id, who = await plan_at(api, timedelta(hours=25)), new_id()
+    await seat(api, lesson_id, who)
+    api.clock.advance(timedelta(hours=2))
     same = {"data": tmp_path, "database_url": api.rt.settings.database_url}
     async with run(service, **same) as beside:
         done = await asyncio.gather(*(reminders.run(each.rt) for each in (api, beside, api, beside)))

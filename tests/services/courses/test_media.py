@@ -94,6 +94,10 @@ async def test_a_lesson_plays_its_own_file(api: Api) -> None:
     (folder / "fold.mp4").unlink()
     gone = await api.client.get(url)
     assert (gone.status_code, gone.json()["code"]) == (404, "media_missing")
+    (folder / "fold.mp4").write_bytes(b"film")
+    assert (await api.client.get(url)).status_code == 200
+    await api.client.delete(f"/v1/admin/courses/{course['id']}", headers=api.admin())
+    assert (await api.client.get(url)).status_code == 404
 
 
 async def test_media_names_stay_in_their_folder(api: Api) -> None:

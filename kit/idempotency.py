@@ -2,6 +2,7 @@
 
 import hmac
 import os
+import re
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from datetime import timedelta
 from hashlib import sha256
@@ -40,6 +41,7 @@ KEY_REQUIRED: dict[str, Any] = {"x-idempotency-key": "required"}
 """`openapi_extra=` of a POST that refuses to run without a key."""
 
 _NONCE = 12
+_BOUNDARY = re.compile(r'multipart/[^;]+;(?:.*;)?\s*boundary="?([^";]+)', re.IGNORECASE)
 _STORED_HEADERS = frozenset({"content-type", "location", "etag", "cache-control"})
 
 
@@ -229,10 +231,22 @@ class Place:
         self._sealing = AESGCM(hmac.digest(said, b"answer", sha256))
 
     async def fingerprint(self, request: Request) -> bytes:
-        """What tells one request from another: its query and its body."""
+        """What tells one request from another: its query and its body; not the boundary, which a form has anew each time."""
         digest = hmac.new(self._fingerprinting, request.scope["query_string"] + b"\0", sha256)
+        boundary = _BOUNDARY.match(request.headers.get("content-type", ""))
+        between = b"--" + boundary[1].encode() if boundary else b""
+        rest = b""
         async for chunk in request.stream():
-            digest.update(chunk)
+            rest += chunk
+            if between:
+                *parts, rest = rest.split(between)
+                for part in parts:
+                    digest.update(part + b"\0")
+            # The beginning of a boundary may wait for the rest of it.
+            done = max(0, len(rest) - len(between) + 1)
+            digest.update(rest[:done])
+            rest = rest[done:]
+        digest.update(rest)
         return digest.digest()
 
     def seal(self, body: bytes) -> bytes:

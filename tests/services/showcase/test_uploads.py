@@ -187,14 +187,16 @@ async def test_only_names_we_gave_are_served(showcase: Any, api: Any, make_pictu
 
 
 async def test_the_same_idempotency_key_stores_one_upload(showcase: Any, api: Any, make_picture: Any) -> None:
-    member = api.member() | {"Idempotency-Key": "photo", "Content-Type": "multipart/form-data; boundary=x"}
-    content = (
-        b'--x\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n' + make_picture() + b"\r\n--x--\r\n"
-    )
-    first = await showcase.client.post("/v1/uploads", headers=member, content=content)
-    again = await showcase.client.post("/v1/uploads", headers=member, content=content)
+    member = api.member() | {"Idempotency-Key": "photo"}
+    picture, other = make_picture(), make_picture((90, 50))
+    # Each form has a boundary of its own, also the retry's.
+    first, again = [
+        await showcase.client.post("/v1/uploads", headers=member, files={"file": picture}) for _ in range(2)
+    ]
     assert (first.status_code, again.status_code) == (201, 201)
     assert first.json() == again.json()
+    reused = await showcase.client.post("/v1/uploads", headers=member, files={"file": other})
+    assert reused.json()["code"] == "idempotency_key_reused"
     assert len(await api.sql("SELECT 1 FROM upload")) == 1
 
 

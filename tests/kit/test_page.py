@@ -24,7 +24,6 @@ WEIGHT, NOTE_ID = col(Note.weight), col(Note.id)
         (NOTE_ID.desc(),),
         (NOTE_ID,),
     ],
-    ids=str,
 )
 async def test_pages_of_any_order_walk_every_row_once(api: Api, order: tuple[Any, ...]) -> None:
     await api.sql(
@@ -44,7 +43,7 @@ async def test_pages_of_any_order_walk_every_row_once(api: Api, order: tuple[Any
     assert len(seen) == 23
 
 
-@pytest.mark.parametrize("order", [(WEIGHT.desc(), NOTE_ID.desc()), (WEIGHT.asc(), NOTE_ID.desc())], ids=str)
+@pytest.mark.parametrize("order", [(WEIGHT.desc(), NOTE_ID.desc()), (WEIGHT.asc(), NOTE_ID.desc())])
 async def test_a_deep_page_reads_nothing_before_it(api: Api, order: tuple[Any, ...]) -> None:
     await api.sql(
         "INSERT INTO note (id, words, weight) SELECT gen_random_uuid(), '', n FROM generate_series(1, 5000) n"

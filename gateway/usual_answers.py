@@ -11,9 +11,7 @@ _NAMES: Final = {
     "401": "BadToken",
     "429": "TooManyRequests",
     "500": "Internal",
-    "502": "BadUpstream",
-    "503": "Unavailable",
-    "504": "UpstreamTimeout",
+    "5XX": "Trouble",
 }
 _ANSWERS: Final = {
     str(status): answer
@@ -23,13 +21,23 @@ _ANSWERS: Final = {
         NotAuthenticated,
         TooManyRequests,
         Internal,
-        BadUpstream,
-        UpstreamUnavailable,
-        DatabaseUnavailable,
-        UpstreamTimeout,
     ).items()
 }
-_BEHIND: Final = frozenset({"502", "503", "504"})
+# One answer for three, since ReDoc draws every answer of every operation.
+_BEHIND: Final = problems(BadUpstream, UpstreamUnavailable, DatabaseUnavailable, UpstreamTimeout)
+_ANSWERS["5XX"] = {
+    "description": "\n\n".join(f"{status} {answer['description']}" for status, answer in _BEHIND.items()),
+    "content": {
+        "application/problem+json": {
+            "schema": {"$ref": "#/components/schemas/Problem"},
+            "examples": {
+                code: example
+                for answer in _BEHIND.values()
+                for code, example in answer["content"]["application/problem+json"]["examples"].items()
+            },
+        }
+    },
+}
 
 SHARED: Final = {name: _ANSWERS[status] for status, name in _NAMES.items()}
 """The described answers, as `components/responses`."""
@@ -41,8 +49,10 @@ def complete(path: str, operation: dict[str, Any]) -> None:
     if route is None or path in ("/healthz", "/readyz"):
         usual = {"500"}
     else:
-        usual = {"400", "429", "500"} | ({"401"} if route.checks_bearer else set())
-        usual |= set() if route.service == "gateway" else _BEHIND
+        usual = {"429", "500"} | ({"401"} if route.checks_bearer else set())
+        usual |= set() if route.service == "gateway" else {"5XX"}
+        # A path or header that cannot be understood; where 422 stands, there is more to get wrong, and it is said.
+        usual |= set() if "422" in operation["responses"] else {"400"}
     responses = operation["responses"]
     for status in sorted(usual - responses.keys()):
         responses[status] = {"$ref": f"#/components/responses/{_NAMES[status]}"}

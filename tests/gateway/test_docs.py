@@ -76,7 +76,7 @@ def test_what_the_front_and_the_way_there_may_answer_is_described_once_and_for_e
         return {status: answer["$ref"].rsplit("/", 1)[1] for status, answer in answers.items() if "$ref" in answer}
 
     everywhere = {"400": "BadRequest", "429": "TooManyRequests", "500": "Internal"}
-    behind = {"502": "BadUpstream", "503": "Unavailable", "504": "UpstreamTimeout"}
+    behind = {"5XX": "Trouble"}
     assert usual("/v1/plans") == everywhere | behind | {"401": "BadToken"}
     # Who logs in again may send a token that is over.
     assert usual("/v1/auth/otp") == everywhere | behind

@@ -32,7 +32,7 @@ EDITOR = [admin_with("contests:write")]
 
 Title = Text(1, 120)
 Rules = Text(0, 20_000)
-VotesPerDay = Annotated[int, Field(strict=True, ge=1, le=100)]
+VotesPerDay = Annotated[int, Field(strict=True, ge=1, le=1000)]
 Switch = Annotated[bool, Field(strict=True)]
 LONGEST = timedelta(days=3660)
 

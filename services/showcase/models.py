@@ -47,7 +47,7 @@ class Contest(Model, table=True):
     __table_args__ = (
         CheckConstraint("ends_at > starts_at", name="span"),
         CheckConstraint("accounts_before <= ends_at", name="accounts"),
-        CheckConstraint("votes_per_day BETWEEN 1 AND 100", name="votes_per_day"),
+        CheckConstraint("votes_per_day BETWEEN 1 AND 1000", name="votes_per_day"),
         CheckConstraint("moderation IN ('pre', 'post')", name="moderation"),
     )
 
@@ -137,7 +137,7 @@ class Vote(Model, table=True):
     __tablename__ = "vote"
     __table_args__ = (
         UniqueConstraint("contest_id", "member_id", "day", "slot"),
-        CheckConstraint("slot BETWEEN 1 AND 100", name="slot"),
+        CheckConstraint("slot BETWEEN 1 AND 1000", name="slot"),
     )
 
     entry_id: UUID = Field(primary_key=True)

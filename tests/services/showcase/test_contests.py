@@ -69,7 +69,7 @@ async def test_accounts_before_is_the_start_unless_given(showcase: Any, api: Any
         {"ends_at": "9999-01-01T00:00:00Z"},
         {"accounts_before": "2099-01-01T00:00:00Z"},
         {"votes_per_day": 0},
-        {"votes_per_day": 101},
+        {"votes_per_day": 1001},
         {"votes_per_day": True},
         {"votes_per_day": "3"},
         {"moderation": "never"},

@@ -150,6 +150,15 @@ async def create_feature(body: FeatureIn, session: SessionDep, address: AddressD
     return await _answer(session, feature, address, 201)
 
 
+@admin_api.get("/{feature_id}", dependencies=READER, response_model=FeatureOut, responses=problems(FeatureNotFound))
+async def read_feature_to_edit(feature_id: UUID, session: SessionDep, address: AddressDep) -> Response:
+    """One feature, a draft too, with the ETag that a change names in If-Match."""
+    feature = await session.get(Feature, feature_id)
+    if feature is None:
+        raise FeatureNotFound
+    return await _answer(session, feature, address, 200)
+
+
 @admin_api.patch(
     "/{feature_id}",
     dependencies=EDITOR,

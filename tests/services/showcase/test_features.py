@@ -37,6 +37,8 @@ async def test_a_draft_is_seen_by_editors_and_told_when_it_is_first_published(ap
     assert (shown["title"], shown["entry"]["id"], shown["version"]) == ("第一炉欧包", entry, 4)
     stale = await api.client.patch(path, headers=api.admin() | {"If-Match": '"1"'}, json={"title": "旧"})
     assert (stale.status_code, stale.json()["code"]) == (412, "stale_version")
+    read = await api.client.get(path, headers=api.admin("contests:read"))
+    assert (read.json(), read.headers["etag"]) == (changed.json(), '"4"')
 
 
 async def test_what_its_author_withdraws_is_not_shown_any_more(api: Api, showcase: Showcase) -> None:
@@ -62,5 +64,7 @@ async def test_only_editors_feature_works(api: Api, showcase: Showcase) -> None:
         assert (await api.client.post(PATH, headers=headers, json=body)).status_code == status
         assert (await api.client.patch(f"{PATH}/{made['id']}", headers=headers, json={})).status_code == status
         assert (await api.client.delete(f"{PATH}/{made['id']}", headers=headers)).status_code == status
+    assert (await api.client.get(f"{PATH}/{made['id']}", headers=api.member())).status_code == 403
     assert (await api.client.delete(f"{PATH}/{made['id']}", headers=api.admin())).status_code == 204
+    assert (await api.client.get(f"{PATH}/{made['id']}", headers=api.admin())).json()["code"] == "feature_not_found"
     assert (await api.client.get("/v1/features")).json()["items"] == []

@@ -55,15 +55,19 @@ async def move(session: AsyncSession, kept_id: UUID, merged_id: UUID) -> None:
         await session.execute(statement, {"kept": kept_id, "merged": merged_id})
     await join_trees(session, kept_id, merged_id)
     theirs = select(col(Vote.contest_id)).where(col(Vote.member_id) == merged_id)
-    # A vote being cast holds its contest shared: nobody votes there while the two are made one.
+    shown = select(col(Entry.contest_id)).where(col(Entry.member_id) == kept_id)
+    # A vote being cast holds its contest shared, who settles it alone: neither happens while the two are made one.
     contests = (
         select(Contest)
-        .where(col(Contest.id).in_(theirs), col(Contest.settled_at).is_(None))
+        .where(col(Contest.id).in_(theirs) | col(Contest.id).in_(shown), col(Contest.settled_at).is_(None))
         .order_by(col(Contest.id))
         .with_for_update()
     )
-    for contest in (await session.execute(contests)).scalars().all():
-        await _move_votes(session, contest, kept_id, merged_id)
+    held = (await session.execute(contests)).scalars().all()
+    voted = set((await session.execute(theirs)).scalars())
+    for contest in held:
+        if contest.id in voted:
+            await _move_votes(session, contest, kept_id, merged_id)
     # A work of one that the other voted for is now their own.
     await _drop_own(session, kept_id)
 

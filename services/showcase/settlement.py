@@ -98,9 +98,7 @@ WITH entries AS (
 )
 SELECT CAST(coalesce(sum(votes), 0) AS int) AS votes,
     encode(sha256(coalesce(string_agg(digest, '' ORDER BY entry_id), '')), 'hex') AS digest,
-    (SELECT count(DISTINCT member_id) FROM vote WHERE contest_id = :contest) AS voters,
-    (SELECT count(*) FROM vote v JOIN entry e ON e.id = v.entry_id
-        WHERE v.contest_id = :contest AND v.quarantine IS NULL AND e.status = 'approved') AS counted
+    (SELECT count(DISTINCT member_id) FROM vote WHERE contest_id = :contest) AS voters
 FROM entries
 """)
 _REMOVED = text("""
@@ -130,7 +128,8 @@ async def settle_contest(contest_id: UUID, session: SessionDep) -> Response:
         places = _places(contest, rows)
         if places:
             await session.execute(insert(Result), places)
-        session.add(await _sum_up(session, contest_id, now))
+        # Added up, not asked for: an author may have withdrawn a work in between.
+        session.add(await _sum_up(session, contest_id, now, counted=sum(row.votes for row in rows)))
         contest.settled_at = now
         contest.signal_secret = None
         contest.version += 1
@@ -169,12 +168,12 @@ def _won(contest: Contest, rows: Any, places: list[dict[str, Any]], now: datetim
     ]
 
 
-async def _sum_up(session: AsyncSession, contest_id: UUID, now: datetime) -> Settlement:
+async def _sum_up(session: AsyncSession, contest_id: UUID, now: datetime, *, counted: int) -> Settlement:
     """What the result was counted from."""
     of_contest = {"contest": contest_id}
     total = (await session.execute(_SUM_UP, of_contest)).one()
     removed = [row._asdict() for row in await session.execute(_REMOVED, of_contest)]
-    counts = {"votes": total.votes, "voters": total.voters, "counted": total.counted, "removed": removed}
+    counts = {"votes": total.votes, "voters": total.voters, "counted": counted, "removed": removed}
     return Settlement(contest_id=contest_id, settled_at=now, tie_chain=list(TIE_CHAIN), digest=total.digest, **counts)
 
 

@@ -1,7 +1,10 @@
 """Two accounts of one person: their works, votes and cards become one's, and no vote counts twice."""
 
+import asyncio
 from datetime import timedelta
 from typing import Any
+
+from sqlalchemy import text
 
 from contracts.members import MemberMerged
 from kit import clock
@@ -62,6 +65,19 @@ async def test_the_votes_of_a_settled_contest_stay_as_published(showcase: Any, a
     assert (await api.client.post(path, headers=api.admin())).json() == results
     assert len(await api.sql("SELECT 1 FROM vote")) == 2
     await showcase.recount()
+
+
+async def test_a_merge_waits_for_a_settlement_that_counts_a_vote_for_the_others_work(showcase: Any, api: Any) -> None:
+    contest = await showcase.contest()
+    kept, merged = new_id(), new_id()
+    await showcase.vote(await showcase.entry(contest, api.member(merged)), api.member(kept))
+    async with api.rt.db.engine.begin() as settling:
+        await settling.execute(text("UPDATE contest SET settled_at = now()"))
+        merging = asyncio.create_task(api.handle(MemberMerged(kept_id=kept, merged_id=merged)))
+        await asyncio.sleep(0.3)
+        assert not merging.done()
+    await merging
+    assert len(await api.sql("SELECT 1 FROM vote WHERE member_id = :id", id=kept)) == 1
 
 
 async def test_the_older_account_says_since_when_and_what_comes_late_follows(showcase: Any, api: Any) -> None:

@@ -23,7 +23,9 @@ PERSONAL: Final = {
     "entry_image": _OF_THEIR_WORKS,
     "feature": _OF_THEIR_WORKS,
     "result": _OF_THEIR_WORKS,
-    "tally": _OF_THEIR_WORKS,
+    # What their contest hides is hidden from authors too.
+    "tally": "entry_id IN (SELECT e.id FROM entry e JOIN contest c ON c.id = e.contest_id "
+    "WHERE e.member_id = :member_id AND (c.settled_at IS NOT NULL OR NOT c.hide_totals))",
 }
 """Whose the rows are that name a work and no member, for the export."""
 

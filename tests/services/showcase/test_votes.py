@@ -211,15 +211,18 @@ async def test_an_unknown_or_hidden_work_takes_no_votes(showcase: Any, api: Any)
 async def test_hidden_totals_are_null_until_the_contest_is_settled(showcase: Any, api: Any) -> None:
     ends_at = clock.now() + timedelta(days=1)
     contest = await showcase.contest(hide_totals=True, ends_at=ends_at)
-    entry = await showcase.entry(contest)
+    maker = new_id()
+    entry = await showcase.entry(contest, api.member(maker))
     assert (await showcase.vote(entry)).json() == {"entry_votes": None, "votes_left_today": 2}
     board = f"/v1/contests/{contest}/leaderboard"
     assert (await showcase.client.get(board)).json()["items"][0]["votes"] is None
     assert (await showcase.client.get(f"/v1/entries/{entry}")).json()["votes"] is None
+    assert (await api.client.get("/internal/export", headers=api.member(maker))).json()["tally"] == []
     api.clock.set(ends_at)
     assert (await showcase.client.post(f"/v1/admin/contests/{contest}/settle", headers=api.admin())).status_code == 200
     assert (await showcase.client.get(board)).json()["items"][0]["votes"] == 1
     assert (await showcase.client.get(f"/v1/entries/{entry}")).json()["votes"] == 1
+    assert (await api.client.get("/internal/export", headers=api.member(maker))).json()["tally"][0]["votes"] == 1
 
 
 async def test_the_leaderboard_ranks_one_two_two_four(showcase: Any, api: Any) -> None:

@@ -21,7 +21,7 @@ from kit.events import emit
 from kit.http import require_version, version_tag
 from kit.page import Page, PageDep, keyset
 from kit.shapes import CleanStr, Instant, Out, StrictIn
-from services.referrals.cards import living
+from services.referrals.newcomers import living_soon
 from services.referrals.partner_models import Partner, PartnerTerms
 from services.referrals.terms import HoldDays, TermsIn, TermsOut, newest_terms
 
@@ -203,7 +203,7 @@ async def rotate_partner_secret(_: Editor, partner: LockedPartner, session: Sess
 
 
 async def _require_member(session: AsyncSession, member_id: UUID | None) -> None:
-    if member_id is not None and not await living(session, [member_id]):
+    if member_id is not None and not await living_soon(session, [member_id]):
         raise PartnerMemberUnknown
 
 

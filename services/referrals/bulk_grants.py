@@ -21,6 +21,7 @@ from services.referrals.admin_campaigns import CampaignNotFound, Editor, Reader
 from services.referrals.grant_file import MAX_BYTES, GrantFileRefused, Line, NotUtf8, read_lines
 from services.referrals.grant_models import GrantBatch, GrantRow
 from services.referrals.models import Campaign
+from services.referrals.newcomers import is_new, living_soon
 
 routes = router(prefix="/v1/admin/coupon-campaigns/{campaign_id}/grant-batches", tags=["admin coupons"])
 
@@ -104,6 +105,8 @@ async def grant_in_bulk(
         raise CampaignNotFound
     content = await file.read()
     lines = await asyncio.to_thread(read_lines, content)
+    # Behind the answer nobody waits for them any more.
+    await living_soon(session, [line.member_id for line in lines if is_new(line.member_id)])
     fresh = GrantBatch(
         campaign_id=campaign_id,
         file_name=(file.filename or "")[:200],

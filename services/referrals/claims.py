@@ -1,5 +1,6 @@
 """Claiming: members take a coupon of a campaign, by its place in the list or by its code, until none is left."""
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Annotated, Final, cast
@@ -22,8 +23,9 @@ from kit.limits import limit, limit_address
 from kit.page import Page, PageDep, keyset
 from kit.shapes import CleanStr, In, Instant, Out
 from services.referrals.coupons import CouponOut, coupon_out
-from services.referrals.issue import REFUSALS, CouponUnknown, Issued, Want, issue
+from services.referrals.issue import REFUSALS, AudienceMismatch, CouponUnknown, Issued, Want, issue
 from services.referrals.models import Campaign, Model
+from services.referrals.newcomers import waits_for
 
 routes = router(prefix="/v1", tags=["coupons"])
 
@@ -111,17 +113,32 @@ async def claim_by_code(body: CodeIn, request: Request, caller: MemberDep, rt: R
 
 
 async def _claim(campaign_id: UUID, member_id: UUID, request: Request, rt: Runtime) -> Response:
-    want = Want(campaign_id=campaign_id, member_id=member_id, at=clock.now())
+    waits = waits_for(member_id)
+    while True:
+        try:
+            coupon = await _issue(Want(campaign_id=campaign_id, member_id=member_id, at=clock.now()), request, rt)
+        except AudienceMismatch:
+            # Their channel, or the label that they were just given, may not have been heard of here.
+            wait = next(waits, None)
+            if wait is None:
+                raise
+            await asyncio.sleep(wait)
+        else:
+            signed = coupon_out(coupon, rt.settings.coupon_keys)
+            return json_response(signed, 201, {"Cache-Control": "private, no-store"})
+
+
+async def _issue(want: Want, request: Request, rt: Runtime) -> Issued:
     # An idempotent request has a transaction of its own, in which its answer is stored together with the coupon.
     own: AsyncSession | None = request.scope.get("heika.session")
     if own is None:
-        coupon = await cast("GroupCommit[Want, Issued]", rt.state[WRITER]).submit(want)
-    else:
+        return await cast("GroupCommit[Want, Issued]", rt.state[WRITER]).submit(want)
+    # A refusal lets go of the campaign at once.
+    async with own.begin_nested():
         (answer,) = await issue(await own.connection(), [want])
         if isinstance(answer, Problem):
             raise answer
-        coupon = answer
-    return json_response(coupon_out(coupon, rt.settings.coupon_keys), 201, {"Cache-Control": "private, no-store"})
+        return answer
 
 
 @asynccontextmanager

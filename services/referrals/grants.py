@@ -12,11 +12,11 @@ from kit.app import router
 from kit.db import SessionDep
 from kit.errors import Conflict, problems
 from kit.shapes import Out, StrictIn
-from services.referrals.admin_campaigns import CampaignNotFound, Editor, LockedCampaign, Reader
-from services.referrals.cards import living
+from services.referrals.admin_campaigns import CampaignNotFound, Editor, Reader, campaign_of
 from services.referrals.coupons import revoke, status_at
 from services.referrals.issue import CouponUnknown, Issued, Want, issue
 from services.referrals.models import Campaign, Coupon
+from services.referrals.newcomers import living_soon
 
 routes = router(prefix="/v1/admin/coupon-campaigns/{campaign_id}", tags=["admin coupons"])
 
@@ -67,11 +67,11 @@ class GrantsOut(Out):
 
 
 @routes.post("/grants", status_code=201, responses=problems(CampaignNotFound))
-async def grant(_: Editor, body: GrantsIn, campaign: LockedCampaign, session: SessionDep) -> GrantsOut:
+async def grant(_: Editor, campaign_id: UUID, body: GrantsIn, session: SessionDep) -> GrantsOut:
     """Give members a coupon each, whoever may claim it; the campaign's total and its limit for each member hold."""
-    now = clock.now()
     members = list(dict.fromkeys(body.member_ids))
-    known = await living(session, members)
+    known = await living_soon(session, members)
+    campaign, now = await campaign_of(campaign_id, session), clock.now()
     wants = [Want(campaign.id, member_id, now, "grant") for member_id in members if member_id in known]
     given_or_not = await issue(await session.connection(), wants) if wants else []
     answers = dict(zip((want.member_id for want in wants), given_or_not, strict=True))

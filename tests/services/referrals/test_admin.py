@@ -1,5 +1,6 @@
 """What admins do: campaigns, grants, figures."""
 
+import asyncio
 from datetime import timedelta
 from typing import Any
 
@@ -10,6 +11,7 @@ from alembic.migration import MigrationContext
 from contracts.billing import CouponRedeemed, CouponReserved
 from contracts.referrals import CouponIssued
 from kit.ids import new_id
+from services.referrals import newcomers
 from services.referrals.app import service
 from services.referrals.models import Model
 from services.referrals.seed import seed
@@ -156,6 +158,28 @@ async def test_nobody_gets_no_coupon(api: Api) -> None:
     assert [item["member_id"] for item in answer.json()["granted"]] == [str(somebody)]
     assert answer.json()["refused"] == [{"member_id": str(nobody), "code": "member_unknown"}]
     assert (await api.client.get(f"{CAMPAIGNS}/{made['id']}/stats", headers=api.admin())).json()["claimed"] == 1
+
+
+async def test_who_registered_just_now_is_waited_for(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(newcomers, "WAITS_S", (0.01,) * 500)
+    made, here = await campaign(api, total=9), await campaign(api, total=9, audience="channel:douyin", per_member=2)
+    somebody = new_id()
+    key = {"Idempotency-Key": str(new_id())}
+    file = {"file": ("a.csv", f"member_id\n{somebody}\n")}
+    waiting = [
+        api.client.post(f"{CAMPAIGNS}/{made['id']}/grants", headers=api.admin(), json={"member_ids": [str(somebody)]}),
+        api.client.post(f"{CAMPAIGNS}/{here['id']}/grant-batches", headers=api.admin(), files=file),
+        claim(api, here["id"], somebody),
+        api.client.post(f"/v1/coupon-campaigns/{here['id']}/claims", headers=api.member(somebody) | key),
+    ]
+    asked = [asyncio.create_task(one) for one in waiting]
+    await asyncio.sleep(0.1)
+    assert not any(one.done() for one in asked)
+    await member(api, member_id=somebody, channel="douyin")
+
+    granted, batch, *claimed = await asyncio.gather(*asked)
+    assert [item["member_id"] for item in granted.json()["granted"]] == [str(somebody)]
+    assert (batch.status_code, [answer.status_code for answer in claimed]) == (202, [201, 201])
 
 
 async def test_figures_say_what_became_of_the_coupons(api: Api) -> None:

@@ -36,7 +36,7 @@ Each = Annotated[int, Field(strict=True, ge=1, le=1_000_000)]
 Days = Annotated[int, Field(strict=True, ge=1, le=3650)]
 TIERS: Final = "potential|beginner|enthusiast|expert|instructor"
 Audience = Annotated[
-    CleanStr, Field(max_length=100, pattern=rf"^(everyone|new_members|tier:({TIERS})|label:.+|channel:[a-z0-9_]+)$")
+    CleanStr, Field(max_length=100, pattern=rf"^(everyone|new_members|tier:({TIERS})|label:.+|channel:[a-z0-9_-]+)$")
 ]
 MAX_PERCENT: Final = 100
 EARLIEST, LATEST = datetime(2000, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)

@@ -24,7 +24,7 @@ routes = router(prefix="/v1/admin/channels", tags=["admin referrals"])
 Reader = Annotated[Caller, admin_with("coupons:read")]
 Editor = Annotated[Caller, admin_with("coupons:write")]
 
-Code = Annotated[str, Field(min_length=2, max_length=64, pattern=r"^[a-z0-9_]+$")]
+Code = Annotated[str, Field(min_length=2, max_length=64, pattern=r"^[a-z0-9_-]+$")]
 Name = Annotated[CleanStr, Field(min_length=1, max_length=100)]
 
 

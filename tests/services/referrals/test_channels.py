@@ -21,20 +21,20 @@ async def test_sixteen_channels_exist_from_the_start_and_admins_change_them(api:
     assert len(listed) == 16
     assert {"douyin", "xiaohongshu", "mini_program", "h5", "app"} <= {item["code"] for item in listed}
 
-    made = await api.client.post(CHANNELS, headers=admin, json={"code": "offline_2026", "name": "线下沙龙"})
+    made = await api.client.post(CHANNELS, headers=admin, json={"code": "offline-2026", "name": "线下沙龙"})
     assert (made.status_code, made.headers["ETag"]) == (201, '"1"')
-    assert made.json()["url"] == "http://127.0.0.1:8000/c/offline_2026"
+    assert made.json()["url"] == "http://127.0.0.1:8000/c/offline-2026"
     assert {item["url"] for item in listed} == {f"http://127.0.0.1:8000/c/{item['code']}" for item in listed}
-    taken = await api.client.post(CHANNELS, headers=admin, json={"code": "offline_2026", "name": "又"})
+    taken = await api.client.post(CHANNELS, headers=admin, json={"code": "offline-2026", "name": "又"})
     assert (taken.status_code, taken.json()["code"]) == (409, "channel_exists")
-    path = f"{CHANNELS}/offline_2026"
+    path = f"{CHANNELS}/offline-2026"
     renamed = await api.client.patch(path, headers=admin | {"If-Match": '"1"'}, json={"name": "烘焙沙龙"})
     assert (renamed.json()["name"], renamed.headers["ETag"]) == ("烘焙沙龙", '"2"')
     assert (await api.client.patch(path, headers=admin | {"If-Match": '"1"'}, json={"name": "旧"})).status_code == 412
     gone = await api.client.delete(path, headers=admin)
     assert (gone.status_code, gone.headers.get("content-type"), gone.content) == (204, None, b"")
     assert (await api.client.delete(path, headers=admin)).status_code == 404
-    retired = await api.client.post("/v1/touches", json={"channel": "offline_2026", "visitor_id": "v"})
+    retired = await api.client.post("/v1/touches", json={"channel": "offline-2026", "visitor_id": "v"})
     assert (retired.status_code, retired.json()["code"]) == (404, "channel_unknown")
 
 

@@ -45,6 +45,7 @@ REVOKED_KEY = "heika:revoked"
 """Sorted set in Redis: `session:<uuid>` or `member:<uuid>`, scored by the epoch second until which it matters."""
 FROZEN_KEY = "heika:frozen"
 """Set in Redis: ids of frozen members."""
+HERE_S = 10.0
 
 Role = Literal["member", "admin", "partner"]
 
@@ -141,6 +142,28 @@ class Revocations:
     def __init__(self) -> None:
         self.gone: frozenset[str] = frozenset()
         self.frozen: frozenset[str] = frozenset()
+        # What was committed here counts at once, and until Redis has surely told everybody.
+        self._gone_here: dict[str, float] = {}
+        self._frozen_here: dict[str, tuple[bool, float]] = {}
+
+    def end(self, *sessions: UUID) -> None:
+        """These sessions were ended by this process."""
+        self._gone_here |= dict.fromkeys((f"session:{item}" for item in sessions), time.monotonic() + HERE_S)
+        self._know(self.gone, self.frozen)
+
+    def freeze(self, member_id: UUID, *, frozen: bool) -> None:
+        """This member was frozen, or is not any more, by this process."""
+        self._frozen_here[str(member_id)] = frozen, time.monotonic() + HERE_S
+        self._know(self.gone, self.frozen)
+
+    def _know(self, gone: frozenset[str], frozen: frozenset[str]) -> None:
+        now = time.monotonic()
+        self._gone_here = {item: until for item, until in self._gone_here.items() if until > now}
+        self._frozen_here = {item: held for item, held in self._frozen_here.items() if held[1] > now}
+        self.gone = gone | self._gone_here.keys()
+        self.frozen = (frozen - self._frozen_here.keys()) | {
+            item for item, held in self._frozen_here.items() if held[0]
+        }
 
     async def poll(self, redis: Redis) -> None:
         """Read both sets; when Redis is away, what was known stays known."""
@@ -150,8 +173,7 @@ class Revocations:
         except (RedisError, OSError) as failure:
             log.warning("revocations not read", error=type(failure).__name__)
             return
-        self.gone = frozenset(item.decode() for item in gone)
-        self.frozen = frozenset(item.decode() for item in frozen)
+        self._know(frozenset(item.decode() for item in gone), frozenset(item.decode() for item in frozen))
 
 
 keys = Keys()

@@ -242,6 +242,6 @@ def forget() -> None:
     clock.set_offset(timedelta(0))
     vars(auth.keys).update(vars(auth.Keys()))
     auth.verified.clear()
-    auth.revocations.gone = auth.revocations.frozen = frozenset()
+    vars(auth.revocations).update(vars(auth.Revocations()))
     limits._local.clear()
     limits._redis_away_until = None

@@ -26,6 +26,7 @@ from services.members.models import Identity, Member
 from services.members.points import balances
 from services.members.profile import ProfileOut, changed, lock_member
 from services.members.promotions import note_tier
+from services.members.revocations import tell_frozen
 from services.members.roles import APPOINTED, note_roles
 from services.members.settings import SettingsDep
 from services.members.tiers import Role, Tier
@@ -144,6 +145,8 @@ async def change_member(
             before={name: before[name] for name in after},
             after=after,
         )
+        if "frozen" in after:
+            tell_frozen(session, member_id, frozen=member.frozen)
         if after.keys() & {"tier", "labels", "frozen"}:
             await emit(session, changed(member))
     response.headers["ETag"] = version_tag(member.version)

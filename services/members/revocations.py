@@ -1,20 +1,36 @@
 """Revocations: what the database says of ended sessions and frozen accounts is shown to every process through Redis."""
 
+from collections.abc import Sequence
 from datetime import timedelta
+from functools import partial
+from uuid import UUID
 
 import structlog
 from redis.exceptions import RedisError
-from sqlalchemy import select
+from sqlalchemy import event, select
+from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from kit import clock
 from kit.app import Runtime
-from kit.auth import FROZEN_KEY, LONGEST_TOKEN_SECONDS, REVOKED_KEY
+from kit.auth import FROZEN_KEY, LONGEST_TOKEN_SECONDS, REVOKED_KEY, revocations
 from services.members.models import LoginSession, Member
 
 log = structlog.get_logger(__name__)
 
 TOKEN_LIFE = timedelta(seconds=LONGEST_TOKEN_SECONDS)
+
+
+def tell_ended(session: AsyncSession, sessions: Sequence[UUID]) -> None:
+    """Have this process refuse the tokens of these sessions from the moment the transaction commits."""
+    if sessions:
+        event.listen(session.sync_session, "after_commit", lambda _: revocations.end(*sessions), once=True)
+
+
+def tell_frozen(session: AsyncSession, member_id: UUID, *, frozen: bool) -> None:
+    """Have this process refuse, or take again, this member's tokens from the moment the transaction commits."""
+    told = partial(revocations.freeze, member_id, frozen=frozen)
+    event.listen(session.sync_session, "after_commit", lambda _: told(), once=True)
 
 
 async def mirror_revocations(rt: Runtime) -> int:

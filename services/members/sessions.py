@@ -69,7 +69,7 @@ async def read_sessions(caller: MemberDep, session: SessionDep, page: PageDep) -
 
 @api.delete("/{session_id}", status_code=204, responses=problems(SessionNotFound))
 async def end_session(session_id: UUID, caller: MemberDep, session: SessionDep) -> Response:
-    """End a session; its tokens stop working everywhere within seconds."""
+    """End a session; its tokens stop working here at once, and everywhere within seconds."""
     if not await end_sessions(session, caller.id, only=session_id):
         raise SessionNotFound
     return Response(status_code=204)

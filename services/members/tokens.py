@@ -19,6 +19,7 @@ from kit.db import SessionDep
 from kit.errors import NotAuthenticated, problems
 from kit.shapes import CleanStr, In, Out
 from services.members.models import Admin, LoginSession, Member, RefreshToken
+from services.members.revocations import tell_ended
 from services.members.signing import Signer, SignerDep
 
 api = router(prefix="/v1/auth", tags=["sign-in"], idempotent=False)
@@ -102,7 +103,9 @@ async def end_sessions(
         statement = statement.where(col(LoginSession.id) == only)
     if but is not None:
         statement = statement.where(col(LoginSession.id) != but)
-    return len((await session.execute(statement)).all())
+    ended = (await session.scalars(statement)).all()
+    tell_ended(session, ended)
+    return len(ended)
 
 
 async def rotate(session: AsyncSession, signer: Signer, refresh_token: str, role: str | None = None) -> TokenPair:
@@ -120,9 +123,11 @@ async def rotate(session: AsyncSession, signer: Signer, refresh_token: str, role
         family = select(col(RefreshToken.session_id)).where(col(RefreshToken.token_hash) == token_hash)
         revoke = update(LoginSession).where(col(LoginSession.id).in_(family))
         revoked_at = func.coalesce(col(LoginSession.revoked_at), now)
-        found = await session.execute(revoke.values(revoked_at=revoked_at).returning(col(LoginSession.id)))
-        if found.one_or_none() is None:
+        found = await session.scalars(revoke.values(revoked_at=revoked_at).returning(col(LoginSession.id)))
+        ended = found.all()
+        if not ended:
             raise NotAuthenticated
+        tell_ended(session, ended)
         # Kept although the answer is a refusal: whoever holds the other copy must lose it too.
         await session.commit()
         raise RefreshTokenReused
@@ -160,7 +165,7 @@ async def refresh(body: RefreshIn, session: SessionDep, signer: SignerDep, respo
 
 @api.post("/logout", status_code=204)
 async def log_out(caller: AnyCallerDep, session: SessionDep) -> Response:
-    """End this session; its tokens stop working everywhere within seconds."""
+    """End this session; its tokens stop working here at once, and everywhere within seconds."""
     if caller.session_id is not None:
         await end_sessions(session, caller.id, only=caller.session_id)
     return Response(status_code=204)

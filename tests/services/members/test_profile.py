@@ -85,7 +85,7 @@ async def test_an_erased_member_leaves_nothing_that_names_them_and_the_phone_is_
     assert "王小明" not in row.row
     assert len(await api.sql("SELECT 1 FROM segment")) == 1
 
-    assert (await api.client.get("/v1/me", headers=headers)).status_code == 404
+    assert (await api.client.get("/v1/me", headers=headers)).status_code == 401
     refused = await api.client.post("/v1/auth/refresh", json={"refresh_token": signed_in["refresh_token"]})
     assert refused.status_code == 401
     await mirror_revocations(api.rt)

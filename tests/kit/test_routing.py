@@ -49,7 +49,7 @@ async def test_a_shortcut_is_taken_unless_there_is_a_key_or_a_body_or_no_id(api:
     answer = {"id": str(note_id), "by": str(member_id), "service": "probe"}
     short = await touch(api, note_id, headers=member)
     assert (short.status_code, short.json()) == (201, answer | {"way": "short"})
-    assert short.headers.keys() == {"content-type", "content-length", "x-request-id"}
+    assert short.headers.keys() == {"content-type", "content-length", "x-request-id", "x-heika-route"}
     for options in ({"headers": member, "json": {}}, {"headers": member | {"Idempotency-Key": "k"}}):
         long = await touch(api, note_id, **options)
         assert (long.status_code, long.json()) == (201, answer | {"way": "long"})

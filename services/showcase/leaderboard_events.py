@@ -11,7 +11,7 @@ import structlog
 from fastapi import Header
 from sqlalchemy import select
 from sqlmodel import col
-from starlette.responses import StreamingResponse
+from starlette.responses import Response, StreamingResponse
 
 from kit.app import Runtime, RuntimeDep, router
 from kit.errors import Unavailable, problems
@@ -107,7 +107,7 @@ class Board:
             over = await session.scalar(settled) is not None
             shown = await leaders(self.rt, session, self.contest_id, self.limit)
         content = dump_json(shown)
-        tag = blake2b(content, digest_size=8).hexdigest()
+        tag = _tag(content)
         if tag == self.tag and over == self.over:
             return
         if tag != self.tag:
@@ -118,6 +118,10 @@ class Board:
         self.over = over
         told, self.changed = self.changed, asyncio.Event()
         told.set()
+
+
+def _tag(content: bytes) -> str:
+    return blake2b(content, digest_size=8).hexdigest()
 
 
 def _frame(tag: str, event: bytes, content: bytes) -> bytes:
@@ -151,22 +155,30 @@ def _boards(rt: Runtime) -> dict[tuple[UUID, int], Board]:
     "/events",
     response_class=StreamingResponse,
     responses=problems(ContestNotFound, TooManyWatchers)
-    | {200: {"content": {"text/event-stream": {}}, "description": DESCRIPTION}},
+    | {
+        200: {"content": {"text/event-stream": {}}, "description": DESCRIPTION},
+        204: {"description": "The contest is settled, and `Last-Event-ID` is its last: do not reconnect."},
+    },
 )
 async def follow_leaderboard(
     contest_id: UUID,
     rt: RuntimeDep,
     limit: Limit = 20,
     last_event_id: Annotated[str | None, Header(max_length=64)] = None,
-) -> StreamingResponse:
+) -> Response:
     """The leaderboard now and as it changes, at most once a second, until the contest is settled."""
     boards = _boards(rt)
     if sum(board.watchers for board in boards.values()) >= MAX_WATCHERS:
         raise TooManyWatchers(retry_after=30)
     async with rt.db.session() as session:
         await rt.db.connect(session)
-        if await session.get(Contest, contest_id) is None:
+        contest = await session.get(Contest, contest_id)
+        if contest is None:
             raise ContestNotFound
+        if contest.settled_at is not None and last_event_id:
+            last = dump_json(await leaders(rt, session, contest_id, limit))
+            if _tag(last) == last_event_id:
+                return Response(status_code=204)
     board = boards.setdefault((contest_id, limit), Board(rt, contest_id, limit))
     return StreamingResponse(
         board.watch(last_event_id),

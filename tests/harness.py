@@ -61,6 +61,18 @@ def sign(claims: dict[str, Any], key: OKPKey | None = None, **header: Any) -> st
     )
 
 
+class Keys(auth.Keys):
+    """The keys in force, beside them always the tests' own: members' take turns when a test moves the clock by weeks."""
+
+    def publish(self, jwks: Any) -> None:
+        """Take these keys as the ones in force."""
+        ours = signing_key().as_dict(private=False)
+        super().publish({"keys": [*(key for key in jwks["keys"] if key["kid"] != ours["kid"]), ours]})
+
+
+auth.keys.__class__ = Keys
+
+
 class Clock:
     """The product's clock in a test; forward only, as in the sandbox."""
 
@@ -224,8 +236,8 @@ async def running(stores: Stores, service: Service, *, seed: bool = False, **opt
     app.state.service = service if seed else Service(**{**vars(service), "seed": None})
     try:
         async with app.router.lifespan_context(app):
-            held = auth.keys._set.as_dict()["keys"] if auth.keys._set else []
-            auth.keys.publish({"keys": [*held, signing_key().as_dict(private=False)]})
+            held: Any = auth.keys._set.as_dict() if auth.keys._set else {"keys": []}
+            auth.keys.publish(held)
             transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
             async with httpx.AsyncClient(transport=transport, base_url="http://heika.test") as client:
                 api = Api(client, app.state.runtime)

@@ -27,6 +27,7 @@ async def test_a_draft_is_seen_by_editors_and_told_when_it_is_first_published(ap
     assert (await api.client.get("/v1/features")).json()["items"] == []
     assert (await api.client.get(f"/v1/features/{made.json()['id']}")).json()["code"] == "feature_not_found"
     assert len((await api.client.get(PATH, headers=api.admin("contests:read"))).json()["items"]) == 1
+    changed = made
     for published in (True, False, True):
         changed = await api.client.patch(path, headers=api.admin(), json={"published": published})
         assert (changed.status_code, changed.json()["published"]) == (200, published)

@@ -70,8 +70,8 @@ async def test_two_authorization_headers_are_refused(front: Front) -> None:
     assert front.toy.seen == []
 
 
-async def test_without_keys_the_service_decides(start_here: Start) -> None:
-    auth.keys = auth.Keys()
+async def test_without_keys_the_service_decides(start_here: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(auth, "keys", auth.Keys())
     async with start_here() as front:
         assert isinstance(front.gateway.keys, KeySource)
         # The toy answers something, though no keys: the service cannot be asked.
@@ -83,7 +83,7 @@ async def test_without_keys_the_service_decides(start_here: Start) -> None:
         async def away(*_: object) -> None:
             raise ConnectionError
 
-        auth.keys = auth.Keys()
+        monkeypatch.setattr(auth, "keys", auth.Keys())
         front.gateway.keys.fetch_through(away)
         answer = await front.client.get("/v1/orders/echo", headers=bearer(sign(MEMBER)))
         assert answer.status_code == 200

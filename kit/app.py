@@ -183,6 +183,8 @@ def create_app(service: Service, settings: ServiceSettings | None = None) -> Fas
         lifespan=_lifespan,
         generate_unique_id_function=operation_id,
         separate_input_output_schemas=False,
+        # A redirect would name the host that the caller named.
+        redirect_slashes=False,
         webhooks=service.webhooks,
     )
     app.state.service = service

@@ -51,6 +51,7 @@ class Connection(HttpToolsProtocol):
     _in_head = False
     _arrived = 0
     _stopping = False
+    _only_listens = False
 
     def connection_made(self, transport: Transport) -> None:  # type: ignore[override]  # as uvicorn's own
         """Wait for the first request, but not for ever."""
@@ -72,6 +73,13 @@ class Connection(HttpToolsProtocol):
             self._await_head()
         if self._in_head and self._arrived > HEAD_BYTES:
             self._refuse(HeadTooLarge())
+
+    def eof_received(self) -> bool | None:  # type: ignore[override]  # uvicorn's own hangs up on everybody
+        """A caller who has asked and now only listens gets the answer; one who breaks off in the middle is gone."""
+        if not self._is_ours() or self._is_waiting() or self._body_is_due() or self.cycle.response_started:
+            return None
+        self._only_listens = True
+        return True
 
     def on_message_begin(self) -> None:
         """A head begins."""
@@ -95,6 +103,8 @@ class Connection(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         """The next request may come; while the process stops, only one that is on its way already."""
         super().on_response_complete()
+        if self._only_listens and self._is_waiting():
+            self.transport.close()
         if self._stopping and not self.pipeline and not self.transport.is_closing():
             self._linger()
 
@@ -133,6 +143,10 @@ class Connection(HttpToolsProtocol):
         """False once the connection has become a WebSocket."""
         return self.transport.get_protocol() is self
 
+    def _body_is_due(self) -> bool:
+        """Whether what comes next belongs to the request that is being answered, rather than to one behind it."""
+        return not self._is_waiting() and self.cycle.more_body and not self.pipeline
+
     def _await_head(self) -> None:
         self._head_timer = self.loop.call_later(HEAD_SECONDS, self._late)
 
@@ -158,7 +172,12 @@ class Connection(HttpToolsProtocol):
     def _refuse(self, problem: Problem) -> None:
         if self.transport.is_closing():
             return
-        if self._is_waiting():
+        unanswered = self._body_is_due() and not self.cycle.response_started
+        if unanswered:
+            # The app hears that its caller is gone, and has nobody left to answer.
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+        if self._is_waiting() or unanswered:
             response = problem.response("zh", request_id := str(new_id()))
             lines = [*response.raw_headers, (b"x-request-id", request_id.encode()), (b"connection", b"close")]
             head = b"".join(name + b": " + value + b"\r\n" for name, value in lines)

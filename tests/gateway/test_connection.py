@@ -89,6 +89,39 @@ async def test_what_is_not_http_is_a_400_problem(start_here: Start) -> None:
         assert headers["x-request-id"] == orjson.loads(body)["request_id"]
 
 
+async def test_a_body_that_breaks_the_rules_is_a_400_problem_too(start_here: Start) -> None:
+    broken = (
+        "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\nzz\r\n",
+        "Transfer-Encoding: chunked\r\n\r\n-1\r\n",
+        "Transfer-Encoding: xchunked\r\n\r\nabc",
+        "Content-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\nabc",
+    )
+    async with start_here() as front:
+        for rest in broken:
+            async with line_to(front.url) as line:
+                line.say(f"POST /v1/plans/echo HTTP/1.1\r\nHost: x\r\n{rest}")
+                status, headers, body = await line.answer()
+                assert (status, orjson.loads(body)["code"], headers["connection"]) == (400, "bad_request", "close"), (
+                    rest
+                )
+                assert await line.reader.read() == b""
+        assert front.toy.seen == []
+
+
+async def test_who_stops_speaking_after_a_whole_request_still_hears_the_answer(front: Front) -> None:
+    async with line_to(front.url) as line:
+        line.say("POST /v1/plans/echo HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc")
+        line.say("GET /v1/plans/small HTTP/1.1\r\nHost: x\r\n\r\n" * 2)
+        line.writer.write_eof()
+        assert [(await line.answer())[0] for _ in range(3)] == [200, 200, 200]
+        assert await line.reader.read() == b""
+    async with line_to(front.url) as line:
+        # Half a body is no request.
+        line.say("POST /v1/plans/echo HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\na")
+        line.writer.write_eof()
+        assert await line.reader.read() == b""
+
+
 async def test_trailers_are_dropped_and_never_become_headers(front: Front) -> None:
     async with line_to(front.url) as line:
         line.say(

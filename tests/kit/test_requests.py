@@ -120,6 +120,9 @@ async def test_unknown_paths_and_methods_are_problems(api: Api) -> None:
     wrong = await api.client.delete("/v1/notes")
     assert (wrong.status_code, wrong.json()["code"]) == (405, "method_not_allowed")
     assert wrong.headers["allow"] == "GET, HEAD, POST"
+    for path in ("/v1/notes/", "/v1/notes/mine/"):
+        slash = await api.client.get(path, headers=api.member() | {"Host": "elsewhere.example"})
+        assert (slash.status_code, slash.json()["code"], slash.headers.get("location")) == (404, "not_found", None)
 
 
 async def test_a_member_is_not_an_admin_and_an_admin_needs_the_scope(api: Api) -> None:

@@ -25,13 +25,14 @@ from kit.error_answers import install_errors
 from kit.events import Event
 from kit.export import Export, export_router
 from kit.http import Envelope, json_response
-from kit.idempotency import IdempotentRoute, StrictRoute, purge_keys
+from kit.idempotency import IdempotentRoute, purge_keys
 from kit.log import configure_logs
 from kit.metrics import serve_metrics
 from kit.openapi import operation_id, service_document
 from kit.relay import Relay
 from kit.routing import Entrance, FoundRoute, shortcut
 from kit.settings import Network, ServiceSettings
+from kit.strict import StrictRoute
 
 log = structlog.get_logger(__name__)
 

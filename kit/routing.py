@@ -14,13 +14,13 @@ from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from kit.error_answers import answer_to
+from kit.idempotency import is_in_group
 
 Answer = Callable[[Request], Awaitable[Response]]
 Endpoint = TypeVar("Endpoint", bound=Callable[..., Awaitable[Response]])
 
 _FOUND = "heika.found"
-# What an idempotent request, or a body, needs done is the framework's and the route's.
-_LONG = frozenset({b"idempotency-key", b"transfer-encoding"})
+_KEY = b"idempotency-key"
 
 # Another spelling of an id, or no id at all, is for the framework to read or to refuse.
 _ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -32,7 +32,8 @@ def shortcut(endpoint: Endpoint) -> Endpoint:
     """Mark an endpoint to be called without the framework's steps between the door and it; its documentation stays.
 
     It takes the request, UUIDs of its path, and what `Depends` makes of the request alone with nothing to close, and
-    answers a Response. A request with a body or an Idempotency-Key goes the long way.
+    answers a Response. A request with a body goes the long way, and a POST with an Idempotency-Key unless it is answered
+    in a group.
     """
     _short.add(endpoint)
     return endpoint
@@ -43,6 +44,8 @@ class Found(NamedTuple):
 
     route: APIRoute
     answer: Answer | None
+    keyed: bool
+    """Whether a request with a key takes the shortcut, too."""
 
 
 class Routes:
@@ -58,8 +61,9 @@ class Routes:
             # A parameter with a converter may hold slashes.
             if not isinstance(route, APIRoute) or ":" in route.path:
                 continue
-            found = Found(route, _answer_of(route) if route.endpoint in _short else None)
+            answer = _answer_of(route) if route.endpoint in _short else None
             for method in route.methods or ():
+                found = Found(route, answer, method != "POST" or is_in_group(route.endpoint))
                 if route.param_convertors:
                     self._shaped[method, route.path.count("/")].append(found)
                 else:
@@ -91,7 +95,7 @@ class Entrance:
             return
         found, scope["path_params"] = match
         scope["route"] = found.route
-        if found.answer is None or _is_long(scope):
+        if found.answer is None or _is_long(scope, keyed=found.keyed):
             scope[_FOUND] = found.route
             await self.long_way(scope, receive, send)
             return
@@ -121,9 +125,12 @@ class FoundRoute:
         await route.app(scope, receive, send)
 
 
-def _is_long(scope: Scope) -> bool:
+def _is_long(scope: Scope, *, keyed: bool) -> bool:
+    """Whether something is left to do that is the framework's or the route's: with a body, a key, an id spelled otherwise."""
     for name, value in scope["headers"]:
-        if name in _LONG or (name == b"content-length" and value != b"0"):
+        if name == b"transfer-encoding" or (name == b"content-length" and value != b"0"):
+            return True
+        if name == _KEY and not keyed:
             return True
     return not all(_ID.fullmatch(value) for value in scope["path_params"].values())
 

@@ -3,13 +3,13 @@
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from typing import Annotated, Final, cast
+from typing import Annotated, Final
 from uuid import UUID
 
 from fastapi import Request, Response
 from pydantic import Field
 from sqlalchemy import select
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
+from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlmodel import col
 
 from kit import clock
@@ -19,17 +19,19 @@ from kit.db import SessionDep
 from kit.errors import Problem, TooManyRequests, problems
 from kit.group import GroupCommit
 from kit.http import cacheable, json_response
+from kit.idempotency import answers_in_group
 from kit.limits import limit, limit_address
 from kit.page import Page, PageDep, keyset
 from kit.shapes import CleanStr, In, Instant, Out
 from services.referrals.coupons import CouponOut, coupon_out
-from services.referrals.issue import REFUSALS, AudienceMismatch, CouponUnknown, Issued, Want, issue
+from services.referrals.issue import REFUSALS, AudienceMismatch, Issued, Want, issue
 from services.referrals.models import Campaign, Model
 from services.referrals.newcomers import waits_for
 
 routes = router(prefix="/v1", tags=["coupons"])
 
 WRITER: Final = "coupon claims"
+NO_CAMPAIGN: Final = UUID(int=0)
 TRIES: Final = 5
 TRY_SECONDS: Final = 5
 """Codes can be guessed, so a caller and an address each have this many tries in this many seconds."""
@@ -84,6 +86,7 @@ async def open_campaigns(request: Request, session: SessionDep, page: PageDep) -
     responses=problems(*REFUSALS.values()),
 )
 @shortcut
+@answers_in_group
 async def claim(campaign_id: UUID, request: Request, caller: MemberDep, rt: RuntimeDep) -> Response:
     """Take a coupon of this campaign; exactly as many are given as it has."""
     return await _claim(campaign_id, caller.id, request, rt)
@@ -95,50 +98,36 @@ async def claim(campaign_id: UUID, request: Request, caller: MemberDep, rt: Runt
     response_model=CouponOut,
     responses=problems(*REFUSALS.values(), TooManyRequests),
 )
+@answers_in_group
 async def claim_by_code(body: CodeIn, request: Request, caller: MemberDep, rt: RuntimeDep) -> Response:
     """Take a coupon by its campaign's code; capitals do not matter."""
     await limit(request, "coupon code", str(caller.id), times=TRIES, seconds=TRY_SECONDS)
     await limit_address(request, "coupon code", times=TRIES, seconds=TRY_SECONDS)
-    own: AsyncSession | None = request.scope.get("heika.session")
     wanted = select(col(Campaign.id)).where(col(Campaign.code) == body.code.upper(), col(Campaign.deleted_at).is_(None))
-    if own is not None:
-        campaign_id = (await own.execute(wanted)).scalar_one_or_none()
-    else:
-        async with rt.db.session() as session:
-            await rt.db.connect(session)
-            campaign_id = (await session.execute(wanted)).scalar_one_or_none()
-    if campaign_id is None:
-        raise CouponUnknown
-    return await _claim(campaign_id, caller.id, request, rt)
+    async with rt.db.session() as session:
+        await rt.db.connect(session)
+        campaign_id = (await session.execute(wanted)).scalar_one_or_none()
+    # A code that nobody knows is refused as a campaign that nobody knows, and the answer kept.
+    return await _claim(campaign_id or NO_CAMPAIGN, caller.id, request, rt)
 
 
 async def _claim(campaign_id: UUID, member_id: UUID, request: Request, rt: Runtime) -> Response:
+    group: GroupCommit[Want, Issued] = rt.state[WRITER]
+
+    def render(coupon: Issued) -> Response:
+        return json_response(coupon_out(coupon, rt.settings.coupon_keys), 201, {"Cache-Control": "private, no-store"})
+
     waits = waits_for(member_id)
     while True:
+        wait = next(waits, None)
+        want = Want(campaign_id=campaign_id, member_id=member_id, at=clock.now())
         try:
-            coupon = await _issue(Want(campaign_id=campaign_id, member_id=member_id, at=clock.now()), request, rt)
+            return (await group.answer(request, want, render, passing=() if wait is None else (AudienceMismatch,)))[1]
         except AudienceMismatch:
             # Their channel, or the label that they were just given, may not have been heard of here.
-            wait = next(waits, None)
             if wait is None:
                 raise
             await asyncio.sleep(wait)
-        else:
-            signed = coupon_out(coupon, rt.settings.coupon_keys)
-            return json_response(signed, 201, {"Cache-Control": "private, no-store"})
-
-
-async def _issue(want: Want, request: Request, rt: Runtime) -> Issued:
-    # An idempotent request has a transaction of its own, in which its answer is stored together with the coupon.
-    own: AsyncSession | None = request.scope.get("heika.session")
-    if own is None:
-        return await cast("GroupCommit[Want, Issued]", rt.state[WRITER]).submit(want)
-    # A refusal lets go of the campaign at once.
-    async with own.begin_nested():
-        (answer,) = await issue(await own.connection(), [want])
-        if isinstance(answer, Problem):
-            raise answer
-        return answer
 
 
 @asynccontextmanager

@@ -6,15 +6,15 @@ from weakref import WeakKeyDictionary
 
 from fastapi import Request, Response
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncSession
 
 from kit import clock
 from kit.app import RuntimeDep, router, shortcut
 from kit.auth import MemberDep
 from kit.db import Database, SessionDep
-from kit.errors import Problem, problems
+from kit.errors import problems
 from kit.group import GroupCommit, QueueFull
 from kit.http import json_response
+from kit.idempotency import answers_in_group
 from kit.shapes import Out
 from services.showcase.ballots import REFUSALS, Ballot, Standing, VoteNotFound, VotesBusy, cast
 from services.showcase.contests import ContestClosed
@@ -42,20 +42,17 @@ class VoteOut(Out):
     openapi_extra=VISITOR_HEADER,
 )
 @shortcut
+@answers_in_group
 async def vote(entry_id: UUID, request: Request, caller: MemberDep, rt: RuntimeDep) -> Response:
     """Vote for a work: once a day, never one's own, a few times a day in each contest."""
     ballot = Ballot(entry_id, caller.id, *signals_of(request, rt))
-    # An idempotent request has a transaction of its own, in which its answer is stored together with the vote.
-    own: AsyncSession | None = request.scope.get("heika.session")
-    if own is None:
-        standing = await _group_of(rt.db).submit(ballot)
+    standing, response = await _group_of(rt.db).answer(request, ballot, _counted)
+    if standing is not None:
         standings_of(rt).note(standing.contest_id, entry_id, standing.votes, standing.changes)
-    else:
-        (answer,) = await cast(await own.connection(), [ballot])
-        if isinstance(answer, Problem):
-            raise answer
-        standing = answer
-        standings_of(rt).doubt(standing.contest_id)
+    return response
+
+
+def _counted(standing: Standing) -> Response:
     return _shown(standing.entry_votes, standing.votes_left_today, 201)
 
 

@@ -1,6 +1,6 @@
 """A small service of the tests' own, with a table, a hot counter and an event."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -8,16 +8,17 @@ import pytest
 from fastapi import Request, Response
 from pydantic import Field
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 from sqlmodel import Field as Column
 from sqlmodel import SQLModel, select
 
 from kit.app import RuntimeDep, Service, json_response, router, shortcut
 from kit.auth import Caller, MemberDep, OptionalMemberDep, admin_with
 from kit.db import SessionDep, new_registry
-from kit.errors import Conflict, problems
+from kit.errors import Conflict, Problem, problems
 from kit.events import Event, emit
-from kit.idempotency import KEY_REQUIRED
+from kit.group import GroupCommit
+from kit.idempotency import KEY_REQUIRED, answers_in_group
 from kit.ids import new_id
 from kit.page import Page, PageDep, keyset
 from kit.settings import ServiceSettings
@@ -128,6 +129,27 @@ async def touch_note(note_id: UUID, request: Request, caller: MemberDep, rt: Run
         raise RuntimeError("a secret detail")
     way = "long" if "fastapi_inner_astack" in request.scope else "short"
     return json_response({"id": note_id, "by": caller.id, "service": rt.service, "way": way}, 201)
+
+
+async def stamp(connection: AsyncConnection, stamps: Sequence[UUID]) -> list[UUID | Problem]:
+    """Write a note for each stamp, but none for a note that is none."""
+    taken = [new_id() for note_id in stamps if note_id != NO_NOTE]
+    words = "INSERT INTO note (id, words, weight) SELECT unnest(CAST(:ids AS uuid[])), 'stamp', :at_once"
+    await connection.execute(text(words), {"ids": taken, "at_once": len(stamps)})
+    ids = iter(taken)
+    return [NoteRefused() if note_id == NO_NOTE else next(ids) for note_id in stamps]
+
+
+@routes.post("/{note_id}/stamps", status_code=201, responses=problems(NoteRefused))
+@shortcut
+@answers_in_group
+async def stamp_note(note_id: UUID, request: Request, caller: MemberDep, rt: RuntimeDep) -> Response:
+    """Stamp a note, with whoever stamps one at the same moment."""
+    group: GroupCommit[UUID, UUID] = rt.state.setdefault("stamps", GroupCommit(rt.db, stamp, name="stamps"))
+    way = "long" if "fastapi_inner_astack" in request.scope else "short"
+    found, response = await group.answer(request, note_id, lambda made: json_response({"id": made, "way": way}, 201))
+    response.headers["X-Made"] = str(found)
+    return response
 
 
 heard: list[Any] = []

@@ -12,7 +12,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gateway import clock, docs, export, health, home
-from gateway.front import Stamp
+from gateway.front import EXPOSED, Stamp
 from gateway.identity import KeySource, caller_at_front
 from gateway.inbound import Inbound
 from gateway.limits import Limits, class_of
@@ -32,10 +32,6 @@ from kit.settings import Settings
 
 log = structlog.get_logger(__name__)
 
-_EXPOSED: Final = (
-    *("Content-Disposition", "ETag", "Idempotency-Replayed", "RateLimit", "RateLimit-Policy", "Retry-After"),
-    "X-Request-Id",
-)
 _ALLOWED: Final = (
     *("Authorization", "Content-Type", "Idempotency-Key", "If-Match", "If-None-Match", "Last-Event-ID", "Traceparent"),
     *("X-Request-Id", "X-Visitor-Id"),
@@ -67,7 +63,7 @@ class Gateway:
             allow_methods=_METHODS,
             allow_headers=_ALLOWED,
             allow_credentials=True,
-            expose_headers=_EXPOSED,
+            expose_headers=EXPOSED,
             max_age=600,
         )
 

@@ -10,18 +10,23 @@ from gateway.inbound import Headers, Inbound
 from kit.http import log_request
 
 _OURS: Final = frozenset({b"x-request-id", b"server", b"date"})
-_SECURITY: Final = (
+SECURITY: Final = (
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"strict-origin-when-cross-origin"),
     (b"x-frame-options", b"DENY"),
 )
-_PAGE: Final = (b"content-security-policy", b"frame-ancestors 'none'")
-_NO_PAGE: Final = (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'")
-_PRODUCTION: Final = (*_SECURITY, (b"strict-transport-security", b"max-age=31536000; includeSubDomains"))
+PAGE: Final = (b"content-security-policy", b"frame-ancestors 'none'")
+NO_PAGE: Final = (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'")
+SECURITY_IN_PRODUCTION: Final = (*SECURITY, (b"strict-transport-security", b"max-age=31536000; includeSubDomains"))
 _PRIVATE: Final = (b"cache-control", b"private, no-store")
 
 
 COMPRESSED_FROM: Final = 1024
+EXPOSED: Final = (
+    *("Content-Disposition", "ETag", "Idempotency-Replayed", "RateLimit", "RateLimit-Policy", "Retry-After"),
+    "X-Request-Id",
+)
+"""What a page of another origin may read of an answer's headers."""
 
 
 async def _nothing(_: Scope, __: Receive, ___: Send) -> None:
@@ -105,11 +110,11 @@ class Stamp:
     def _add_ours(self, headers: Headers, present: set[bytes], *, page: bool) -> None:
         inbound = self._inbound
         headers.append((b"x-request-id", inbound.request_id.encode()))
-        for pair in _PRODUCTION if self._production else _SECURITY:
+        for pair in SECURITY_IN_PRODUCTION if self._production else SECURITY:
             if pair[0] not in present:
                 headers.append(pair)
         if b"content-security-policy" not in present:
-            headers.append(_PAGE if page else _NO_PAGE)
+            headers.append(PAGE if page else NO_PAGE)
         if b"ratelimit" not in present:
             headers += inbound.rate_limit
         if b"cache-control" not in present and inbound.authorization is not None:

@@ -99,8 +99,8 @@ def find(path: str) -> Route | None:
     return None
 
 
-# What a well-behaved client sends. Everything else takes the slow look below.
-_PLAIN: Final = re.compile(rb"(?:/(?!\.)[A-Za-z0-9_~.@:,=+!$&'()*-]+)+/?")
+PLAIN: Final = re.compile(rb"(?:/(?!\.)[A-Za-z0-9_~.@:,=+!$&'()*-]+)+/?")
+"""What a well-behaved client sends. Everything else takes the slow look below."""
 _FORBIDDEN_ENCODED: Final = re.compile(r"%(?:[01][0-9A-F]|2F|5C|7F|25)", re.IGNORECASE)
 _BROKEN_ESCAPE: Final = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _FORBIDDEN_BYTES: Final = re.compile(rb"[\x00-\x20\x7f\\\"<>^`{|}#?]")
@@ -116,7 +116,7 @@ def clean_path(raw: bytes) -> str:
     Refused: control characters, backslashes and NUL in any spelling, encoded slashes and percent signs, empty and dot
     segments, broken escapes, bytes that are not UTF-8.
     """
-    if _PLAIN.fullmatch(raw):
+    if PLAIN.fullmatch(raw):
         return raw.decode("ascii")
     if not raw.startswith(b"/") or b"//" in raw or _FORBIDDEN_BYTES.search(raw):
         raise PathTrick

@@ -84,10 +84,24 @@ def openapi(
     check: Annotated[bool, typer.Option("--check", help="only say whether they are up to date")] = False,
     breaking: Annotated[bool, typer.Option("--breaking", help="operations may go, or be called otherwise")] = False,
 ) -> None:
-    """Write docs/openapi.json from the code; needs no database."""
+    """Write docs/openapi.json and deploy/nginx.conf from the code; needs no database."""
     from onebox.documents import write  # noqa: PLC0415
 
     write(check=check, breaking=breaking)
+
+
+@app.command()
+def edge(listen: Annotated[str, typer.Option(help="what nginx listens on, such as '443 ssl http2'")] = "8080") -> None:
+    """Print nginx's configuration for this environment: each prefix goes straight to its service."""
+    from gateway.edge import UPSTREAMS as ALL  # noqa: PLC0415
+    from gateway.edge import configuration  # noqa: PLC0415
+    from kit.settings import Settings  # noqa: PLC0415
+
+    addresses = {name: os.environ.get(f"HEIKA_UPSTREAM_{name.upper()}") or f"http://{name}:8000" for name in ALL}
+    try:
+        print(configuration(Settings(), addresses, listen), end="")
+    except ValueError as error:
+        raise Trouble(str(error), f"设置有误:{error}") from error
 
 
 @app.command()

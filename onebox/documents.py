@@ -1,4 +1,4 @@
-"""The committed documents: docs/openapi.json, written from the code."""
+"""The committed documents: docs/openapi.json and deploy/nginx.conf, written from the code."""
 
 import json
 import os
@@ -6,11 +6,13 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from kit.settings import Settings
 from onebox.environment import UPSTREAMS
 from onebox.trouble import Trouble
 
 ROOT = Path(__file__).resolve().parent.parent
 OPENAPI = ROOT / "docs" / "openapi.json"
+NGINX = ROOT / "deploy" / "nginx.conf"
 
 
 class OutOfDate(Trouble):
@@ -25,6 +27,14 @@ def merged() -> dict[str, Any]:
         {name: import_module(f"services.{name}.app").app().openapi() for name in UPSTREAMS}
     )
     return document
+
+
+def edge() -> str:
+    """Nginx's configuration where every setting has its default, and services are found by their names."""
+    from gateway.edge import UPSTREAMS as ALL  # noqa: PLC0415 - the gateway is loaded for the documents only
+    from gateway.edge import configuration  # noqa: PLC0415
+
+    return configuration(Settings.model_construct(), {name: f"http://{name}:8000" for name in ALL})
 
 
 class Renamed(Trouble):
@@ -45,15 +55,16 @@ def _operations(document: dict[str, Any]) -> set[str]:
 
 
 def write(*, check: bool, breaking: bool = False) -> None:
-    """Write the document, or raise OutOfDate when the committed one differs; Renamed for a break that is not meant."""
+    """Write the documents, or raise OutOfDate when a committed one differs; Renamed for a break that is not meant."""
     document = merged()
-    text = json.dumps(document, indent=1, ensure_ascii=False) + "\n"
+    texts = {OPENAPI: json.dumps(document, indent=1, ensure_ascii=False) + "\n", NGINX: edge()}
     if check:
-        if not OPENAPI.exists() or OPENAPI.read_text() != text:
-            raise OutOfDate(
-                f"{OPENAPI.relative_to(ROOT)} is not what the code says: run `make openapi` and look at the difference.",
-                f"{OPENAPI.relative_to(ROOT)} 与代码不一致:请运行 make openapi 并检查差异。",
-            )
+        for path, text in texts.items():
+            if not path.exists() or path.read_text() != text:
+                raise OutOfDate(
+                    f"{path.relative_to(ROOT)} is not what the code says: run `make openapi` and look at the difference.",
+                    f"{path.relative_to(ROOT)} 与代码不一致:请运行 make openapi 并检查差异。",
+                )
         return
     gone = lost(json.loads(OPENAPI.read_text()), document) if OPENAPI.exists() else []
     if gone and not breaking:
@@ -61,6 +72,7 @@ def write(*, check: bool, breaking: bool = False) -> None:
             f"Clients know these operations by name: {', '.join(gone)}. Keep them, or say --breaking if they may go.",
             f"客户端按名称使用这些操作:{', '.join(gone)}。请保留;确要移除时加上 --breaking。",
         )
-    OPENAPI.parent.mkdir(exist_ok=True)
-    OPENAPI.write_text(text)
-    print(f"written: {OPENAPI.relative_to(ROOT)}")
+    for path, text in texts.items():
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)
+    print(f"written: {', '.join(str(path.relative_to(ROOT)) for path in texts)}")

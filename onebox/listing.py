@@ -29,6 +29,7 @@ ONEBOX = (
         Setting(f"HEIKA_UPSTREAM_{name.upper()}", "", f"address of {name}, such as http://{name}:8000", ("gateway",))
         for name in UPSTREAMS
     ),
+    Setting("HEIKA_UPSTREAM_GATEWAY", "http://gateway:8000", "address of the gateway behind nginx", ("onebox edge",)),
 )
 
 

@@ -196,7 +196,8 @@ def server_of(app: ASGIApp) -> uvicorn.Server:
 @asynccontextmanager
 async def serving(app: ASGIApp, *, port: int = 0) -> AsyncIterator[str]:
     """The app behind a real uvicorn on loopback; yields its address."""
-    listener = socket.socket()
+    # Only where the protocol is named does asyncio send an answer's second write before its first is acknowledged.
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     listener.bind(("127.0.0.1", port))
     server = server_of(app)

@@ -1,7 +1,7 @@
 """A WebSocket to a service in another process: messages pass on as they come, in both directions."""
 
 import asyncio
-from typing import Any
+from typing import Any, Final
 
 import aiohttp
 from starlette.types import Message, Receive, Scope, Send
@@ -9,6 +9,9 @@ from yarl import URL
 
 from gateway.problems import BadUpstream, UpstreamUnavailable
 from kit.connection import LARGEST_FRAME
+
+_REFUSED: Final = 403
+"""What a server answers where an app closes instead of accepting."""
 
 
 def new_pool() -> aiohttp.ClientSession:
@@ -58,7 +61,7 @@ async def pass_socket(pool: aiohttp.ClientSession, url: str, scope: Scope, recei
 
 async def _refuse(refusal: aiohttp.WSServerHandshakeError, scope: Scope, send: Send) -> None:
     """The service's status without its words, which the client library does not keep."""
-    if "websocket.http.response" not in scope.get("extensions", {}):
+    if refusal.status == _REFUSED or "websocket.http.response" not in scope.get("extensions", {}):
         await send({"type": "websocket.close", "code": 1008})
         return
     await send(

@@ -28,6 +28,12 @@ class ForeignOrigin(Forbidden):
     zh = "该来源的页面不能在这里建立连接，请把它加入 HEIKA_ALLOWED_ORIGINS。"
 
 
+class SocketRefused(Forbidden):
+    """No socket opens at this address for you; ask with an ordinary request instead."""
+
+    zh = "这个地址不能为你建立 WebSocket 连接，请改用普通请求。"
+
+
 class BadUpstream(Problem):
     """The service behind this address gave an answer that cannot be passed on; try again."""
 

@@ -8,7 +8,7 @@ import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.inbound import HOP_BY_HOP, Inbound
-from gateway.problems import BadUpstream, ForeignOrigin, UpstreamTimeout
+from gateway.problems import BadUpstream, ForeignOrigin, SocketRefused, UpstreamTimeout
 from gateway.proxy import upstream_scope
 from gateway.routes import Route
 from kit.errors import Problem, language_of
@@ -49,7 +49,7 @@ class _Socket:
         self.inbound = inbound
         self.send = send
         self.status = 0
-        self.closed = False
+        self.closed = self.refused = False
         self.answered = asyncio.Event()
 
     async def take(self, message: Message) -> None:
@@ -59,7 +59,12 @@ class _Socket:
         elif kind == "websocket.http.response.start":
             self.status = message["status"]
         elif kind == "websocket.close":
-            self.status, self.closed = self.status or 403, True
+            self.closed = True
+            if not self.status:
+                # Not sent on: the server would refuse without a word.
+                self.refused = True
+                self.answered.set()
+                return
         if kind in ("websocket.accept", "websocket.http.response.start"):
             kept = [pair for pair in message.get("headers", ()) if pair[0] not in HOP_BY_HOP]
             message = {**message, "headers": [*kept, (b"x-request-id", self.inbound.request_id.encode())]}
@@ -86,6 +91,8 @@ async def forward_socket(
         raise UpstreamTimeout from None
     finally:
         task.cancel()
+    if socket.refused:
+        raise SocketRefused
     failure = None if task.cancelled() else task.exception()
     if not socket.status:
         if isinstance(failure, Problem):

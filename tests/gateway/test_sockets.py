@@ -65,6 +65,15 @@ async def test_a_socket_is_refused_as_a_request_is(front: Front, monkeypatch: py
     for path, status in statuses.items():
         assert await refused(front, path) in (status if isinstance(status, tuple) else (status,)), path
     assert await refused(front, "/v1/plans/chat", headers=bearer("nonsense")) == 401
+    # A service without sockets closes; the caller reads why.
+    handshake = {"Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13"}
+    async with aiohttp.ClientSession(front.url) as session:
+        shut = await session.get(
+            "/v1/plans/shut", headers=handshake | {"Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ=="}
+        )
+        problem = orjson.loads(await shut.read())
+    assert (shut.status, shut.content_type, problem["code"]) == (403, "application/problem+json", "socket_refused")
+    assert problem["request_id"] == shut.headers["x-request-id"]
 
 
 async def test_only_our_own_pages_and_listed_ones_open_sockets(start_here: Start) -> None:

@@ -76,6 +76,9 @@ async def _socket(scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "websocket.http.response.start", "status": 403, "headers": headers})
         await send({"type": "websocket.http.response.body", "body": b"no"})
         return
+    if word == "shut":
+        await send({"type": "websocket.close"})
+        return
     if word == "mute":
         await asyncio.sleep(30)
     await send({"type": "websocket.accept", "subprotocol": next(iter(scope["subprotocols"]), None)})

@@ -1,7 +1,8 @@
 """Event latency in one process: from the emitting commit's answer to the end of the handler's own commit.
 
-Run: `python -m bench.events [events]`. The floor, measured in the same run on the same stores, is what no outbox can
-save: one commit, one XADD with its XREADGROUP, one commit more.
+Run: `python -m bench.events [events] [history]`. The floor, measured in the same run on the same stores, is what no outbox
+can save: one commit, one XADD with its XREADGROUP, one commit more. Then Redis forgets everything, as when it restarts,
+with so many events in the history, all of them handled: how long until the first new one is handled.
 """
 
 import asyncio
@@ -17,6 +18,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import SQLModel
 
+from kit import commands
 from kit.app import Runtime, Service, create_app
 from kit.db import Database, new_registry
 from kit.events import Event, emit
@@ -94,7 +96,38 @@ async def measure(runtime: Runtime, count: int) -> None:
     print(f"ratio of the medians               {ratio:.1f}")
 
 
-async def main(count: int) -> None:
+async def forget(runtime: Runtime, history: int) -> None:
+    """The first news after Redis has lost its memory, behind nothing of a history that is told again."""
+    kept = "INSERT INTO outbox (event_id, type, at, body, published_at) SELECT id, 'bench.ping.sent', now(), "
+    kept += "jsonb_build_object('id', id, 'at', now()), now() FROM (SELECT event_id AS id FROM inbox "
+    kept += "WHERE event_id NOT IN (SELECT event_id FROM outbox) LIMIT :history) AS known"
+    async with runtime.db.session() as session, session.begin():
+        await session.execute(
+            text("INSERT INTO inbox (event_id) SELECT gen_random_uuid() FROM generate_series(1, :history)"),
+            {"history": history},
+        )
+        await session.execute(text(kept), {"history": history})
+    waits: list[float] = []
+    took = cpu = 0.0
+    for _ in range(5):
+        await runtime.redis.flushall()
+        ping = Ping()
+        handled[ping.id] = asyncio.get_running_loop().create_future()
+        started, cpu = time.perf_counter(), time.process_time()
+        async with runtime.db.session() as session, session.begin():
+            await emit(session, ping)
+        waits.append(await handled[ping.id] - started)
+        while await runtime.consumer.lag() or (await commands.lag(runtime))["unpublished"]:  # noqa: ASYNC110
+            await asyncio.sleep(0.1)
+        took, cpu = time.perf_counter() - started, time.process_time() - cpu
+    print(
+        f"{history} events told again: news after {statistics.median(waits) * 1000:.0f} ms, all after {took:.1f} s",
+        end="",
+    )
+    print(f", {cpu / history * 1e6:.0f} µs of CPU each")
+
+
+async def main(count: int, history: int) -> None:
     """Start stores and one service with its loops, and measure."""
     with tempfile.TemporaryDirectory(prefix="heika-bench-") as folder:
         postgres, valkey = Postgres(Path(folder) / "postgres"), Valkey(Path(folder) / "valkey")
@@ -112,10 +145,12 @@ async def main(count: int) -> None:
             app = create_app(SERVICE, settings)
             async with app.router.lifespan_context(app):
                 await measure(app.state.runtime, count)
+                await forget(app.state.runtime, history)
         finally:
             valkey.stop()
             postgres.stop()
 
 
 if __name__ == "__main__":
-    asyncio.run(main(int(sys.argv[1]) if len(sys.argv) > 1 else 500))
+    given = [int(word) for word in sys.argv[1:]]
+    asyncio.run(main(*given, *(500, 20_000)[len(given) :]))

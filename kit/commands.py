@@ -10,7 +10,7 @@ from sqlalchemy import text
 
 from kit import clock
 from kit.app import Runtime
-from kit.relay import stream_of
+from kit.relay import UNPUBLISHED, stream_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class DeadLetter:
 async def lag(runtime: Runtime) -> dict[str, Any]:
     """What this service has not told yet, and for each group on its stream what it has not handled."""
     async with runtime.db.session() as session:
-        waiting = (await session.execute(text("SELECT count(*) FROM outbox WHERE published_at IS NULL"))).scalar_one()
+        waiting = (await session.execute(text(UNPUBLISHED))).scalar_one()
     groups = {}
     try:
         for group in await runtime.redis.xinfo_groups(stream_of(runtime.service)):

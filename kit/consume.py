@@ -37,6 +37,7 @@ CLAIM_IDLE_MS = 30_000
 RETRY_AFTER = tuple(timedelta(seconds=s) for s in (1, 5, 30, 120, 600, 3600, 4 * 3600, 12 * 3600))
 """Waits between attempts; after the last the event is a dead letter, for a person."""
 
+_KNOWN = text("SELECT event_id FROM inbox WHERE event_id = ANY(CAST(:ids AS uuid[]))")
 _INBOX = text("INSERT INTO inbox (event_id) VALUES (:id) ON CONFLICT DO NOTHING RETURNING event_id")
 _FAIL = text(
     "INSERT INTO event_failure (event_id, type, body, request_id, traceparent, attempts, error, failed_at, next_attempt_at) "
@@ -126,11 +127,8 @@ class Consumer:
             for stream, messages in pairs:
                 # RESP3 nests a stream's messages once more than RESP2 does.
                 flat = messages[0] if messages and isinstance(messages[0], list) else messages
-                for message_id, fields in flat:
-                    read += 1
-                    if fields:
-                        await self.take(fields)
-                    await self.runtime.redis.xack(stream, self.group, message_id)
+                read += len(flat)
+                await self._take_all(stream, flat)
             if after == ">" or read == 0:
                 return
 
@@ -143,18 +141,31 @@ class Consumer:
                     stream, self.group, self.name, CLAIM_IDLE_MS, start_id=start, count=BATCH
                 )
                 start, messages = claimed[:2]
-                for message_id, fields in messages:
-                    if fields:
-                        await self.take(fields)
-                    await self.runtime.redis.xack(stream, self.group, message_id)
+                await self._take_all(stream, messages)
                 if start in (b"0-0", "0-0"):
                     break
 
-    async def take(self, fields: Mapping[bytes, bytes]) -> None:
-        """Handle one message of a stream; returns when its effect, or its failure, is durable."""
-        context = orjson.loads(fields[b"context"])
-        names = (fields[b"type"].decode(), fields[b"body"].decode(), context["request_id"], context["traceparent"])
-        await self.deliver(Letter(UUID(fields[b"id"].decode()), *names))
+    async def _take_all(self, stream: str, messages: Sequence[tuple[bytes, Mapping[bytes, bytes] | None]]) -> None:
+        """Handle these messages in their order, and acknowledge together those whose effect, or failure, is durable."""
+        taken: list[bytes] = []
+        try:
+            letters = [(message_id, _letter(fields)) for message_id, fields in messages if fields]
+            taken += [message_id for message_id, fields in messages if not fields]
+            known = await self._known([letter.event_id for _, letter in letters if letter.type in self.handlers])
+            for message_id, letter in letters:
+                if letter.event_id not in known:
+                    await self.deliver(letter)
+                taken.append(message_id)
+        finally:
+            if taken:
+                await self.runtime.redis.xack(stream, self.group, *taken)
+
+    async def _known(self, ids: list[UUID]) -> set[UUID]:
+        """Those that were handled before: a long history is told again whenever Redis has lost its memory."""
+        if len(ids) <= 1:
+            return set()
+        async with self.runtime.db.session() as session:
+            return set((await session.execute(_KNOWN, {"ids": ids})).scalars())
 
     async def deliver(self, letter: Letter) -> None:
         """Run the handlers of one event with its inbox row, in one transaction; a failure becomes a row to retry."""
@@ -252,3 +263,9 @@ class Consumer:
                     if group["name"] in (self.group, self.group.encode()):
                         behind += int(group["pending"]) + int(group.get("lag") or 0)
         return behind
+
+
+def _letter(fields: Mapping[bytes, bytes]) -> Letter:
+    context = orjson.loads(fields[b"context"])
+    names = (fields[b"type"].decode(), fields[b"body"].decode(), context["request_id"], context["traceparent"])
+    return Letter(UUID(fields[b"id"].decode()), *names)

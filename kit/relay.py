@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 BATCH = 500
+AGAIN_AT_ONCE = 200
+AGAIN_PAUSE_S = 0.02
+"""What is told anew comes in portions, behind what is new, so that news is never behind a long history."""
 POLL_S = 1.0
 HELD_BACK_POLL_S = 0.01
 TRIM_EVERY_S = 30.0
@@ -29,15 +32,20 @@ KEEP_HOURS = 48
 _LOCK = zlib.crc32(b"heika relay")
 
 # A row is ready when every transaction that could still commit a smaller xid has ended; ids alone have gaps in time.
+# What is to be told again is marked so; it is kept as told, and new rows come first.
 _READY = text(
-    "SELECT id, event_id, type, body::text AS body, request_id, traceparent FROM outbox "
-    "WHERE published_at IS NULL AND xid < pg_snapshot_xmin(pg_current_snapshot()) ORDER BY xid, id LIMIT :batch"
+    "SELECT * FROM (SELECT id, event_id, type, body::text AS body, request_id, traceparent, xid::text AS xid, "
+    "false AS again FROM outbox WHERE published_at IS NULL AND xid < pg_snapshot_xmin(pg_current_snapshot()) "
+    "ORDER BY outbox.xid, id LIMIT :batch) AS fresh UNION ALL "
+    "SELECT * FROM (SELECT id, event_id, type, body::text AS body, request_id, traceparent, xid::text, true "
+    "FROM outbox WHERE published_at = '-infinity' LIMIT :again) AS kept"
 )
+UNPUBLISHED = "SELECT count(*) FROM outbox WHERE published_at IS NULL OR published_at = '-infinity'"
 _HELD_BACK = text("SELECT EXISTS (SELECT 1 FROM outbox WHERE published_at IS NULL)")
 _MARK = text("UPDATE outbox SET published_at = clock_timestamp() WHERE id = ANY(:ids)")
 # Telling anew keeps a row for another while, but listeners forget after 30 days what they have handled.
 _AGAIN = text(
-    "UPDATE outbox SET published_at = NULL WHERE published_at IS NOT NULL "
+    "UPDATE outbox SET published_at = '-infinity' WHERE published_at > '-infinity' "
     "AND written_at > clock_timestamp() - make_interval(days => 20)"
 )
 _EPOCH = text("SELECT epoch FROM relay_state WHERE id = 1")
@@ -46,7 +54,7 @@ _SET_EPOCH = text(
 )
 _FORGET = text(
     "DELETE FROM outbox WHERE id IN (SELECT id FROM outbox "
-    "WHERE published_at < clock_timestamp() - make_interval(hours => :hours) LIMIT 5000)"
+    "WHERE published_at > '-infinity' AND published_at < clock_timestamp() - make_interval(hours => :hours) LIMIT 5000)"
 )
 
 
@@ -64,6 +72,7 @@ class Relay:
         self.marker = f"{self.stream}:epoch"
         self.listeners = listeners
         self.published = 0
+        self._rest: float | None = None
         self._wake = asyncio.Event()
         self._one = asyncio.Lock()
 
@@ -89,29 +98,36 @@ class Relay:
             trimmed_at = 0.0
             while not connection.is_closed():
                 self._wake.clear()
-                while await self.publish() == BATCH:
-                    pass
+                while await self.publish() and self._rest is not None:
+                    await self._pause(self._rest)
                 if asyncio.get_running_loop().time() - trimmed_at > TRIM_EVERY_S:
                     trimmed_at = asyncio.get_running_loop().time()
                     await self._trim()
                 # A committed row behind another's open transaction gets no wake-up of its own when that one ends.
                 held_back = await connection.fetchval(_HELD_BACK.text)
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(HELD_BACK_POLL_S if held_back else POLL_S):
-                        await self._wake.wait()
+                await self._pause(HELD_BACK_POLL_S if held_back else POLL_S)
         finally:
             with contextlib.suppress(OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError):
                 async with asyncio.timeout(1.0):
                     await connection.close()
+
+    async def _pause(self, seconds: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._wake.wait()
 
     async def publish(self) -> int:
         """Move one batch; how many events. Twice at once in one process waits; twice in effect is the listener's inbox."""
         async with self._one:
             await self._notice_lost_memory()
             async with self.runtime.db.session() as session:
-                rows = (await session.execute(_READY, {"batch": BATCH})).all()
-            if not rows:
+                found = (await session.execute(_READY, {"batch": BATCH, "again": AGAIN_AT_ONCE})).all()
+            if not found:
                 return 0
+            again = sum(row.again for row in found)
+            # How long to rest before the next batch, if there is more.
+            self._rest = AGAIN_PAUSE_S if again == AGAIN_AT_ONCE else 0.0 if len(found) == BATCH else None
+            rows = sorted(found, key=lambda row: (row.again, int(row.xid), row.id))
             pipe = self.runtime.redis.pipeline(transaction=False)
             for row in rows:
                 pipe.xadd(self.stream, _fields(row))

@@ -11,6 +11,7 @@ import pytest
 
 import kit.consume as module
 from kit import commands
+from kit.consume import Letter
 from kit.events import emit
 from kit.relay import stream_of
 from tests.harness import Api, Run, Stores
@@ -200,6 +201,40 @@ async def test_republish_tells_again_what_is_kept_and_changes_nothing(run: Run) 
         await until(lambda: _is(api.rt.consumer.lag(), 0))
         assert await heard_of(api) == ["kept"]
         assert (await commands.lag(api.rt))["groups"] == {"probe": 0}
+
+
+async def test_news_overtakes_a_history_that_is_told_again_and_what_is_known_costs_no_transaction(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with run(service, background=False) as api:
+        relay, consumer = api.rt.relay, api.rt.consumer
+        async with api.rt.db.session() as session, session.begin():
+            await emit(session, *(NoteWritten(words=f"{number:03}") for number in range(450)))
+        assert await relay.publish() == 450
+        await consumer._join()
+        while await consumer.lag():
+            await consumer._read(">")
+        assert len(await heard_of(api)) == 450
+        await api.rt.redis.flushall()
+        await write(api, "news")
+        assert await relay.publish() == 201
+        told: Any = await api.rt.redis.xrange(stream_of("probe"), count=1)
+        assert b"news" in told[0][1][b"body"]
+        assert [await relay.publish() for _ in range(3)] == [200, 50, 0]
+        assert (await commands.lag(api.rt))["unpublished"] == 0
+        handled: list[str] = []
+        deliver = consumer.deliver
+
+        async def noted(letter: Letter) -> None:
+            handled.append(letter.body)
+            await deliver(letter)
+
+        monkeypatch.setattr(consumer, "deliver", noted)
+        await consumer._join()
+        while await consumer.lag():
+            await consumer._read(">")
+        assert len(handled) == 1
+        assert len(await heard_of(api)) == 451
 
 
 async def test_what_listeners_may_have_forgotten_is_not_told_again(run: Run) -> None:

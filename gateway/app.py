@@ -4,7 +4,6 @@ import contextlib
 import os
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from http import HTTPStatus
 from typing import Final
 
 import structlog
@@ -20,10 +19,10 @@ from gateway.own import Own
 from gateway.problems import AmbiguousPath, NoSuchPath
 from gateway.proxy import forward
 from gateway.public_parts import PublicParts
-from gateway.refused import after_the_rest
+from gateway.refused import refuse
 from gateway.routes import SERVICES, PathTrick, Route, clean_path, find
 from gateway.sockets import deny, forward_socket, require_known_origin
-from kit import spans
+from kit import garbage, spans
 from kit.errors import Internal, MethodNotAllowed, Problem, language_of
 from kit.http import log_request
 from kit.log import configure_logs
@@ -85,10 +84,10 @@ class Gateway:
             production=self._production,
             names_origins=self._names_origins,
         )
-        ours = {**scope, "heika.inbound": inbound}
+        scope["heika.inbound"] = inbound
         app = self._serve if inbound.origin is None else self._with_origin
         try:
-            await app(ours, receive, stamp.send)
+            await app(scope, receive, stamp.send)
         except ConnectionAbortedError:
             # Ends in the server, which closes the connection: half an answer must not look whole.
             raise
@@ -96,9 +95,9 @@ class Gateway:
             log.exception("request failed", service="gateway", request_id=inbound.request_id)
             if stamp.status:
                 raise
-            await _refuse(Internal(), inbound, ours, receive, stamp.send)
+            await refuse(Internal(), inbound, scope, receive, stamp.send)
         finally:
-            stamp.log(scope, ours.get("heika.prefix"))
+            stamp.log(scope, scope.get("heika.prefix"))
 
     async def _websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
         inbound = Inbound({**scope, "method": "GET"}, self._proxies)
@@ -125,7 +124,7 @@ class Gateway:
         try:
             await self._route(scope, inbound, receive, send)
         except Problem as problem:
-            await _refuse(problem, inbound, scope, receive, send)
+            await refuse(problem, inbound, scope, receive, send)
 
     async def _route(self, scope: Scope, inbound: Inbound, receive: Receive, send: Send) -> None:
         route = self._find(scope, inbound)
@@ -161,7 +160,7 @@ class Gateway:
             # Guessing tokens is counted as well, and so is knocking with a frozen account.
             inbound.rate_limit = await self._limits.admit(limit_class, inbound.address, None)
             raise
-        inbound.rate_limit = await self._limits.admit(limit_class, inbound.address, str(caller.id) if caller else None)
+        inbound.rate_limit = await self._limits.admit(limit_class, inbound.address, caller.name if caller else None)
         if caller is not None:
             caller.require_may(method)
 
@@ -194,17 +193,6 @@ class Gateway:
         await send({"type": "lifespan.shutdown.complete"})
 
 
-async def _refuse(problem: Problem, inbound: Inbound, scope: Scope, receive: Receive, send: Send) -> None:
-    language = language_of(inbound.accept_language)
-    response = problem.response(language, inbound.request_id)
-    if problem.status in (408, 413):
-        # What is left of the body would be read as the next request.
-        response.headers["Connection"] = "close"
-    if problem.status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
-        send = after_the_rest(receive, send)
-    await response(scope, receive, send)
-
-
 def build(upstreams: Mapping[str, ASGIApp], settings: Settings) -> Gateway:
     """The gateway in front of these upstreams; ValueError when a service of the route table is missing."""
     if missing := [name for name in SERVICES if name not in upstreams]:
@@ -216,6 +204,7 @@ def app() -> Gateway:
     """The gateway of a process of its own; `HEIKA_UPSTREAM_<SERVICE>` holds each service's address."""
     settings = Settings()
     configure_logs(settings.log_level)
+    garbage.settle()
     names = {name: f"HEIKA_UPSTREAM_{name.upper()}" for name in SERVICES}
     if missing := [variable for variable in names.values() if not os.environ.get(variable)]:
         raise ValueError(f"set {', '.join(missing)} to the addresses of the services, such as http://members:8000")

@@ -9,17 +9,18 @@ from starlette.types import Message, Receive, Scope, Send
 from gateway.inbound import Headers, Inbound
 from kit.http import log_request
 
-_OURS: Final = frozenset({b"x-request-id", b"server", b"date"})
 SECURITY: Final = (
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"strict-origin-when-cross-origin"),
     (b"x-frame-options", b"DENY"),
 )
+SECURITY_IN_PRODUCTION: Final = (*SECURITY, (b"strict-transport-security", b"max-age=31536000; includeSubDomains"))
 PAGE: Final = (b"content-security-policy", b"frame-ancestors 'none'")
 NO_PAGE: Final = (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'")
-SECURITY_IN_PRODUCTION: Final = (*SECURITY, (b"strict-transport-security", b"max-age=31536000; includeSubDomains"))
 _PRIVATE: Final = (b"cache-control", b"private, no-store")
-
+_OURS: Final = frozenset({b"x-request-id", b"server", b"date"})
+_GUARDED: Final = frozenset({NO_PAGE[0], *(name for name, _ in SECURITY_IN_PRODUCTION)})
+_NOTED: Final = _OURS | _GUARDED | {b"cache-control", b"content-length", b"content-type", b"ratelimit"}
 
 COMPRESSED_FROM: Final = 1024
 EXPOSED: Final = (
@@ -37,29 +38,22 @@ class Stamp:
     """The outermost `send` of one request."""
 
     __slots__ = (
-        "_head",
-        "_inbound",
-        "_names_origins",
-        "_packer",
-        "_pays",
-        "_production",
-        "_send",
-        "done",
-        "started_at",
-        "status",
+        *("_guard", "_head", "_inbound", "_names_origins", "_packer", "_pays", "_send", "done", "seconds"),
+        *("started_at", "status"),
     )
 
     def __init__(self, inbound: Inbound, send: Send, *, head: bool, production: bool, names_origins: bool) -> None:
         self._inbound = inbound
         self._send = send
         self._head = head
-        self._production = production
+        self._guard = SECURITY_IN_PRODUCTION if production else SECURITY
         self._names_origins = names_origins
         self._packer: GZipResponder | None = None
         self._pays = False
         self.status = 0
         self.done = False
         self.started_at = time.perf_counter()
+        self.seconds: float | None = None
 
     async def send(self, message: Message) -> None:
         """Send one message of the answer on, compressed where the caller takes that and it pays."""
@@ -84,40 +78,39 @@ class Stamp:
         if message["type"] == "http.response.body":
             if self.done:
                 return
-            self.done = not message.get("more_body", False)
+            if not message.get("more_body", False):
+                self.done = True
+                self.seconds = time.perf_counter() - self.started_at
             if self._head:
                 message = {"type": "http.response.body", "body": b"", "more_body": not self.done}
         await self._send(message)
 
     def _headers(self, message: Message) -> Headers:
         headers: Headers = []
-        present: set[bytes] = set()
-        page, pays = False, True
+        noted: dict[bytes, bytes] = {}
         for pair in message.get("headers", ()):
-            name, value = pair
-            if name in _OURS:
-                continue
+            if pair[0] in _NOTED:
+                if pair[0] in _OURS:
+                    continue
+                noted[pair[0]] = pair[1]
             headers.append(pair)
-            present.add(name)
-            if name == b"content-type":
-                page = value.startswith(b"text/html")
-            elif name == b"content-length":
-                pays = int(value) >= COMPRESSED_FROM
-        self._pays = pays
-        self._add_ours(headers, present, page=page)
+        length = noted.get(b"content-length")
+        self._pays = length is None or int(length) >= COMPRESSED_FROM
+        self._add_ours(headers, noted)
         return headers
 
-    def _add_ours(self, headers: Headers, present: set[bytes], *, page: bool) -> None:
+    def _add_ours(self, headers: Headers, noted: dict[bytes, bytes]) -> None:
         inbound = self._inbound
-        headers.append((b"x-request-id", inbound.request_id.encode()))
-        for pair in SECURITY_IN_PRODUCTION if self._production else SECURITY:
-            if pair[0] not in present:
-                headers.append(pair)
-        if b"content-security-policy" not in present:
-            headers.append(PAGE if page else NO_PAGE)
-        if b"ratelimit" not in present:
+        headers.append(inbound.id_header)
+        if noted.keys().isdisjoint(_GUARDED):
+            headers += self._guard
+        else:
+            headers += [pair for pair in self._guard if pair[0] not in noted]
+        if b"content-security-policy" not in noted:
+            headers.append(PAGE if noted.get(b"content-type", b"").startswith(b"text/html") else NO_PAGE)
+        if b"ratelimit" not in noted:
             headers += inbound.rate_limit
-        if b"cache-control" not in present and inbound.authorization is not None:
+        if b"cache-control" not in noted and inbound.authorization is not None:
             headers.append(_PRIVATE)
         # With an origin the CORS layer has said so already; caches must know that the answer to one differs.
         if self._names_origins and inbound.origin is None:
@@ -128,4 +121,6 @@ class Stamp:
         served: dict[str, Any] = self._inbound.served or self._inbound.named(scope["method"])
         if prefix is not None and "route" not in served:
             served.setdefault("heika.route", prefix)
-        log_request("gateway", served, self.status, time.perf_counter() - self.started_at)
+        # What a service does behind its whole answer is not what the caller waited for.
+        seconds = self.seconds if self.seconds is not None else time.perf_counter() - self.started_at
+        log_request("gateway", served, self.status, seconds)

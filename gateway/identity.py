@@ -41,8 +41,12 @@ class KeySource:
 
 
 async def caller_at_front(inbound: Inbound, route: Route, source: KeySource) -> Caller | None:
-    """The caller a good bearer token names; None without one. Raises what `verify` raises for a bad one."""
+    """The caller a good bearer token names; None without one. Raises what `verify` raises for a bad one.
+
+    `inbound.judged` says that a service in this process would find the same, and need not look again.
+    """
     if inbound.authorization is None:
+        inbound.judged = True
         return None
     if inbound.ambiguous:
         raise AmbiguousAuthorization
@@ -50,9 +54,11 @@ async def caller_at_front(inbound: Inbound, route: Route, source: KeySource) -> 
     if scheme.lower() != "bearer" or not route.checks_bearer:
         return None
     try:
-        return await auth.verify(token.strip())
+        caller = await auth.verify(token.strip())
     except (NotAuthenticated, KeysUnavailable):
         # Without keys nobody can say that it is bad; the service, which may have them, decides.
         if source.away:
             return None
         raise
+    inbound.judged = True
+    return caller

@@ -46,23 +46,9 @@ class Inbound:
     """A request as the gateway sees it; `headers` are those that go on to the service."""
 
     __slots__ = (
-        "accept_language",
-        "address",
-        "ambiguous",
-        "authorization",
-        "caller",
-        "content_length",
-        "gzip",
-        "has_body",
-        "headers",
-        "if_none_match",
-        "origin",
-        "parent",
-        "rate_limit",
-        "request_id",
-        "served",
-        "tagging",
-        "traceparent",
+        *("_read", "address", "ambiguous", "authorization", "caller", "content_length", "has_body", "headers"),
+        *("id_header", "if_none_match", "judged", "origin", "parent", "rate_limit", "request_id", "served"),
+        *("may_be_tagged", "traceparent"),
     )
 
     def __init__(self, scope: Scope, trusted: Sequence[Network]) -> None:
@@ -70,10 +56,10 @@ class Inbound:
         self.rate_limit: Headers = []
         self.served: dict[str, Any] | None = None
         self.caller: Caller | None = None
-        self.ambiguous = False
-        self.tagging = scope["method"] in ("GET", "HEAD")
+        self.ambiguous = self.judged = False
         keep = self.headers.append
-        read: dict[bytes, bytes] = {}
+        self._read: dict[bytes, bytes] = {}
+        read = self._read
         for pair in scope["headers"]:
             name = pair[0]
             if name not in _READ:
@@ -87,31 +73,45 @@ class Inbound:
                 read[name] += b", " + pair[1]
             else:
                 read[name] = pair[1]
-        self.authorization = read.get(b"authorization")
-        self.accept_language = read.get(b"accept-language", b"").decode("latin-1")
-        self.if_none_match = read.get(b"if-none-match")
-        self.origin = read.get(b"origin")
-        self.gzip = b"accept-encoding" in read and _accepts_gzip(read[b"accept-encoding"][:_LONGEST_CODINGS])
-        length = read.get(b"content-length", b"0")
+        take = read.get
+        self.authorization = take(b"authorization")
+        self.if_none_match = take(b"if-none-match")
+        self.origin = take(b"origin")
+        # A tag is looked for in what the caller may hold, and given to what everybody sees.
+        reads = scope["method"] in ("GET", "HEAD")
+        self.may_be_tagged = reads and (self.authorization is None or self.if_none_match is not None)
+        length = take(b"content-length", b"")
         # The server in front has refused anything but digits; another one may not have.
         self.content_length = int(length) if length.isdigit() else 0
         self.has_body = self.content_length > 0 or b"transfer-encoding" in read
-        if (connection := read.get(b"connection", b"").strip().lower()) not in (b"", b"keep-alive", b"close"):
-            # What Connection names is meant for this hop only (RFC 9110 7.6.1).
-            named = {token.strip() for token in connection.split(b",")}
-            self.headers[:] = [pair for pair in self.headers if pair[0] not in named]
-        request_id = read.get(b"x-request-id", b"").decode("latin-1")
-        self.request_id = request_id if is_request_id(request_id) else new_name()
-        self.parent = read.get(b"traceparent", b"").decode("latin-1")
+        if (connection := take(b"connection")) is not None:
+            self._drop_named(connection.strip().lower())
+        request_id = take(b"x-request-id", b"").decode("latin-1")
+        self.request_id = request_id if request_id and is_request_id(request_id) else new_name()
+        self.parent = take(b"traceparent", b"").decode("latin-1")
         self.traceparent = next_traceparent(self.parent)
         self.address = _address(scope, trusted)
         address = self.address.encode("latin-1", "replace")
-        self.headers += (
-            (b"x-request-id", self.request_id.encode()),
-            (b"traceparent", self.traceparent.encode()),
-            (CLIENT_ADDRESS, address),
-            (b"x-forwarded-for", address),
-        )
+        self.id_header = (b"x-request-id", self.request_id.encode())
+        traceparent = (b"traceparent", self.traceparent.encode())
+        self.headers += (self.id_header, traceparent, (CLIENT_ADDRESS, address), (b"x-forwarded-for", address))
+
+    def _drop_named(self, connection: bytes) -> None:
+        """Drop what Connection names: it is meant for this hop only (RFC 9110 7.6.1)."""
+        if connection not in (b"", b"keep-alive", b"close"):
+            named = {token.strip() for token in connection.split(b",")}
+            self.headers[:] = [pair for pair in self.headers if pair[0] not in named]
+
+    @property
+    def accept_language(self) -> str:
+        """What the caller reads, as they said it."""
+        return self._read.get(b"accept-language", b"").decode("latin-1")
+
+    @property
+    def gzip(self) -> bool:
+        """Whether the caller takes compressed answers."""
+        accepted = self._read.get(b"accept-encoding")
+        return accepted is not None and _accepts_gzip(accepted[:_LONGEST_CODINGS])
 
     def named(self, method: str) -> dict[str, Any]:
         """What names this request in a scope, a log and a trace."""

@@ -62,13 +62,15 @@ def class_of(route: Route, method: str, path: str) -> str:
 class _Rule:
     """A policy in force, with what its headers repeat."""
 
-    __slots__ = ("by_caller", "header", "interval", "name", "share", "shown", "times")
+    __slots__ = ("by_caller", "header", "interval", "most", "name", "share", "shown", "times")
 
     def __init__(self, policy: Policy, times: int) -> None:
         self.name = policy.name
         self.by_caller = policy.per == "caller"
         self.times = times
         self.interval = WINDOW_S / times
+        # As much as a rounding error more than the window.
+        self.most = WINDOW_S + self.interval * 1e-6
         self.share = max(1, times // TOLD_SHARE)
         quoted = b'"%b"' % policy.name.encode()
         self.header = (b"ratelimit-policy", quoted + b";q=%d;w=%d" % (times, WINDOW_S))
@@ -84,6 +86,16 @@ class _Rule:
         return [self.header, (b"ratelimit", self.shown % (left, ceil(owed)))]
 
 
+class _Bucket:
+    """When it is full again, on this process' clock, and how much was let through here that Redis does not know of."""
+
+    __slots__ = ("full_at", "untold")
+
+    def __init__(self) -> None:
+        self.full_at = 0.0
+        self.untold = 0
+
+
 _Key = tuple[_Rule, str]
 
 
@@ -97,8 +109,7 @@ class Limits:
             name: tuple(_Rule(policy, policy.times * factor) for policy in policies)
             for name, policies in POLICIES.items()
         }
-        self._full_at: dict[_Key, float] = {}
-        self._untold: dict[_Key, int] = {}
+        self._buckets: dict[_Key, _Bucket] = {}
         self._news: set[_Key] = set()
         self._shared = Shared(redis_url) if redis_url else None
         self._telling: asyncio.Task[None] | None = None
@@ -133,28 +144,34 @@ class Limits:
         if self._off:
             return []
         now = time.monotonic()
-        shown: Headers = []
+        last, owed = None, 0.0
         for rule in self._policies[limit_class]:
             who = caller if rule.by_caller else address
             if who is None:
                 continue
             key = (rule, who)
-            full_at = self._full_at.get(key, now)
+            bucket = self._buckets.get(key)
+            if bucket is None:
+                bucket = self._new_bucket(key, now)
+            full_at = bucket.full_at
             if full_at <= now:
                 full_at = now
-                self._untold[key] = 0
+                bucket.untold = 0
             full_at += rule.interval
-            wait = full_at - now - WINDOW_S
-            if wait > rule.interval * 1e-6:
-                raise rule.refuse(wait)
-            self._full_at[key] = full_at
-            self._untold[key] = untold = self._untold.get(key, 0) + 1
-            if untold >= rule.share and self._shared is not None:
+            last, owed = rule, full_at - now
+            if owed > rule.most:
+                raise rule.refuse(owed - WINDOW_S)
+            bucket.full_at = full_at
+            bucket.untold += 1
+            if bucket.untold >= rule.share and self._shared is not None:
                 self._tell(key)
-            shown = rule.show(full_at - now)
-        if len(self._full_at) > MAX_KEYS:
+        return last.show(owed) if last is not None else []
+
+    def _new_bucket(self, key: _Key, now: float) -> _Bucket:
+        if len(self._buckets) >= MAX_KEYS:
             self._forget(now)
-        return shown
+        bucket = self._buckets[key] = _Bucket()
+        return bucket
 
     def _tell(self, key: _Key) -> None:
         self._news.add(key)
@@ -166,20 +183,27 @@ class Limits:
         while self._news and self._shared is not None:
             await asyncio.sleep(EXCHANGE_S)
             keys, self._news = list(self._news), set()
-            counts = [self._untold.pop(key, 0) for key in keys]
-            moves = [_move(key, count) for key, count in zip(keys, counts, strict=True)]
+            moves = [_move(key, self._told(key)) for key in keys]
             answers = await asyncio.gather(*(self._shared.ask(Take([move], told=True)) for move in moves))
             now = time.monotonic()
             for key, answer in zip(keys, answers, strict=True):
-                if answer is not None:
-                    self._full_at[key] = now + answer[1][0] + self._untold.get(key, 0) * key[0].interval
+                bucket = self._buckets.get(key)
+                if answer is not None and bucket is not None:
+                    bucket.full_at = now + answer[1][0] + bucket.untold * key[0].interval
+
+    def _told(self, key: _Key) -> int:
+        """How much of this bucket Redis hears of now."""
+        bucket = self._buckets.get(key)
+        if bucket is None:
+            return 0
+        count, bucket.untold = bucket.untold, 0
+        return count
 
     def _forget(self, now: float) -> None:
         """Drop what is full again; if everybody is busy, everybody starts anew rather than memory growing."""
-        self._full_at = {key: at for key, at in self._full_at.items() if at > now}
-        if len(self._full_at) > MAX_KEYS // 2:
-            self._full_at.clear()
-        self._untold = {key: count for key, count in self._untold.items() if key in self._full_at}
+        self._buckets = {key: bucket for key, bucket in self._buckets.items() if bucket.full_at > now}
+        if len(self._buckets) > MAX_KEYS // 2:
+            self._buckets.clear()
 
 
 def _move(key: _Key, count: int) -> Move:

@@ -1,17 +1,31 @@
-"""Refused bodies: who still sends one gets the answer before the connection ends."""
+"""Refusals: a problem as the caller reads it; and who still sends a refused body gets the answer before the end."""
 
 import asyncio
 import contextlib
+from http import HTTPStatus
 from typing import Final
 
-from starlette.types import Message, Receive, Send
+from starlette.types import Message, Receive, Scope, Send
 
+from gateway.inbound import Inbound
 from gateway.routes import MIB
+from kit.errors import Problem, language_of
 
 REST_BYTES: Final = 64 * MIB
 REST_SECONDS: Final = 10.0
 REST_PAUSE: Final = 1.0
 """How much of a refused body is taken and thrown away, in how long, with what pauses, before the connection is closed."""
+
+
+async def refuse(problem: Problem, inbound: Inbound, scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer with a problem, in the caller's language."""
+    response = problem.response(language_of(inbound.accept_language), inbound.request_id)
+    if problem.status in (408, 413):
+        # What is left of the body would be read as the next request.
+        response.headers["Connection"] = "close"
+    if problem.status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+        send = after_the_rest(receive, send)
+    await response(scope, receive, send)
 
 
 def after_the_rest(receive: Receive, send: Send) -> Send:

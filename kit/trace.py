@@ -50,4 +50,4 @@ def next_traceparent(incoming: str | None) -> str:
 
 def _random_hex(size: int) -> str:
     # Unique is enough, nobody guards anything by it; asking the system's generator would cost each request a call.
-    return f"{random.getrandbits(8 * size):0{2 * size}x}"
+    return _ids.getrandbits(8 * size).to_bytes(size).hex()

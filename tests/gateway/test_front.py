@@ -37,6 +37,22 @@ async def test_a_good_token_passes_and_goes_on_unchanged(front: Front) -> None:
     assert dict(answer.json()["headers"])["authorization"] == f"Bearer {token}"
 
 
+async def test_in_one_process_a_caller_is_judged_once(start_here: Start) -> None:
+    asked: tuple[tuple[str, dict[str, str]], ...] = (
+        ("/v1/orders/echo", bearer(sign(MEMBER))),
+        ("/v1/orders/echo", {}),
+        # Where the front does not judge, the service does.
+        ("/v1/auth/echo", bearer("stale")),
+        ("/v1/orders/echo", {"Authorization": "Basic eA=="}),
+    )
+    async with start_here() as front:
+        for path, headers in asked:
+            assert (await front.client.get(path, headers=headers)).status_code == 200
+        known, *others = front.toy.callers
+    assert isinstance(known, auth.Caller)
+    assert (known.name, others) == (MEMBER["sub"], [None, "unknown", "unknown"])
+
+
 async def test_a_bad_token_is_401_before_any_service_hears_of_it(front: Front) -> None:
     other = OKPKey.generate_key("Ed25519", parameters={"kid": "test", "use": "sig", "alg": "EdDSA"})
     expired = sign(MEMBER | {"exp": int(clock.now().timestamp()) - 1})
@@ -157,7 +173,7 @@ def test_a_limit_refills_evenly_and_keys_do_not_grow_without_end(monkeypatch: py
         limits.use("auth", "a", None)
     for number in range(MAX_KEYS + 1):
         limits.use("auth", str(number), None)
-    assert len(limits._full_at) == len(limits._untold) <= MAX_KEYS // 2
+    assert len(limits._buckets) <= MAX_KEYS // 2
 
 
 async def test_every_answer_is_named_and_guarded(start_here: Start) -> None:

@@ -247,6 +247,20 @@ async def test_a_service_that_dawdles_is_504(front: Front, monkeypatch: pytest.M
     assert (await front.client.get("/v1/plans/small")).status_code == 200
 
 
+async def test_a_service_that_ignores_its_deadline_holds_up_nobody(
+    front: Front, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_route(monkeypatch, "/v1/plans", deadline=0.1)
+    began = asyncio.get_running_loop().time()
+    answer = await front.client.get("/v1/plans/stubborn")
+    assert (answer.status_code, answer.json()["code"]) == (504, "upstream_timeout")
+    # Its own answer comes later, and to nobody: the connection goes on with the next one.
+    assert (await front.client.get("/v1/plans/small")).json() == {"hello": "you"}
+    assert asyncio.get_running_loop().time() - began < 0.5
+    await asyncio.sleep(0.6)
+    assert (await front.client.get("/v1/plans/small")).json() == {"hello": "you"}
+
+
 @pytest.mark.parametrize("path", ["/v1/orders/echo", "/v1/uploads", "/v1/sandbox/clock"])
 async def test_a_body_that_does_not_arrive_is_408(front: Front, monkeypatch: pytest.MonkeyPatch, path: str) -> None:
     monkeypatch.setattr(proxy, "BODY_SECONDS", 0.2)

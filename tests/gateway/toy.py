@@ -1,6 +1,7 @@
 """A small upstream that shows what reached it, and misbehaves on request; and a real server to put apps behind."""
 
 import asyncio
+import contextlib
 import socket
 from base64 import b64encode
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -25,6 +26,7 @@ class Toy:
         self.ended = asyncio.Event()
         self.seen: list[str] = []
         self.asked_for_head: list[bool] = []
+        self.callers: list[object] = []
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve by the last word of the path."""
@@ -33,6 +35,7 @@ class Toy:
         if scope["type"] != "http":
             return
         self.seen.append(f"{scope['method']} {scope['path']}")
+        self.callers.append(scope.get("heika.caller", "unknown"))
         self.asked_for_head.append((HEAD_ONLY.encode(), b"1") in scope["headers"])
         word = scope["path"].rsplit("/", 1)[1]
         if word == "events":
@@ -117,6 +120,14 @@ async def _slow(send: Send) -> None:
     await asyncio.sleep(30)
 
 
+async def _stubborn(send: Send) -> None:
+    """Takes no notice of being canceled, and answers when nobody listens any more."""
+    for _ in range(2):
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.sleep(0.5)
+    await _answer(send, b"{}")
+
+
 async def _silent(send: Send) -> None:
     return
 
@@ -140,6 +151,7 @@ MOODS: dict[str, Callable[[Send], Awaitable[None]]] = {
     "nothing": _nothing,
     "silent": _silent,
     "slow": _slow,
+    "stubborn": _stubborn,
 }
 ANSWERS: dict[str, tuple[bytes, tuple[tuple[bytes, bytes], ...]]] = {
     "big": (b'"' + b"x" * 5000 + b'"', ()),

@@ -1,4 +1,4 @@
-"""What everybody sees alike: asked of its service once a second at most, for all who wait, whoever they are."""
+"""What everybody sees alike: asked of its service once a second at most, and seldom waited for (RFC 5861 3)."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
@@ -15,6 +15,8 @@ from kit import clock
 
 FRESH_S: Final = 1.0
 """How long a part is shown without asking again."""
+STALE_S: Final = 3.0
+"""How old a part may get that is shown while it is asked for again; less than answers with it may be kept by anybody."""
 PART_S: Final = 2.0
 """How long a part may take; below the 3 s that a stopped service may cost the whole."""
 
@@ -31,11 +33,13 @@ class PublicParts:
     def __init__(self, upstreams: Mapping[str, ASGIApp]) -> None:
         self._upstreams = upstreams
         self._asking: dict[str, asyncio.Task[orjson.Fragment]] = {}
+        self._before: dict[str, asyncio.Task[orjson.Fragment]] = {}
         self._offset = timedelta()
 
     def forget(self) -> None:
         """Ask anew for whoever comes from now on; questions under way were put before the change."""
         self._asking = {}
+        self._before = {}
 
     async def get(self, name: str, question: Question) -> orjson.Fragment:
         """The part as ready JSON; Missing when its service gave no good answer, a moment ago or now."""
@@ -46,6 +50,8 @@ class PublicParts:
         if task is None:
             task = self._asking[name] = asyncio.create_task(self._ask(question), name=f"public part {name}")
             task.add_done_callback(lambda done: self._keep(name, done))
+        if not task.done() and (before := self._before.get(name)) is not None:
+            return before.result()
         # Whoever leaves must not take the answer from the others.
         return await asyncio.shield(task)
 
@@ -80,9 +86,16 @@ class PublicParts:
         if not task.cancelled():
             task.exception()  # whoever asked has seen it
         if self._asking.get(name) is task:
-            loop = asyncio.get_running_loop()
-            loop.call_later(FRESH_S, self._drop, name, task)
+            self._before.pop(name, None)
+            asyncio.get_running_loop().call_later(FRESH_S, self._grow_old, name, task)
 
-    def _drop(self, name: str, task: asyncio.Task[orjson.Fragment]) -> None:
+    def _grow_old(self, name: str, task: asyncio.Task[orjson.Fragment]) -> None:
         if self._asking.get(name) is task:
             del self._asking[name]
+            if not task.cancelled() and task.exception() is None:
+                self._before[name] = task
+                asyncio.get_running_loop().call_later(STALE_S - FRESH_S, self._drop, name, task)
+
+    def _drop(self, name: str, task: asyncio.Task[orjson.Fragment]) -> None:
+        if self._before.get(name) is task:
+            del self._before[name]

@@ -156,6 +156,23 @@ async def test_the_public_parts_are_asked_once_for_everybody_until_something_cha
                 pass
 
 
+async def test_a_part_is_shown_while_it_is_asked_for_again_and_not_much_longer(
+    start_here: Start, world: dict[str, Answers], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, seconds in (("FRESH_S", 0.05), ("STALE_S", 0.4), ("PART_S", 0.6)):
+        monkeypatch.setattr(public_parts, name, seconds)
+    async with start_here(upstreams=world) as front:
+        assert (await front.client.get("/v1/home")).json() == PUBLIC
+        world["billing"].asleep = True
+        await asyncio.sleep(0.1)
+        for _ in range(2):
+            assert (await front.client.get("/v1/home")).json() == PUBLIC
+        # One question for both; when it has failed, or the part is too old, nobody is shown it any more.
+        assert world["billing"].asked == ["/v1/plans"] * 2
+        await asyncio.sleep(0.4)
+        assert (await front.client.get("/v1/home")).json() == PUBLIC | {"plans": [], "degraded": ["billing"]}
+
+
 async def test_a_service_that_sleeps_holds_up_only_the_first_who_come(
     start_here: Start, world: dict[str, Answers], monkeypatch: pytest.MonkeyPatch
 ) -> None:

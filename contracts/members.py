@@ -46,7 +46,10 @@ class MemberMerged(Event, type="members.member.merged"):
 
 
 class SegmentPicture(BaseModel):
-    """One run of membership time as it is packed now; half-open `[starts_at, ends_at)`."""
+    """One run of membership time as it is packed now; half-open `[starts_at, ends_at)`.
+
+    `idle_s` are the seconds of it that had no access because a bank asked for the money, and lost.
+    """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -61,6 +64,7 @@ class SegmentPicture(BaseModel):
     benefits: tuple[str, ...]
     added_at: AwareDatetime
     not_before: AwareDatetime | None = None
+    idle_s: int = 0
 
 
 class MembershipChanged(Event, type="members.membership.changed"):

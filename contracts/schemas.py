@@ -28,12 +28,15 @@ def committed() -> dict[str, dict[str, Any]]:
 
 
 def breaks(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
-    """Why a new schema breaks somebody: a listener of yesterday, or an event of yesterday still in an outbox."""
+    """Why a new schema breaks somebody: a listener of yesterday, or an event of yesterday still in an outbox.
+
+    What an object within it has more does not, if it has a default: listeners pass over what they do not know.
+    """
     reasons = [f"{name} is gone" for name in old["properties"] if name not in new["properties"]]
     reasons += [
         f"{name} is another thing now"
         for name, shape in old["properties"].items()
-        if name in new["properties"] and _bare(shape, old) != _bare(new["properties"][name], new)
+        if name in new["properties"] and not _fits(shape, new["properties"][name], old, new)
     ]
     reasons += [
         f"{name} is newly required: events told before lack it"
@@ -43,15 +46,27 @@ def breaks(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     return reasons
 
 
-def _bare(shape: Any, schema: dict[str, Any]) -> Any:
-    """A shape without its prose, with its references followed."""
-    if isinstance(shape, dict):
-        if "$ref" in shape:
-            return _bare(schema["$defs"][shape["$ref"].rsplit("/", 1)[1]], schema)
-        return {
-            key: _bare(value, schema) for key, value in shape.items() if key not in ("description", "title", "default")
-        }
-    return [_bare(item, schema) for item in shape] if isinstance(shape, list) else shape
+_PROSE = {"description", "title", "default"}
+
+
+def _fits(old: Any, new: Any, olds: dict[str, Any], news: dict[str, Any]) -> bool:
+    """Whether a shape of one schema, its references followed and its prose left aside, is in the other what it was."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        old, new = _followed(old, olds), _followed(new, news)
+        within = {"properties"} if "properties" in old and "properties" in new else set()
+        if within and breaks(old | {"$defs": olds.get("$defs")}, new | {"$defs": news.get("$defs")}):
+            return False
+        left, right = (shape.keys() - _PROSE - within for shape in (old, new))
+        return left == right and all(_fits(old[key], new[key], olds, news) for key in left)
+    if isinstance(old, list) and isinstance(new, list):
+        return len(old) == len(new) and all(_fits(*pair, olds, news) for pair in zip(old, new, strict=True))
+    return bool(old == new)
+
+
+def _followed(shape: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
+    while "$ref" in shape:
+        shape = schema["$defs"][shape["$ref"].rsplit("/", 1)[1]]
+    return shape
 
 
 def write() -> None:

@@ -134,8 +134,10 @@ async def _preview(session: AsyncSession, settings: Settings, order: Order, *, b
         # Members has not told of it yet: it lies where the purchase put it.
         else span_of_purchase(segments, order.months, (gift.redeemed_at if gift else order.paid_at) or now)
     )
-    days = -((starts_at - ends_at) // DAY)
-    days_used = min(max(-((starts_at - now) // DAY), 0), days)
+    # Days on which a dispute kept the member out, and which were added at the end, are no days used.
+    begun_at = starts_at + timedelta(seconds=own.idle_s if own is not None else 0)
+    days = -((begun_at - ends_at) // DAY)
+    days_used = min(max(-((begun_at - now) // DAY), 0), days)
     left = await _returnable(session, settings, order)
     refundable = left
     if not in_members_window(order, settings):

@@ -1,6 +1,6 @@
 """The time ledger: segments under one lock a member, packed anew and told whenever the member's ledger changes."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -9,7 +9,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
-from contracts.calendar import Piece, pack
+from contracts.calendar import Piece, made_up, pack
 from contracts.members import MembershipChanged, SegmentPicture
 from kit import clock
 from kit.events import emit
@@ -79,14 +79,15 @@ async def repack(session: AsyncSession, ledger: MembershipVersion) -> None:
     await session.flush()
     statement = select(Segment).where(col(Segment.member_id) == ledger.member_id)
     segments = (await session.execute(statement)).scalars().all()
-    spans = pack((_piece(segment) for segment in segments), clock.ZONE)
+    pieces = [_piece(segment) for segment in segments]
+    spans = pack(pieces, clock.ZONE)
     for segment in segments:
         segment.starts_at, segment.ends_at = spans[segment.id] or (None, None)
     ledger.renewing = await is_renewing(session, ledger.member_id)
     ledger.grace_until = _grace_until(segments) if ledger.renewing else None
     ledger.version += 1
     await session.flush()
-    await emit(session, _changed(ledger, segments))
+    await emit(session, _changed(ledger, segments, made_up(pieces, clock.ZONE)))
 
 
 async def is_renewing(session: AsyncSession, member_id: UUID) -> bool:
@@ -117,10 +118,17 @@ def _grace_until(segments: Sequence[Segment]) -> datetime | None:
     return last.ends_at + GRACE if last and last.ends_at and last.out_since is None else None
 
 
-def _changed(ledger: MembershipVersion, segments: Sequence[Segment]) -> MembershipChanged:
+def _changed(
+    ledger: MembershipVersion, segments: Sequence[Segment], idle: Mapping[UUID, timedelta]
+) -> MembershipChanged:
     live = [segment for segment in segments if segment.out_since is None and segment.starts_at is not None]
     live.sort(key=lambda segment: (segment.starts_at, segment.id))
-    pictures = [SegmentPicture.model_validate(segment, from_attributes=True) for segment in live]
+    pictures = [
+        SegmentPicture.model_validate(segment, from_attributes=True).model_copy(
+            update={"idle_s": int(idle.get(segment.id, timedelta(0)).total_seconds())}
+        )
+        for segment in live
+    ]
     ends = [segment.ends_at for segment in segments if segment.ends_at is not None]
     return MembershipChanged(
         member_id=ledger.member_id,

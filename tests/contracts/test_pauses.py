@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 from hypothesis import given
 from hypothesis import strategies as st
 
-from contracts.calendar import SHORTEST_LOSS, Piece, Span, pack
+from contracts.calendar import SHORTEST_LOSS, Piece, Span, made_up, pack
 
 SHANGHAI = ZoneInfo("Asia/Shanghai")
 START = datetime(2027, 1, 1, tzinfo=UTC)
@@ -75,6 +75,16 @@ def test_a_pause_shorter_than_an_hour_moves_nothing() -> None:
     for lost, moved in ((SHORTEST_LOSS - timedelta(seconds=1), False), (SHORTEST_LOSS, True)):
         paused = [plain[0], replace(plain[1], pauses=((begin, begin + lost),))]
         assert (pack(paused, SHANGHAI) != pack(plain, SHANGHAI)) is moved
+
+
+def test_what_a_pause_costs_is_what_the_piece_is_longer_by() -> None:
+    day = timedelta(days=1)
+    one, two = piece(1, 30, pauses=((START + 5 * day, START + 15 * day),)), piece(2, 7)
+    # The other piece's seven days were used while the first was away; three days were nobody's.
+    assert made_up([one, two], SHANGHAI) == {one.id: 3 * day}
+    assert made_up([one], SHANGHAI) == {one.id: 10 * day}
+    assert made_up([replace(one, extra=day)], SHANGHAI) == {one.id: 10 * day}
+    assert pack([one], SHANGHAI)[one.id] == (START, START + 40 * day)
 
 
 def test_a_pause_after_the_end_or_after_a_revocation_is_none() -> None:

@@ -26,6 +26,13 @@ def test_a_removed_changed_or_newly_required_field_is_a_break() -> None:
     deep = copy.deepcopy(old)
     del deep["$defs"]["SegmentPicture"]["properties"]["days"]
     assert schemas.breaks(old, deep) == ["segments is another thing now"]
+    grown = copy.deepcopy(old)
+    grown["$defs"]["SegmentPicture"]["properties"]["note"] = {"type": "string", "default": ""}
+    assert schemas.breaks(old, grown) == []
+    del grown["$defs"]["SegmentPicture"]["properties"]["note"]["default"]
+    assert schemas.breaks(old, grown) == ["segments is another thing now"]
+    grown["$defs"]["SegmentPicture"]["properties"]["days"] = {"type": "string"}
+    assert schemas.breaks(old, grown) == ["segments is another thing now"]
     wider = copy.deepcopy(old)
     wider["properties"]["note"] = {"type": "string", "default": ""}
     assert schemas.breaks(old, wider) == []

@@ -112,6 +112,20 @@ async def test_after_the_window_only_an_admin_refunds_by_unused_days(till: Till)
     assert (event.amount, event.full, event.removes_time) == (100, False, False)
 
 
+async def test_days_on_which_a_dispute_kept_a_member_out_are_not_used(till: Till) -> None:
+    member = new_id()
+    order = await till.buy(member)
+    segment = await _granted(till, member, order, days=31)
+    till.api.clock.advance(timedelta(days=14, hours=1))
+    longer = segment.model_copy(update={"idle_s": 5 * 86_400, "ends_at": segment.ends_at + timedelta(days=5)})
+    changed = MembershipChanged(member_id=member, version=2, segments=(longer,), access_until=longer.ends_at)
+    await till.api.handle(changed)
+    path = f"/v1/admin/orders/{order['id']}/refund-preview"
+    preview = (await till.client.post(path, headers=till.api.admin("orders:read"))).json()
+    # The fifteenth day has begun, five of them were nobody's: ten of thirty-one are used.
+    assert (preview["refundable"], preview["days_used"]) == (1990 * 21 // 31, 10)
+
+
 async def test_a_refund_goes_on_when_the_provider_was_away(till: Till) -> None:
     member, key = new_id(), str(new_id())
     order = await till.buy(member)

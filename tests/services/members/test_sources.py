@@ -110,6 +110,8 @@ async def test_a_dispute_suspends_exactly_its_time_and_a_won_one_gives_it_back(a
     assert [segment["state"] for segment in await segments(api, member_id)] == ["active"]
     told = [event for event in await api.emitted() if isinstance(event, MembershipChanged)]
     assert [len(event.segments) for event in told] == [1, 0, 1]
+    # Nobody could use those sixty days.
+    assert (told[0].segments[0].idle_s, told[2].segments[0].idle_s) == (0, 60 * 86_400)
 
 
 async def test_a_dispute_won_at_once_leaves_the_calendar_as_it_was(api: Api) -> None:

@@ -116,6 +116,31 @@ class Database:
         await self.writers.dispose()
 
 
+async def fetch(connection: AsyncConnection, sql: str, *values: Any) -> list[asyncpg.Record]:
+    """The rows of one statement, asked of the driver itself: of a hot one, SQLAlchemy's part is the larger.
+
+    It belongs to the transaction that was begun on this connection; without one, it is a transaction by itself.
+    """
+    line = await _line_of(connection)
+    if connection.in_transaction():
+        if not line.is_in_transaction():  # SQLAlchemy begins with its first statement
+            await connection.exec_driver_sql("SELECT 1")
+    elif line.is_closed():
+        # It was lost while nobody used it, as in a restart of the database.
+        await connection.invalidate()
+        line = await _line_of(connection)
+    try:
+        rows: list[asyncpg.Record] = await line.fetch(sql, *values)
+    finally:
+        if line.is_closed():
+            await connection.invalidate()
+    return rows
+
+
+async def _line_of(connection: AsyncConnection) -> asyncpg.Connection:
+    return (await connection.get_raw_connection()).driver_connection
+
+
 async def open_session(request: Request) -> AsyncIterator[AsyncSession]:
     """The request's one transaction: committed after the endpoint, before its answer leaves; rolled back if it raises.
 

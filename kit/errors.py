@@ -5,6 +5,7 @@ import re
 from http import HTTPStatus
 from typing import Any, ClassVar
 
+import asyncpg
 import structlog
 from fastapi import Request
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
@@ -314,9 +315,18 @@ def request_language(request: Request) -> str:
     return language_of(request.headers.get("accept-language", ""))
 
 
+_LOST = (
+    *(OperationalError, InterfaceError, PoolTimeout, ConnectionError, TimeoutError),
+    *(
+        asyncpg.InterfaceError,
+        asyncpg.InternalClientError,
+    ),  # of the driver itself, where it is asked without SQLAlchemy
+)
+
+
 def is_disconnect(failure: BaseException) -> bool:
     """Whether a database call failed because the database is away, rather than because of what was asked."""
-    if isinstance(failure, (OperationalError, InterfaceError, PoolTimeout, ConnectionError, TimeoutError)):
+    if isinstance(failure, _LOST):
         return True
     # 57P01..57P03: shut down, crash shutdown, cannot connect now; 08xxx: connection exceptions; 53300: too many.
     state = getattr(getattr(failure, "orig", failure), "sqlstate", None) or ""

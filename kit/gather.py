@@ -90,7 +90,7 @@ class GroupRead(Generic[Key, Found]):
                         if not answer.done():  # the client went away
                             answer.set_result(found[key])
             except BaseException as failure:
-                told = DatabaseUnavailable() if is_disconnect(failure) or _is_cut(failure) else failure
+                told = DatabaseUnavailable() if is_disconnect(failure) or isinstance(failure, OSError) else failure
                 for answer in chain.from_iterable(batch.values()):
                     if not answer.done():
                         answer.set_exception(told)
@@ -102,7 +102,7 @@ class GroupRead(Generic[Key, Found]):
         try:
             return await self._fetch(keys)
         except Exception as failure:
-            if not held or not (is_disconnect(failure) or _is_cut(failure)):
+            if not held or not (is_disconnect(failure) or isinstance(failure, OSError)):
                 raise
         # It was lost while nobody read, as after a restart of the database; a read may be asked again.
         self.db.require()
@@ -120,9 +120,3 @@ class GroupRead(Generic[Key, Found]):
             self._line.terminate()
             raise
         return rows
-
-
-def _is_cut(failure: BaseException) -> bool:
-    """Whether a connection of the driver itself was lost."""
-    lost = (OSError, asyncpg.InterfaceError, asyncpg.InternalClientError, asyncpg.PostgresConnectionError)
-    return isinstance(failure, lost)

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, nullcontext
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -57,11 +57,15 @@ class _Waiting(Generic[Row, Result]):
 
 
 class GroupCommit(Generic[Row, Result]):
-    """One writer for a hot row: durable before the answer, exact under contention.
+    """One writer, or few, for a hot row: durable before the answer, exact under contention.
 
     `write(connection, rows)` runs one conditional statement for all rows, in a transaction that is then committed, and
     returns for each row, in order, its result or the Problem to raise. No timed window: a batch is whatever gathered
     while the last one was being committed. A batch that fails is retried row by row, so one bad row spoils no other.
+
+    `at_once` batches may be under way together, where `write` holds its own against other processes: a batch is read
+    from its callers while another is written. A `write` that `commits_itself` asks only by `kit.db.fetch`, and finds
+    itself in a transaction only when answers are to be kept with it; BEGIN and COMMIT would each wait for the loop's turn.
     """
 
     def __init__(
@@ -72,14 +76,19 @@ class GroupCommit(Generic[Row, Result]):
         name: str,
         max_queue: int = 10_000,
         max_batch: int = 500,
+        at_once: int = 1,
+        commits_itself: bool = False,
     ) -> None:
         self.db = db
         self.write = write
         self.name = name
         self.max_queue = max_queue
         self.max_batch = max_batch
+        self.at_once = at_once
+        self.commits_itself = commits_itself
         self._waiting: list[_Waiting[Row, Result]] = []
-        self._writer: asyncio.Task[None] | None = None
+        self._writers: set[asyncio.Task[None]] = set()
+        self._called: asyncio.Task[None] | None = None
 
     async def submit(self, row: Row) -> Result:
         """Write this row with whatever else is waiting; its result, once committed. QueueFull when too many wait."""
@@ -121,20 +130,28 @@ class GroupCommit(Generic[Row, Result]):
         if len(self._waiting) >= self.max_queue:
             raise QueueFull(retry_after=1)
         self._waiting.append(waiting)
-        if self._writer is None or self._writer.done():
-            self._writer = asyncio.create_task(self._write_waiting(), name=f"group commit {self.name}")
+        if self._called is None and len(self._writers) < self.at_once:
+            self._called = asyncio.create_task(self._write_waiting(), name=f"group commit {self.name}")
+            self._writers.add(self._called)
 
     async def _write_waiting(self) -> None:
-        while self._waiting:
-            batch, self._waiting = self._waiting[: self.max_batch], self._waiting[self.max_batch :]
-            GROUP_ROWS.labels(self.name).observe(len(batch))
-            try:
-                await self._commit(batch)
-            except Exception as failure:  # noqa: BLE001 - every waiting request gets an answer, whatever broke
-                await self._one_by_one(batch, failure)
+        writer, self._called = self._called, None
+        try:
+            while self._waiting:
+                batch, self._waiting = self._waiting[: self.max_batch], self._waiting[self.max_batch :]
+                GROUP_ROWS.labels(self.name).observe(len(batch))
+                try:
+                    await self._commit(batch)
+                except Exception as failure:  # noqa: BLE001 - every waiting request gets an answer, whatever broke
+                    await self._one_by_one(batch, failure)
+        finally:
+            # At once: a task is done before anything that was to be called by it is, and a row may come in between.
+            if writer is not None:
+                self._writers.discard(writer)
 
     async def _commit(self, batch: "list[_Waiting[Row, Result]]") -> None:
-        async with aclosing(await self._connect()) as connection, connection.begin():
+        own = self.commits_itself and not any(item.keep for item in batch)
+        async with aclosing(await self._connect()) as connection, nullcontext() if own else connection.begin():
             outcomes, fresh = await _replay(connection, batch)
             results = await self.write(connection, [item.row for item in fresh]) if fresh else []
             kept: list[tuple[Asked, Response]] = []

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from kit import clock
+from kit.db import fetch
 from kit.errors import Conflict, Forbidden, NotFound, Problem, Unavailable
 from services.showcase.cards import born_at
 from services.showcase.contests import ContestClosed
@@ -88,23 +88,23 @@ class Standing:
 # the statement sees the moment before that wait; a vote another process has written since then collides on a unique
 # key, gets neither a row nor a refusal, and is asked for again by a statement that sees it.
 # Rows are written in the order of members and then tallies in that of entries, so that processes never wait in a ring.
-_CAST = text(f"""
+_CAST = f"""
 WITH asked AS MATERIALIZED (
-    SELECT * FROM unnest(CAST(:entries AS uuid[]), CAST(:members AS uuid[]), CAST(:born AS timestamptz[]),
-        CAST(:addresses AS bytea[]), CAST(:devices AS bytea[]))
+    SELECT * FROM unnest(CAST($1 AS uuid[]), CAST($2 AS uuid[]), CAST($3 AS timestamptz[]),
+        CAST($4 AS bytea[]), CAST($5 AS bytea[]))
         WITH ORDINALITY AS a(entry_id, member_id, born_at, address, device, turn)
 ), held AS MATERIALIZED (
     SELECT * FROM contest
-    WHERE id IN (SELECT contest_id FROM entry WHERE id = ANY(CAST(:entries AS uuid[]))) ORDER BY id FOR SHARE
+    WHERE id IN (SELECT contest_id FROM entry WHERE id = ANY(CAST($1 AS uuid[]))) ORDER BY id FOR SHARE
 ), judged AS MATERIALIZED (
     SELECT a.entry_id, a.member_id, a.turn, c.id AS contest_id, c.votes_per_day, c.hide_totals, today.slots,
-        greatest(0, extract(epoch FROM CAST(:now AS timestamptz) - coalesce(m.registered_at, a.born_at)) / 3600)
+        greatest(0, extract(epoch FROM CAST($6 AS timestamptz) - coalesce(m.registered_at, a.born_at)) / 3600)
             AS account_hours,
         {sign("a.address")} AS address, {sign("coalesce(m.device, a.device)")} AS device,
         {sign(TREE.format(member="a.member_id"))} AS tree,
         CASE
         WHEN e.status IS DISTINCT FROM 'approved' THEN 'entry_not_found'
-        WHEN c.settled_at IS NOT NULL OR c.starts_at > :now OR c.ends_at <= :now THEN 'contest_closed'
+        WHEN c.settled_at IS NOT NULL OR c.starts_at > $6 OR c.ends_at <= $6 THEN 'contest_closed'
         WHEN e.member_id = a.member_id THEN 'own_entry'
         WHEN coalesce(m.registered_at, a.born_at) >= c.accounts_before THEN 'account_too_new'
         WHEN a.entry_id = ANY(today.entries) THEN 'already_voted'
@@ -116,7 +116,7 @@ WITH asked AS MATERIALIZED (
     LEFT JOIN member_card m ON m.member_id = a.member_id
     CROSS JOIN LATERAL (
         SELECT coalesce(array_agg(v.slot), '{{}}') AS slots, array_agg(v.entry_id) AS entries
-        FROM vote v WHERE v.contest_id = c.id AND v.member_id = a.member_id AND v.day = :day
+        FROM vote v WHERE v.contest_id = c.id AND v.member_id = a.member_id AND v.day = $7
     ) today
 ), placed AS MATERIALIZED (
     SELECT j.*, free.slot
@@ -130,7 +130,7 @@ WITH asked AS MATERIALIZED (
     ) free ON true
 ), written AS (
     INSERT INTO vote (entry_id, member_id, day, contest_id, slot, cast_at, account_hours, address, device, tree)
-    SELECT entry_id, member_id, :day, contest_id, slot, :now, CAST(floor(account_hours) AS int), address, device, tree
+    SELECT entry_id, member_id, $7, contest_id, slot, $6, CAST(floor(account_hours) AS int), address, device, tree
     FROM placed WHERE slot IS NOT NULL
     ORDER BY member_id, entry_id
     ON CONFLICT DO NOTHING
@@ -153,37 +153,43 @@ LEFT JOIN (
     SELECT contest_id, member_id, count(*) AS written FROM written GROUP BY contest_id, member_id
 ) own ON own.contest_id = j.contest_id AND own.member_id = j.member_id
 ORDER BY j.turn
-""")  # noqa: S608 - put together from parts of our own
+"""  # noqa: S608 - put together from parts of our own
 
 
 async def cast(connection: AsyncConnection, ballots: Sequence[Ballot]) -> list[Standing | Problem]:
-    """Write the votes that are allowed now, and answer every ballot in its place; the caller commits."""
+    """Write the votes that are allowed now, and answer every ballot in its place; committed unless in a transaction."""
     answers: list[Standing | Problem | None] = [None] * len(ballots)
     for _ in range(ROUNDS):
         waiting = [place for place, answer in enumerate(answers) if answer is None]
         if not waiting:
             break
         now = clock.now()
-        found = await connection.execute(
-            _CAST,
-            {
-                "entries": [ballots[place].entry_id for place in waiting],
-                "members": [ballots[place].member_id for place in waiting],
-                "born": [born_at(ballots[place].member_id) for place in waiting],
-                "addresses": [ballots[place].address for place in waiting],
-                "devices": [ballots[place].device for place in waiting],
-                "now": now,
-                "day": now.astimezone(clock.ZONE).date(),
-            },
-        )
-        for place, row in zip(waiting, found.all(), strict=True):
+        try:
+            rows = await fetch(
+                connection,
+                _CAST,
+                [ballots[place].entry_id for place in waiting],
+                [ballots[place].member_id for place in waiting],
+                [born_at(ballots[place].member_id) for place in waiting],
+                [ballots[place].address for place in waiting],
+                [ballots[place].device for place in waiting],
+                now,
+                now.astimezone(clock.ZONE).date(),
+            )
+        except Exception:
+            # What an earlier round wrote is committed, unless answers are kept beside it.
+            if len(waiting) == len(ballots) or connection.in_transaction():
+                raise
+            break
+        for place, row in zip(waiting, rows, strict=True):
             answers[place] = _answer(row)
     return [VotesBusy(retry_after=1) if answer is None else answer for answer in answers]
 
 
 def _answer(row: Any) -> Standing | Problem | None:
-    if row.refusal is not None:
-        return REFUSALS[row.refusal]()
-    if not row.is_written:
+    refusal, is_written, entry_votes, contest_id, votes, changes, votes_left = row
+    if refusal is not None:
+        return REFUSALS[refusal]()
+    if not is_written:
         return None
-    return Standing(row.entry_votes, max(0, row.votes_left), row.contest_id, row.votes, row.changes)
+    return Standing(entry_votes, max(0, votes_left), contest_id, votes, changes)

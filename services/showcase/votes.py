@@ -102,5 +102,5 @@ def _shown(entry_votes: int | None, left: int, status: int) -> Response:
 def _group_of(db: Database) -> GroupCommit[Ballot, Standing]:
     group = _groups.get(db)
     if group is None:
-        group = _groups[db] = GroupCommit(db, cast, name="votes")
+        group = _groups[db] = GroupCommit(db, cast, name="votes", at_once=2, commits_itself=True)
     return group

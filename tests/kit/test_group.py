@@ -2,12 +2,15 @@
 
 import asyncio
 from collections.abc import Sequence
+from typing import Any
 
+import asyncpg
 import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from kit.db import fetch
 from kit.errors import Conflict, DatabaseUnavailable, Problem
 from kit.group import GroupCommit, QueueFull
 from kit.ids import new_id
@@ -17,12 +20,14 @@ WRITE = text(
     "INSERT INTO note (id, words, weight) SELECT unnest(CAST(:ids AS uuid[])), unnest(CAST(:words AS text[])), 0"
 )
 
+INSERT = "INSERT INTO note (id, words, weight) SELECT unnest($1::uuid[]), unnest($2::text[]), 0"
+
 
 class TooLong(Conflict):
     """This is too long."""
 
 
-def group_of(api: Api, sizes: list[int], **options: int) -> GroupCommit[str, str]:
+def group_of(api: Api, sizes: list[int], **options: Any) -> GroupCommit[str, str]:
     """A writer of notes that refuses `long`, and whose statement fails as a whole when `bad` is among its rows."""
 
     async def write(connection: AsyncConnection, rows: Sequence[str]) -> list[str | Problem]:
@@ -61,6 +66,59 @@ async def test_a_row_that_fails_spoils_no_other(api: Api) -> None:
     assert isinstance(answers[1], IntegrityError)
     assert sorted(row.words for row in await api.sql("SELECT words FROM note")) == ["a", "b"]
     assert sizes == [3, 1, 1, 1]
+
+
+async def test_a_write_that_commits_itself_is_one_statement_after_another_or_two_at_once(api: Api) -> None:
+    under_way = most = 0
+
+    async def write(connection: AsyncConnection, rows: Sequence[str]) -> list[str | Problem]:
+        nonlocal under_way, most
+        under_way += 1
+        most = max(most, under_way)
+        try:
+            await fetch(connection, INSERT, [new_id() for _ in rows], [None if row == "bad" else row for row in rows])
+            # What fails from here on changes nothing of what is written.
+            assert (await fetch(connection, "SELECT count(*) FROM note"))[0][0]
+        finally:
+            under_way -= 1
+        return list(rows)
+
+    group: GroupCommit[str, str] = GroupCommit(
+        api.rt.db, write, name="own", max_batch=3, at_once=2, commits_itself=True
+    )
+
+    async def come(number: int) -> str:
+        for _ in range(number % 7):
+            await asyncio.sleep(0)
+        return await group.submit("bad" if number == 8 else f"n{number}")
+
+    answers = await asyncio.gather(*(come(number) for number in range(30)), return_exceptions=True)
+    assert most == 2
+    assert [number for number, answer in enumerate(answers) if answer != f"n{number}"] == [8]
+    assert isinstance(answers[8], asyncpg.NotNullViolationError)
+    assert len(await api.sql("SELECT id FROM note")) == 29
+
+
+async def test_a_driver_s_connection_that_was_lost_is_noticed(api: Api) -> None:
+    lines: list[asyncpg.Connection] = []
+
+    async def write(connection: AsyncConnection, rows: Sequence[str]) -> list[str | Problem]:
+        if rows == ["end"]:
+            await fetch(connection, "SELECT pg_terminate_backend(pg_backend_pid())")
+        await fetch(connection, INSERT, [new_id() for _ in rows], list(rows))
+        lines.append((await connection.get_raw_connection()).driver_connection)
+        return list(rows)
+
+    group: GroupCommit[str, str] = GroupCommit(api.rt.db, write, name="lost", commits_itself=True)
+    assert await group.submit("a") == "a"
+    # Lost while nobody uses it: nobody notices.
+    lines.pop().terminate()
+    assert await group.submit("b") == "b"
+    # Lost under way: it may be written or not, which only who asks again learns.
+    with pytest.raises(DatabaseUnavailable):
+        await group.submit("end")
+    assert await group.submit("c") == "c"
+    assert sorted(row.words for row in await api.sql("SELECT words FROM note")) == ["a", "b", "c"]
 
 
 async def test_a_full_queue_answers_503_and_writes_nothing_of_it(api: Api) -> None:

@@ -76,7 +76,12 @@ async def test_two_processes_hold_the_limits_together(showcase: Any, api: Any) -
     entries = [UUID(await showcase.entry(contest)) for _ in range(4)]
     voters = [new_id() for _ in range(25)]
     databases = [Database(api.rt.settings.database_url, name=f"process {n}", pool_size=2) for n in range(2)]
-    groups = [GroupCommit(database, cast, name="test", max_batch=7) for database in databases]
+    # One writes a batch after the other, each in a transaction with whatever is kept beside it; the other as votes do.
+    ways: list[dict[str, Any]] = [{}, {"at_once": 2, "commits_itself": True}]
+    groups = [
+        GroupCommit(database, cast, name="test", max_batch=7, **way)
+        for database, way in zip(databases, ways, strict=True)
+    ]
     ballots = [Ballot(entry, voter) for voter in voters for entry in entries]
     orders = [random.Random(n).sample(ballots, len(ballots)) for n in range(2)]
     try:

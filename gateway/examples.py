@@ -30,6 +30,8 @@ BODIES: Final[dict[str, dict[str, Any]]] = {
         "note": "春季线下沙龙的到场礼",
     },
     "reconcile_day": {"day": "2026-01-01"},
+    # A difference's own `repair` is done without a word; a payment that waits for a person may be sent back.
+    "repair_difference": {},
     "change_member": {"labels": ["线下沙龙"], "note": "四月沙龙的志愿者"},
     "decide_certificate": {"decision": "approve", "reason": ""},
     "impersonate_member": {"reason": "会员来电：看不到已购买的课程"},
@@ -131,6 +133,11 @@ BODIES: Final[dict[str, dict[str, Any]]] = {
     # A member's way in
     "send_code": {"phone": _PHONE},
     "verify_code": {"phone": _PHONE, "code": "000000", "visitor_id": "device-1"},
+    # A token comes with each login, and a code with each message; these are nobody's.
+    "refresh": {"refresh_token": "rt-of-the-latest-pair"},
+    "bind_phone": {"phone": "13900000002", "code": "000000"},
+    "confirm_totp": {"code": "000000"},
+    "remove_totp": {"code": "000000"},
     "log_in_by_wechat": {"js_code": "demo-js-code", "visitor_id": "device-1"},
     "apply_with_certificate": {
         "title": "西式面点师（三级）",
@@ -138,6 +145,8 @@ BODIES: Final[dict[str, dict[str, Any]]] = {
         "proof_url": "https://example.com/certificates/1234",
     },
     "change_profile": {"nickname": "爱吃可颂的小周", "city": "上海", "bio": "周末烤面包"},
+    # Open are the last 31 days since one registered, before today.
+    "make_up_check_in": {"day": "2026-01-01"},
     "touch": {"channel": "douyin", "visitor_id": "device-1"},
     "claim_by_code": {"code": "SPRING20"},
     "preview_order": {"plan_code": "black-card-3m"},
@@ -161,6 +170,12 @@ BODIES: Final[dict[str, dict[str, Any]]] = {
     "answer_question": {"text": "手指按下去有一个浅坑就可以。"},
     "request_lesson": {"title": "想学：中种北海道吐司"},
     "send_heartbeat": {"from": "2026-01-01T00:00:00Z", "to": "2026-01-01T00:01:00Z"},
+    # Ids come from `POST /v1/uploads`; this one is nobody's.
+    "submit_entry": {
+        "title": "草莓蛋糕",
+        "story": "第一次做，切面有点歪。",
+        "upload_ids": ["01990d3f-6c00-7000-8000-00000000beef"],
+    },
     "comment": {"text": "切面真漂亮！"},
     # A partner's programme
     "create_link": {"title": "课堂海报", "channel": "douyin"},
@@ -179,7 +194,25 @@ BODIES: Final[dict[str, dict[str, Any]]] = {
     "make_dispute": {"order_id": "01990d3f-6c00-7000-8000-00000000beef", "outcome": "opened"},
     "move_sandbox_clock": {"advance": "P31D"},
 }
-"""A body for each operation, by its id."""
+"""A body for each operation that takes JSON, by its id."""
+
+FORMS: Final[dict[str, dict[str, str]]] = {
+    "issue_tokens": {
+        "grant_type": "password",
+        "username": "admin@heika.local",
+        "password": "the-password-shown-at-the-first-start",
+    },
+    "import_courses": {
+        "file": "course,category,level,access,amount,description,lesson,lesson_description,duration_s\n"
+        "周末烤吐司,bread,beginner,free,,从揉面到出炉。,第一课：揉面,揉到出膜。,600\n",
+    },
+    "import_members": {"file": "nickname,phone,labels,tier\n爱吃可颂的小周,13900000003,线下沙龙,beginner\n"},
+    # Ids come from the list of members; one that nobody has is refused by name.
+    "grant_in_bulk": {"file": "member_id,note\n01990d3f-6c00-7000-8000-00000000beef,四月沙龙的志愿者\n"},
+    "attach_file": {"lesson_id": "01990d3f-6c00-7000-8000-00000000beef", "file": "（配方 PDF / the recipe as a PDF）"},
+    "upload": {"file": "（一张照片 / a picture）"},
+}
+"""A form for each operation that takes one; of a file, its text."""
 
 PARAMETERS: Final[dict[str, dict[str, str]]] = {
     "read_plan_to_edit": {"code": "black-card-1m"},
@@ -195,7 +228,7 @@ PARAMETERS: Final[dict[str, dict[str, str]]] = {
 def fill_in(operation: dict[str, Any]) -> dict[str, Any]:
     """The operation with its examples."""
     name = operation.get("operationId", "")
-    if (body := BODIES.get(name)) is not None and "requestBody" in operation:
+    if (body := BODIES.get(name, FORMS.get(name))) is not None and "requestBody" in operation:
         request = operation["requestBody"]
         content = {kind: media | {"example": body} for kind, media in request["content"].items()}
         operation = operation | {"requestBody": request | {"content": content}}

@@ -4,9 +4,11 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from gateway.examples import fill_in
+from gateway.intro import INFO
 from gateway.own_document import OWN_DOCUMENT
-from gateway.tags import TAGS
-from gateway.usual_answers import SHARED, complete, sized
+from gateway.samples import show
+from gateway.tags import AUDIENCES, TAGS
+from gateway.usual_answers import complete, shared, sized
 from kit.auth import SCOPES, admin_scheme
 
 Document = dict[str, Any]
@@ -15,20 +17,6 @@ _PLACES: Final = {tag: place for place, tag in enumerate(TAGS)}
 
 METHODS: Final = ("get", "put", "post", "delete", "options", "head", "patch", "trace")
 _HIDDEN: Final = ("/internal", "/healthz", "/readyz", "/metrics", "/docs", "/redoc", "/openapi.json")
-
-INFO: Final = {
-    "title": "Heika 黑卡",
-    "version": "1",
-    "summary": "付费学习社区的后端 / the backend of a paid learning community",
-    "description": (
-        "会员、订单、课程与直播、优惠与推荐、作品比赛，都在这一个地址之下。金额以分为单位；时刻为 UTC（`Z` 结尾）；错误是 "
-        "`application/problem+json`，`code` 稳定，`detail` 随 `Accept-Language`（默认中文）。\n\n"
-        "Members, orders, courses and live lessons, coupons and referrals, works and contests, at one address. Money is in "
-        "fen; instants are UTC with `Z`; errors are `application/problem+json` with a stable `code` and a `detail` in the "
-        "language of `Accept-Language` (Chinese by default). Use Authorize to log an admin in by e-mail and password."
-    ),
-    "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
-}
 
 _VERIFIED: Final = "one algorithm, the issuer, the audience and a short life are required of every token (RFC8725)"
 
@@ -62,31 +50,28 @@ def merge(documents: Mapping[str, Document]) -> Document:
     webhooks: dict[str, Document] = {}
     components: dict[str, dict[str, Any]] = {}
     listed: set[str] = set()
-    groups: list[Document] = []
     for service, document in [*documents.items(), ("gateway", OWN_DOCUMENT)]:
         public = {path: item for path, item in document.get("paths", {}).items() if not path.startswith(_HIDDEN)}
         if service == "gateway":
             public = document["paths"]
         renamed = _take_components(service, document, components)
-        used: set[str] = set()
         for path, item in public.items():
-            _take_path(service, path, _renamed(item, renamed), paths, used)
+            _take_path(service, path, _renamed(item, renamed), paths, listed)
         webhooks |= _renamed(document.get("webhooks", {}), renamed)
-        if used:
-            groups.append({"name": service, "tags": sorted(used, key=_place)})
-        listed |= used
     schemes = components.pop("securitySchemes", {}) | SECURITY
     _name_uniquely(paths)
     for path, item in paths.items():
         for method in item.keys() & set(METHODS):
             complete(path, item[method])
-    components["responses"] = components.get("responses", {}) | SHARED
+            show(item[method], components["schemas"])
+    operations = [paths[path][method] for path in sorted(paths) for method in METHODS if method in paths[path]]
+    components["responses"] = components.get("responses", {}) | shared(operations)
     return {
         "openapi": "3.1.0",
         "info": INFO,
         "servers": [{"url": "/", "x-internal": False}],
         "tags": [{"name": name, "description": TAGS.get(name, name)} for name in sorted(listed, key=_place)],
-        "x-tagGroups": groups,
+        "x-tagGroups": _audiences(listed),
         "paths": {path: _in_order(sized(paths[path])) for path in sorted(paths)},
         "webhooks": sized(webhooks),
         "components": {
@@ -95,6 +80,16 @@ def merge(documents: Mapping[str, Document]) -> Document:
             "securitySchemes": {name: schemes[name] for name in (*SECURITY, *sorted(schemes.keys() - SECURITY.keys()))},
         },
     }
+
+
+def _audiences(listed: set[str]) -> list[Document]:
+    """The groups in use by who works with them; ReDoc leaves out whatever has no place here."""
+    placed = [
+        {"name": audience, "tags": [name for name in groups if name in listed]}
+        for audience, groups in AUDIENCES.items()
+    ]
+    others = {"name": "其他 / others", "tags": sorted(listed - TAGS.keys())}
+    return [group for group in (*placed, others) if group["tags"]]
 
 
 def _place(tag: str) -> tuple[int, str]:
@@ -148,14 +143,17 @@ def _renamed(value: Any, references: Mapping[str, str]) -> Any:
     return value
 
 
-def _take_path(service: str, path: str, item: Document, paths: dict[str, Document], used: set[str]) -> None:
+def _take_path(service: str, path: str, item: Document, paths: dict[str, Document], listed: set[str]) -> None:
     held = paths.setdefault(path, {})
     for key, value in item.items():
         if key in METHODS:
             if key in held:
                 raise ValueError(f"{key.upper()} {path} is described by two services")
             tags = value.get("tags") or [service]
-            used.update(tags)
+            listed.update(tags)
+            if path.startswith("/v1/partner/"):
+                # What Authorize logs a partner in to by id and secret, beside a token that was had elsewhere.
+                value["security"] = [{"partner": []}, *value.get("security", ())]
             held[key] = fill_in(value | {"tags": tags})
         else:
             held.setdefault(key, value)

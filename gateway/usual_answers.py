@@ -1,5 +1,8 @@
 """Answers that any operation may give, described once: what the front refuses, and what trouble behind it becomes."""
 
+import json
+from collections import Counter
+from collections.abc import Iterable
 from typing import Any, Final
 
 from gateway.problems import AmbiguousAuthorization, AmbiguousPath, BadUpstream, UpstreamTimeout, UpstreamUnavailable
@@ -8,7 +11,7 @@ from kit.errors import DatabaseUnavailable, Internal, NotAuthenticated, TooManyR
 
 _NAMES: Final = {
     "400": "BadRequest",
-    "401": "BadToken",
+    "401": "NotAuthenticated",
     "429": "TooManyRequests",
     "500": "Internal",
     "5XX": "Trouble",
@@ -39,6 +42,9 @@ _ANSWERS["5XX"] = {
     },
 }
 
+# A name of more codes says less than the answer where it stands.
+_NAMED_CODES: Final = 4
+
 SHARED: Final = {name: _ANSWERS[status] for status, name in _NAMES.items()}
 """The described answers, as `components/responses`."""
 
@@ -56,6 +62,29 @@ def complete(path: str, operation: dict[str, Any]) -> None:
     responses = operation["responses"]
     for status in sorted(usual - responses.keys()):
         responses[status] = {"$ref": f"#/components/responses/{_NAMES[status]}"}
+
+
+def shared(operations: Iterable[dict[str, Any]]) -> dict[str, Any]:
+    """Name the problems that several operations answer alike, refer to them by name there, and return them by name.
+
+    Told where they stand they were two thirds of the document.
+    """
+    told = [
+        (item["responses"], status, answer)
+        for item in operations
+        for status, answer in item["responses"].items()
+        if "application/problem+json" in answer.get("content", {})
+    ]
+    times = Counter(json.dumps(answer, sort_keys=True) for _, _, answer in told)
+    named = dict(SHARED)
+    for responses, status, answer in told:
+        codes = answer["content"]["application/problem+json"]["examples"]
+        usual = next((name for name, same in SHARED.items() if same == answer), None)
+        name = usual or "Or".join("".join(word.capitalize() for word in code.split("_")) for code in codes)
+        worth_it = usual or (times[json.dumps(answer, sort_keys=True)] > 1 and len(codes) <= _NAMED_CODES)
+        if worth_it and named.setdefault(name, answer) == answer:
+            responses[status] = {"$ref": f"#/components/responses/{name}"}
+    return named
 
 
 def sized(value: Any) -> Any:

@@ -66,7 +66,7 @@ Instant = Annotated[
     AwareDatetime,
     BeforeValidator(_instant_text),
     AfterValidator(_in_reach),
-    PlainSerializer(instant, return_type=str, when_used="json"),
+    PlainSerializer(instant, when_used="json"),
 ]
 """An RFC 3339 instant with an offset; answers carry UTC with Z."""
 

@@ -2,11 +2,11 @@
 
 import unicodedata
 from datetime import UTC, datetime
-from typing import Any
+from typing import Annotated, Any
 from uuid import UUID
 
 import orjson
-from pydantic import BaseModel
+from pydantic import BaseModel, WithJsonSchema
 
 from kit.wording import Wrong
 
@@ -31,7 +31,8 @@ def scrub(value: Any) -> Any:
     return value
 
 
-def instant(value: datetime) -> str:
+# The return type is how answers' instants are described: pydantic reads it where this writes them.
+def instant(value: datetime) -> Annotated[str, WithJsonSchema({"type": "string", "format": "date-time"})]:
     """RFC 3339 in UTC with Z; microseconds only when there are any."""
     return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
 

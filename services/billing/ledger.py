@@ -130,7 +130,11 @@ async def entries(
     )
 
 
-@router.get("/entries.csv", response_class=StreamingResponse, responses=problems(BadPeriod))
+@router.get(
+    "/entries.csv",
+    response_class=StreamingResponse,
+    responses=problems(BadPeriod) | {200: {"content": {"text/csv": {}}, "description": "One line of an entry a row."}},
+)
 async def download_entries(_: Bookkeeper, rt: RuntimeDep, period: PeriodDep) -> StreamingResponse:
     """The books of the business days `from` to `to` as CSV, oldest first, one line of an entry a row; a year at most."""
     name = f"ledger-{period.limited(MOST_DAYS).first}-{period.last}.csv"

@@ -35,7 +35,7 @@ from services.billing.refund_windows import (
 )
 from services.billing.settings import Settings
 
-router = new_router(prefix="/v1", tags=["refunds"])
+router = new_router(prefix="/v1")
 
 Refunder = Annotated[Caller, admin_with("orders:write")]
 Reader = Annotated[Caller, admin_with("orders:read")]
@@ -166,13 +166,13 @@ async def _preview_without_time(
     )
 
 
-@router.post("/orders/{order_id}/refund-preview", responses=problems(OrderNotFound))
+@router.post("/orders/{order_id}/refund-preview", tags=["refunds"], responses=problems(OrderNotFound))
 async def preview_refund(order: OwnOrder, session: SessionDep, rt: RuntimeDep) -> RefundPreviewOut:
     """What the caller would get back now; 0 once the time for it is over."""
     return await _preview(session, rt.settings, order, by_admin=False)
 
 
-@router.post("/admin/orders/{order_id}/refund-preview", responses=problems(OrderNotFound))
+@router.post("/admin/orders/{order_id}/refund-preview", tags=["admin orders"], responses=problems(OrderNotFound))
 async def preview_refund_as_admin(order: AnyOrder, _: Reader, session: SessionDep, rt: RuntimeDep) -> RefundPreviewOut:
     """What an admin would give back: all of it in the refund window, later what the unused days are worth."""
     return await _preview(session, rt.settings, order, by_admin=True)
@@ -189,7 +189,13 @@ REFUSALS = (
 )
 
 
-@router.post("/orders/{order_id}/refunds", status_code=201, openapi_extra=KEY_REQUIRED, responses=problems(*REFUSALS))
+@router.post(
+    "/orders/{order_id}/refunds",
+    tags=["refunds"],
+    status_code=201,
+    openapi_extra=KEY_REQUIRED,
+    responses=problems(*REFUSALS),
+)
 async def refund_order(
     order: OwnOrder, body: RefundIn, caller: MemberDep, session: SessionDep, rt: RuntimeDep, request: Request
 ) -> RefundOut:
@@ -198,7 +204,11 @@ async def refund_order(
 
 
 @router.post(
-    "/admin/orders/{order_id}/refunds", status_code=201, openapi_extra=KEY_REQUIRED, responses=problems(*REFUSALS)
+    "/admin/orders/{order_id}/refunds",
+    tags=["admin orders"],
+    status_code=201,
+    openapi_extra=KEY_REQUIRED,
+    responses=problems(*REFUSALS),
 )
 async def refund_order_as_admin(
     order: AnyOrder, body: AdminRefundIn, caller: Refunder, session: SessionDep, rt: RuntimeDep, request: Request

@@ -28,7 +28,7 @@ from services.members.profile import changed, lock_member
 from services.members.promotions import note_tier
 from services.members.tiers import Tier
 
-api = router(prefix="/v1", tags=["certificates"])
+api = router(prefix="/v1")
 
 Reader = Annotated[Caller, admin_with("members:read")]
 Writer = Annotated[Caller, admin_with("members:write")]
@@ -110,7 +110,9 @@ class CertificateDecision(StrictIn):
         return self
 
 
-@api.post("/me/certificates", status_code=201, responses=problems(MemberNotFound, CertificateOpen))
+@api.post(
+    "/me/certificates", tags=["certificates"], status_code=201, responses=problems(MemberNotFound, CertificateOpen)
+)
 async def apply_with_certificate(body: CertificateIn, caller: MemberDep, session: SessionDep) -> CertificateOut:
     """Apply to be an instructor, with a proof; one application at a time."""
     # The member's row is locked first here, in a decision and in an erasure alike: nothing is written behind an erasure.
@@ -123,7 +125,7 @@ async def apply_with_certificate(body: CertificateIn, caller: MemberDep, session
     return CertificateOut.model_validate(certificate)
 
 
-@api.get("/me/certificates")
+@api.get("/me/certificates", tags=["certificates"])
 async def read_own_certificates(caller: MemberDep, session: SessionDep, page: PageDep) -> Page[CertificateOut]:
     """The caller's applications, the latest first."""
     statement = select(Certificate).where(col(Certificate.member_id) == caller.id)
@@ -146,7 +148,7 @@ def _to_decide(row: Any) -> CertificateToDecide:
     return CertificateToDecide.model_validate(columns | {"member": applicant})
 
 
-@api.get("/admin/certificates", response_model=Page[CertificateToDecide])
+@api.get("/admin/certificates", tags=["admin members"], response_model=Page[CertificateToDecide])
 async def list_certificates(
     _: Reader, session: SessionDep, page: PageDep, status: Status = "pending", member_id: UUID | None = None
 ) -> Response:
@@ -159,7 +161,11 @@ async def list_certificates(
     return json_response({"items": [_to_decide(row) for row in rows], "next_cursor": next_cursor})
 
 
-@api.post("/admin/certificates/{certificate_id}/decision", responses=problems(CertificateNotFound, CertificateDecided))
+@api.post(
+    "/admin/certificates/{certificate_id}/decision",
+    tags=["admin members"],
+    responses=problems(CertificateNotFound, CertificateDecided),
+)
 async def decide_certificate(
     certificate_id: UUID, body: CertificateDecision, caller: Writer, session: SessionDep
 ) -> CertificateToDecide:

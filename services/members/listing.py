@@ -40,7 +40,11 @@ BOM = "\ufeff"
 """By which spreadsheets know the file for UTF-8."""
 
 
-@api.get("", response_class=StreamingResponse)
+@api.get(
+    "",
+    response_class=StreamingResponse,
+    responses={200: {"content": {"text/csv": {}}, "description": f"`{','.join(COLUMNS)}`"}},
+)
 async def download_members(
     caller: Annotated[Caller, admin_with("members:read")],
     session: SessionDep,

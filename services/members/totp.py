@@ -26,7 +26,7 @@ from services.members import audit
 from services.members.models import Admin
 from services.members.settings import SettingsDep
 
-api = router(prefix="/v1/auth/totp", tags=["sign-in"], idempotent=False)
+api = router(prefix="/v1/auth/totp", tags=["admin sign-in"], idempotent=False)
 
 STEP_S = 30
 DIGITS = 6

@@ -27,7 +27,7 @@ from services.showcase.models import Contest, Entry, MemberCard, Result
 from services.showcase.prizes import Prize
 from services.showcase.signals import refresh_signals
 
-api = router(prefix="/v1", tags=["contests"])
+api = router(prefix="/v1")
 
 TOP_PLACES: Final = 10
 
@@ -109,6 +109,7 @@ GROUP BY quarantine ORDER BY quarantine
 
 @api.post(
     "/admin/contests/{contest_id}/settle",
+    tags=["admin contests"],
     dependencies=[admin_with("contests:write")],
     response_model=ResultsOut,
     responses=problems(ContestNotFound, ContestOpen),
@@ -237,7 +238,10 @@ async def _results(session: AsyncSession, contest: Contest) -> dict[str, Any]:
 
 
 @api.get(
-    "/contests/{contest_id}/results", response_model=ResultsOut, responses=problems(ContestNotFound, ResultsNotReady)
+    "/contests/{contest_id}/results",
+    tags=["contests"],
+    response_model=ResultsOut,
+    responses=problems(ContestNotFound, ResultsNotReady),
 )
 async def read_results(contest_id: UUID, request: Request, session: SessionDep) -> Response:
     """The final ranks, with the prizes, and with what decided between equal votes."""

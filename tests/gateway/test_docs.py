@@ -77,14 +77,57 @@ def test_what_the_front_and_the_way_there_may_answer_is_described_once_and_for_e
 
     everywhere = {"400": "BadRequest", "429": "TooManyRequests", "500": "Internal"}
     behind = {"5XX": "Trouble"}
-    assert usual("/v1/plans") == everywhere | behind | {"401": "BadToken"}
+    assert usual("/v1/plans") == everywhere | behind | {"401": "NotAuthenticated"}
     # Who logs in again may send a token that is over.
     assert usual("/v1/auth/otp") == everywhere | behind
-    # What an operation says itself stays.
-    assert usual("/v1/me/dashboard") == everywhere
+    # What an operation says itself stays, and stands once where several say the same.
+    assert usual("/v1/me/dashboard") == everywhere | {"401": "NotAuthenticated", "403": "Forbidden"}
     assert usual("/healthz") == {"500": "Internal"}
     for answer in shared.values():
         assert answer["content"]["application/problem+json"]["examples"]
+
+
+def refused(path: str, *codes: str) -> dict[str, Any]:
+    told = {"application/problem+json": {"examples": {code: {"value": {"code": code}} for code in codes}}}
+    return document(path, {}, responses={"409": {"description": " ".join(codes), "content": told}})
+
+
+def test_problems_that_several_operations_answer_are_described_once() -> None:
+    alike = {
+        "billing": refused("/v1/plans", "sold_out", "too_late"),
+        "courses": refused("/v1/courses", "sold_out", "too_late"),
+    }
+    merged = merge(alike | {"showcase": refused("/v1/contests", "contest_closed")})
+    name = "SoldOutOrTooLate"
+    for path in ("/v1/plans", "/v1/courses"):
+        assert merged["paths"][path]["get"]["responses"]["409"] == {"$ref": f"#/components/responses/{name}"}
+    assert merged["components"]["responses"][name]["description"] == "sold_out too_late"
+    assert "content" in merged["paths"]["/v1/contests"]["get"]["responses"]["409"]
+    # The same codes told in other words stay where they are.
+    alike["courses"]["paths"]["/v1/courses"]["get"]["responses"]["409"]["description"] = "otherwise"
+    merged = merge(alike)
+    told = [merged["paths"][path]["get"]["responses"]["409"]["description"] for path in ("/v1/plans", "/v1/courses")]
+    assert told == ["sold_out too_late", "otherwise"]
+
+
+def test_answers_without_an_example_get_one_that_their_schema_allows() -> None:
+    thing = {
+        "type": "object",
+        "properties": {
+            "id": {"type": "string", "format": "uuid"},
+            "amount": {"type": "integer"},
+            "status": {"enum": ["draft", "shown"]},
+            "next_cursor": {"anyOf": [{"type": "string"}, {"type": "null"}]},
+            "part": {"$ref": "#/components/schemas/Thing"},
+            "pair": {"type": "array", "prefixItems": [{"type": "integer"}, {"type": "string"}]},
+        },
+    }
+    merged = merge({"billing": document("/v1/plans", thing)})
+    shown = merged["paths"]["/v1/plans"]["get"]["responses"]["200"]["content"]["application/json"]["example"]
+    assert (shown["amount"], shown["status"], shown["next_cursor"]) == (4900, "draft", None)
+    assert shown["part"]["id"] == shown["id"]
+    assert [type(value) for value in shown["pair"]] == [int, str]
+    assert merge({"billing": document("/v1/plans", thing)}) == merged
 
 
 async def test_the_document_is_asked_of_the_services_and_cached_by_its_tag(start_here: Start) -> None:

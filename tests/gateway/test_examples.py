@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 from PIL import Image
 
-from gateway.examples import BODIES, PARAMETERS
+from gateway.examples import BODIES, FORMS, PARAMETERS
 from tests.onebox.conftest import Heika
 
 
@@ -35,9 +35,17 @@ class Walk:
             elif given is not None:
                 (headers if parameter["in"] == "header" else query)[parameter["name"]] = given
         content = operation.get("requestBody", {}).get("content", {})
-        body = content.get("application/json", {}).get("example")
-        answer = self.client.request(method, path, params=query, headers=headers, json=body)
+        body: dict[str, Any] = {}
+        for kind, media in content.items():
+            form = media["example"]
+            if kind == "multipart/form-data":
+                words = {key: value for key, value in form.items() if key != "file"}
+                body = {"files": {"file": ("example.csv", form["file"], "text/csv")}, "data": words}
+            else:
+                body = {"json" if kind == "application/json" else "data": form}
+        answer = self.client.request(method, path, params=query, headers=headers, **body)
         assert answer.status_code == expected, f"{name}: {answer.status_code} {answer.text}"
+        assert str(expected) in operation["responses"], f"{name}: {expected} is not described"
         self.done.add(name)
         return answer.json() if answer.content else None
 
@@ -62,7 +70,12 @@ def test_every_example_works_as_given(heika: Heika) -> None:
         walk.run("create_plan", 201)
         walk.run("read_plan_to_edit", 200)
         walk.run("change_plan", 200)
-        assert walk.run("reconcile_day", 201)["differences"] == []
+        walk.run("issue_tokens", 401)
+        compared = walk.run("reconcile_day", 201)
+        assert compared["differences"] == []
+        walk.run("repair_difference", 404, reconciliation_id=compared["id"], difference_id=compared["id"])
+        walk.run("confirm_totp", 409)
+        walk.run("remove_totp", 409)
         walk.run("create_code_batch", 201)
         walk.run("create_channel", 201)
         walk.run("rename_channel", 200)
@@ -70,6 +83,10 @@ def test_every_example_works_as_given(heika: Heika) -> None:
         campaign = walk.run("create_campaign", 201)["id"]
         walk.run("edit_campaign", 200, campaign_id=campaign)
         assert walk.run("grant", 201, campaign_id=campaign)["refused"][0]["code"] == "member_unknown"
+        walk.run("grant_in_bulk", 202, campaign_id=campaign)
+        walk.run("import_members", 202)
+        walk.run("import_courses", 201)
+        walk.run("attach_file", 404)
         course = walk.run("create_course", 201)["id"]
         walk.run("change_course", 200, course_id=course)
         written = walk.run("create_lesson", 201, course_id=course)["id"]
@@ -114,9 +131,12 @@ def test_every_example_works_as_given(heika: Heika) -> None:
         code = walk.run("read_sent_code", 200)["code"]
         # The one example that cannot be known beforehand is the code that was sent.
         walk.run("verify_code", 401)
+        walk.run("refresh", 401)
         signed_in = client.post("/v1/auth/otp/verify", json=BODIES["verify_code"] | {"code": code}).json()
         walk.headers = member = {"Authorization": f"Bearer {signed_in['access_token']}"}
         walk.run("change_profile", 200)
+        walk.run("make_up_check_in", 422)
+        walk.run("bind_phone", 409)
         walk.run("claim_by_code", 201)
         walk.run("preview_order", 200)
         order = walk.run("place_order", 201)
@@ -125,9 +145,11 @@ def test_every_example_works_as_given(heika: Heika) -> None:
         lesson = client.get("/v1/courses?access=free&limit=1").json()["items"][0]["lessons"][0]["id"]
         walk.run("save_progress", 200, lesson_id=lesson)
         walk.run("rate_lesson", 200, lesson_id=lesson)
+        walk.run("upload", 415)
         upload = client.post("/v1/uploads", headers=member, files={"file": ("cake.jpg", picture(), "image/jpeg")})
         work = {"title": "我的蛋糕", "story": "第一次", "upload_ids": [upload.json()["id"]]}
         opened = client.get("/v1/contests?phase=open").json()["items"][0]["id"]
+        walk.run("submit_entry", 422, contest_id=opened)
         entry = client.post(f"/v1/contests/{opened}/entries", headers=member, json=work).json()["id"]
         said = walk.run("comment", 201, entry_id=entry)["id"]
         # One's own is withdrawn, not reported.
@@ -167,4 +189,4 @@ def test_every_example_works_as_given(heika: Heika) -> None:
         walk.run("retire_channel", 204)
         walk.run("move_sandbox_clock", 200)
 
-        assert walk.done == BODIES.keys() | PARAMETERS.keys()
+        assert walk.done == BODIES.keys() | FORMS.keys() | PARAMETERS.keys()

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from fastapi.openapi.models import OpenAPI
+from jsonschema import Draft202012Validator
 
-from gateway.examples import BODIES, PARAMETERS
+from gateway.examples import BODIES, FORMS, PARAMETERS
 from gateway.openapi import clashes, merge
 from gateway.routes import SERVICES, find
-from gateway.tags import TAGS
+from gateway.tags import AUDIENCES
 from kit.app import create_app
 from onebox.documents import lost
 
@@ -27,6 +28,11 @@ def documents() -> dict[str, dict[str, Any]]:
         service = import_module(f"services.{name}.app").service
         found[name] = create_app(service, service.settings(env="sandbox")).openapi()
     return found
+
+
+@cache
+def merged_document() -> dict[str, Any]:
+    return merge(documents())
 
 
 def test_every_public_path_of_a_service_leads_to_it() -> None:
@@ -63,7 +69,7 @@ def references(value: Any) -> Iterator[str]:
 
 
 def test_the_merged_document_is_openapi_3_1_and_all_it_refers_to_is_in_it() -> None:
-    merged = merge(documents())
+    merged = merged_document()
     OpenAPI.model_validate(merged)
     assert merged["openapi"] == "3.1.0"
     assert not any(path.startswith("/internal") for path in merged["paths"])
@@ -81,24 +87,75 @@ def test_the_merged_document_is_openapi_3_1_and_all_it_refers_to_is_in_it() -> N
 
 def operations() -> dict[str, dict[str, Any]]:
     """The merged document's operations by id."""
-    paths = merge(documents())["paths"].values()
+    paths = merged_document()["paths"].values()
     return {operation["operationId"]: operation for item in paths for operation in item.values()}
 
 
-def test_every_group_of_operations_has_its_place_and_its_description() -> None:
-    named = {tag for operation in operations().values() for tag in operation["tags"]}
-    assert named <= TAGS.keys()
+def audience(path: str) -> str:
+    """Who works with a path, by its first segments."""
+    if path in ("/healthz", "/readyz"):
+        return "operations"
+    if path.startswith("/v1/auth/totp"):
+        return "admin"
+    second = path.split("/")[2]
+    return {"webhooks": "webhooks", "admin": "admin", "partner": "partner", "sandbox": "sandbox"}.get(second, "app")
+
+
+def test_every_operation_belongs_to_one_group_of_the_audience_that_its_path_is_for() -> None:
+    of_group = {name: who.rsplit(" ", 1)[1] for who, groups in AUDIENCES.items() for name in groups}
+    merged = merged_document()
+    for path, item in merged["paths"].items():
+        for operation in item.values():
+            assert [of_group[tag] for tag in operation["tags"]] == [audience(path)], path
+            admins = any("admin" in way for way in operation.get("security", ()))
+            assert admins == (audience(path) == "admin"), path
+            partners = any("partner" in way for way in operation.get("security", ()))
+            assert partners == (audience(path) == "partner"), path
+    told = {hook["tags"][0] for item in merged["webhooks"].values() for hook in item.values()}
+    assert {of_group[tag] for tag in told} == {"partner"}
+    listed = [tag["name"] for tag in merged["tags"]]
+    assert listed == [tag for group in merged["x-tagGroups"] for tag in group["tags"]]
+    assert all(" / " in tag["description"] for tag in merged["tags"])
 
 
 def test_examples_belong_to_operations_and_parameters_that_exist() -> None:
     known = operations()
-    assert BODIES.keys() | PARAMETERS.keys() <= known.keys()
-    for name, body in BODIES.items():
-        content = known[name]["requestBody"]["content"]["application/json"]
+    assert BODIES.keys() | FORMS.keys() | PARAMETERS.keys() <= known.keys()
+    for name, body in (BODIES | FORMS).items():
+        (content,) = known[name]["requestBody"]["content"].values()
         assert content["example"] == body
     for name, values in PARAMETERS.items():
         shown = {item["name"]: item["example"] for item in known[name]["parameters"] if "example" in item}
         assert values.items() <= shown.items()
+
+
+# Pictures, archives and films have no example that a page could show.
+SHOWN = {"application/json", "application/x-www-form-urlencoded", "multipart/form-data", "text/calendar", "text/csv"}
+SHOWN |= {"text/event-stream", "text/html"}
+
+
+def test_every_body_and_every_answer_that_succeeds_has_an_example_that_its_schema_allows() -> None:
+    merged = merged_document()
+    hooks = [operation for item in merged["webhooks"].values() for operation in item.values()]
+    for operation in [*operations().values(), *hooks]:
+        name = operation["operationId"]
+        answers = [answer for status, answer in operation["responses"].items() if status.startswith("2")]
+        for told in [operation.get("requestBody", {}), *answers]:
+            for kind, media in told.get("content", {}).items():
+                if kind not in SHOWN:
+                    assert kind.startswith(("image/", "application/zip", "application/pdf")), f"{name}: {kind}"
+                    continue
+                examples = [one["value"] for one in media.get("examples", {}).values()]
+                examples += [media["example"]] if "example" in media else []
+                assert examples, f"{name}: {kind}"
+                if kind == "application/json":
+                    schema = media["schema"] | {"components": merged["components"]}
+                    wrong = [
+                        str(error.message)
+                        for one in examples
+                        for error in Draft202012Validator(schema).iter_errors(one)
+                    ]
+                    assert wrong == [], name
 
 
 def test_an_operation_says_what_it_does_in_one_line_and_who_may_leave_the_token_out() -> None:
@@ -113,7 +170,7 @@ def test_an_operation_says_what_it_does_in_one_line_and_who_may_leave_the_token_
 
 def test_an_operation_keeps_the_name_that_clients_call_it_by() -> None:
     published = json.loads((DOCS / "openapi.json").read_text())
-    assert lost(published, merge(documents())) == []
+    assert lost(published, merged_document()) == []
     renamed = {"paths": {"/v1/plans": {"get": {"operationId": "a"}, "post": {"operationId": "b"}}}}
     kept = {"paths": {"/v1/plans": {"get": {"operationId": "a"}, "post": {"operationId": "c"}}}}
     assert lost(renamed, kept) == ["POST /v1/plans b"]
@@ -129,7 +186,7 @@ def test_exactly_the_operations_that_ask_for_no_token_are_excepted_from_the_rule
             excepted |= {
                 one.replace("%7B", "{").replace("%7D", "}").replace("~1", "/").replace("~0", "~") for one in found
             }
-    merged = merge(documents())
+    merged = merged_document()
     open_doors = {
         path
         for path, item in merged["paths"].items()
@@ -172,7 +229,7 @@ def unbounded(where: str, schema: Any, known: dict[str, Any], seen: frozenset[st
 
 
 def test_whatever_callers_send_has_an_end() -> None:
-    schemas = merge(documents())["components"]["schemas"]
+    schemas = merged_document()["components"]["schemas"]
     endless = {
         f"{name} {found}"
         for name, operation in operations().items()

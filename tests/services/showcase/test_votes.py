@@ -104,6 +104,25 @@ async def test_two_processes_hold_the_limits_together(showcase: Any, api: Any) -
     await showcase.recount()
 
 
+async def test_votes_with_keys_and_without_share_commits_and_a_retry_gets_its_first_answer(
+    showcase: Any, api: Any
+) -> None:
+    entry = await showcase.entry(await showcase.contest())
+    path = f"/v1/entries/{entry}/votes"
+    keyed = [api.member() | {"Idempotency-Key": "a tap"} for _ in range(20)]
+    crowd = keyed + [api.member() for _ in range(20)] + keyed
+    answers = await asyncio.gather(*(api.client.post(path, headers=headers) for headers in crowd))
+    codes = Counter((answer.status_code, answer.json().get("code")) for answer in answers)
+    # The second of two equal taps is told to wait for the first, or its answer.
+    assert codes[201, None] >= 40
+    assert codes.keys() <= {(201, None), (409, "idempotency_in_flight")}
+    again = await asyncio.gather(*(api.client.post(path, headers=headers) for headers in keyed))
+    assert [answer.json() for answer in again] == [answer.json() for answer in answers[:20]]
+    assert {answer.headers["idempotency-replayed"] for answer in again} == {"true"}
+    assert len(await api.sql("SELECT 1 FROM vote")) == 40
+    await showcase.recount()
+
+
 async def test_the_same_vote_twenty_times_at_once_counts_once(showcase: Any, api: Any) -> None:
     entry = await showcase.entry(await showcase.contest())
     voter = api.member()

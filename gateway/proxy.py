@@ -32,7 +32,7 @@ FIRST_BYTE: Final = Histogram(
     buckets=BUCKETS,
 )
 
-_ASGI: Final = {"version": "3.0", "spec_version": "2.3"}
+_OF_THIS_APP: Final = ("app", "extensions", "heika.inbound", "heika.prefix", "state")
 _CLASSES: Final = ("0xx", "1xx", "2xx", "3xx", "4xx", "5xx", "6xx", "7xx", "8xx", "9xx")
 _NO_CONTENT: Final[Message] = {"type": "http.request", "body": b"", "more_body": False}
 _OK: Final = 200
@@ -268,29 +268,20 @@ async def _gather(receive: Receive, limit: int) -> Message:
 
 def upstream_scope(scope: Scope, inbound: Inbound) -> dict[str, Any]:
     """The scope the service sees: its own copy, with our headers, HEAD as GET, and no state of this app."""
-    method, headers = scope["method"], inbound.headers
-    if method == "HEAD":
-        method, headers = "GET", [*headers, (HEAD_ONLY.encode(), b"1")]
-    given = scope.get
-    served = {
-        "type": "http",
-        "asgi": given("asgi", _ASGI),
-        "http_version": given("http_version", "1.1"),
-        "method": method,
-        "scheme": given("scheme", "http"),
-        "path": scope["path"],
-        "raw_path": given("raw_path"),
-        "query_string": given("query_string", b""),
-        "root_path": "",
-        "headers": headers,
-        "client": (inbound.address, 0) if inbound.address else None,
-        "server": given("server"),
-        "heika.gateway": True,
-        "heika.has_body": inbound.has_body,
-        "heika.request_id": inbound.request_id,
-        "heika.traceparent": inbound.traceparent,
-        "heika.parent": inbound.parent,
-    }
+    served = dict(scope)
+    for name in _OF_THIS_APP:
+        served.pop(name, None)
+    served["root_path"] = ""
+    served["headers"] = inbound.headers
+    served["client"] = (inbound.address, 0) if inbound.address else None
+    served["heika.gateway"] = True
+    served["heika.has_body"] = inbound.has_body
+    served["heika.request_id"] = inbound.request_id
+    served["heika.traceparent"] = inbound.traceparent
+    served["heika.parent"] = inbound.parent
     if inbound.judged:
         served["heika.caller"] = inbound.caller
+    if served["method"] == "HEAD":
+        served["method"] = "GET"
+        served["headers"] = [*inbound.headers, (HEAD_ONLY.encode(), b"1")]
     return served

@@ -6,6 +6,7 @@ from typing import Any, Final
 from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
+from kit.answering import Cycle
 from kit.errors import BadRequest, Problem
 from kit.ids import new_id
 
@@ -93,8 +94,12 @@ class Connection(HttpToolsProtocol):
         if len(self.headers) > HEAD_LINES or (self._arrived > HEAD_BYTES and self._head_size() > HEAD_BYTES):
             self.app = _refuse_head
         self._in_head, self._arrived = False, 0
+        before: RequestResponseCycle | None = self.cycle
         super().on_headers_complete()
         self.app = app
+        if self.cycle is not before:
+            # Its task has not begun; uvicorn has no other place to say which class it makes.
+            self.cycle.__class__ = Cycle
         if self._stopping and not self._is_waiting():
             self.cycle.keep_alive = False
         # What comes after a body (trailers) would be appended to the headers that the app has.

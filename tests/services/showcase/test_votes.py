@@ -275,15 +275,3 @@ async def test_the_same_idempotency_key_votes_once_and_answers_alike(showcase: A
     assert second.headers["idempotency-replayed"] == "true"
     assert first.json() == second.json() == {"entry_votes": 1, "votes_left_today": 2}
     await showcase.recount()
-
-
-async def test_many_votes_with_idempotency_keys_do_not_starve_the_others(showcase: Any, api: Any) -> None:
-    entry = await showcase.entry(await showcase.contest())
-
-    async def keyed(number: int) -> Any:
-        headers = api.member() | {"Idempotency-Key": f"key {number}"}
-        return await showcase.client.post(f"/v1/entries/{entry}/votes", headers=headers)
-
-    answers = await asyncio.gather(*(keyed(n) for n in range(40)), *(showcase.vote(entry) for _ in range(40)))
-    assert [answer.status_code for answer in answers] == [201] * 80
-    await showcase.recount()

@@ -7,16 +7,19 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import Annotated, Any, NamedTuple, TypeVar, cast, get_args, get_origin, get_type_hints
 from uuid import UUID
 
+import orjson
 from fastapi import FastAPI, Request, Response
 from fastapi.params import Depends
 from fastapi.routing import APIRoute
+from pydantic import BaseModel
 from starlette.routing import BaseRoute
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from kit.error_answers import answer_to
 from kit.idempotency import is_in_group
+from kit.strict import JSON_LIMIT
 
-Answer = Callable[[Request], Awaitable[Response]]
+Answer = Callable[[Request, BaseModel | None], Awaitable[Response]]
 Endpoint = TypeVar("Endpoint", bound=Callable[..., Awaitable[Response]])
 
 _FOUND = "heika.found"
@@ -31,9 +34,9 @@ _short: set[Callable[..., Any]] = set()
 def shortcut(endpoint: Endpoint) -> Endpoint:
     """Mark an endpoint to be called without the framework's steps between the door and it; its documentation stays.
 
-    It takes the request, UUIDs of its path, and what `Depends` makes of the request alone with nothing to close, and
-    answers a Response. A request with a body goes the long way, and a POST with an Idempotency-Key unless it is answered
-    in a group.
+    It takes the request, UUIDs of its path, one JSON body of a pydantic model, and what `Depends` makes of the request
+    alone with nothing to close, and answers a Response. A body that is not exactly what it takes goes the long way, where
+    it is refused, and so does a POST with an Idempotency-Key unless it is answered in a group.
     """
     _short.add(endpoint)
     return endpoint
@@ -46,6 +49,8 @@ class Found(NamedTuple):
     answer: Answer | None
     keyed: bool
     """Whether a request with a key takes the shortcut, too."""
+    body: type[BaseModel] | None
+    """What the shortcut takes as a body."""
 
 
 class Routes:
@@ -61,9 +66,9 @@ class Routes:
             # A parameter with a converter may hold slashes.
             if not isinstance(route, APIRoute) or ":" in route.path:
                 continue
-            answer = _answer_of(route) if route.endpoint in _short else None
+            answer, body = _answer_of(route) if route.endpoint in _short else (None, None)
             for method in route.methods or ():
-                found = Found(route, answer, method != "POST" or is_in_group(route.endpoint))
+                found = Found(route, answer, method != "POST" or is_in_group(route.endpoint), body)
                 if route.param_convertors:
                     self._shaped[method, route.path.count("/")].append(found)
                 else:
@@ -95,14 +100,21 @@ class Entrance:
             return
         found, scope["path_params"] = match
         scope["route"] = found.route
-        if found.answer is None or _is_long(scope, keyed=found.keyed):
+        body: BaseModel | None = None
+        if found.answer is None or _is_long(scope, found):
             scope[_FOUND] = found.route
             await self.long_way(scope, receive, send)
             return
+        if found.body is not None:
+            body, receive = await _body_of(found.body, receive)
+            if body is None:
+                scope[_FOUND] = found.route
+                await self.long_way(scope, receive, send)
+                return
         scope["app"] = self.app
         request = Request(scope, receive)
         try:
-            response = await found.answer(request)
+            response = await found.answer(request, body)
         except Exception as failure:  # noqa: BLE001 - what is no refusal is raised again
             response = await answer_to(request, failure)
         await response(scope, receive, send)
@@ -125,42 +137,66 @@ class FoundRoute:
         await route.app(scope, receive, send)
 
 
-def _is_long(scope: Scope, *, keyed: bool) -> bool:
+def _is_long(scope: Scope, found: Found) -> bool:
     """Whether something is left to do that is the framework's or the route's: with a body, a key, an id spelled otherwise."""
+    length, kind = b"0", b""
     for name, value in scope["headers"]:
-        if name == b"transfer-encoding" or (name == b"content-length" and value != b"0"):
+        if name == b"content-length":
+            length = value
+        elif name == b"content-type":
+            kind = value
+        elif name == b"transfer-encoding" or (name == _KEY and not found.keyed):
             return True
-        if name == _KEY and not keyed:
-            return True
-    return not all(_ID.fullmatch(value) for value in scope["path_params"].values())
+    if found.body is None:
+        fits = length == b"0"
+    else:
+        fits = kind == b"application/json" and length.isdigit() and 0 < int(length) <= JSON_LIMIT
+    return not fits or not all(_ID.fullmatch(value) for value in scope["path_params"].values())
 
 
-def _answer_of(route: APIRoute) -> Answer:
-    """Call the route's endpoint with what it takes; TypeError when it takes something that is not to be had here."""
+async def _body_of(kind: type[BaseModel], receive: Receive) -> tuple[BaseModel | None, Receive]:
+    """The body, None for one that is not right; and where it is read again from its beginning."""
+    messages: list[Message] = []
+    size, more = 0, True
+    while more and size <= JSON_LIMIT:
+        messages.append(message := await receive())
+        size += len(message.get("body", b""))
+        more = message.get("more_body", False)
+    told = iter(messages)
+
+    async def again() -> Message:
+        message = next(told, None)
+        return message if message is not None else await receive()
+
+    try:
+        if more:
+            return None, again
+        said = orjson.loads(b"".join(message.get("body", b"") for message in messages))
+        return kind.__pydantic_validator__.validate_python(said), again
+    except ValueError:  # of JSON, and of pydantic
+        return None, again
+
+
+def _answer_of(route: APIRoute) -> tuple[Answer, type[BaseModel] | None]:
+    """A call of the route's endpoint with what it takes, and its body; TypeError when it takes what is not to be had here."""
     endpoint = route.endpoint
-    needed: dict[str, Callable[[Request], Awaitable[Any]]] = {}
-    ids: list[str] = []
-    own: str | None = None
-    for name, kind in get_type_hints(endpoint, include_extras=True).items():
-        dependency = _dependency_of(kind)
-        if dependency is not None:
-            needed[name] = dependency
-        elif kind is UUID and name in route.param_convertors:
-            ids.append(name)
-        elif kind is Request:
-            own = name
-        elif name != "return":
-            raise TypeError(f"{endpoint.__name__} is no shortcut: it takes {name}")
+    kinds = get_type_hints(endpoint, include_extras=True)
+    kinds.pop("return", None)
+    needed = {name: dependency for name, kind in kinds.items() if (dependency := _dependency_of(kind))}
+    ids = [name for name, kind in kinds.items() if kind is UUID and name in route.param_convertors]
+    own = [name for name, kind in kinds.items() if kind is Request]
+    said = {name: kind for name, kind in kinds.items() if inspect.isclass(kind) and issubclass(kind, BaseModel)}
+    if unknown := kinds.keys() - {*needed, *ids, *own, *list(said)[:1]}:
+        raise TypeError(f"{endpoint.__name__} is no shortcut: it takes {', '.join(sorted(unknown))}")
 
-    async def answer(request: Request) -> Response:
+    async def answer(request: Request, body: BaseModel | None) -> Response:
         values: dict[str, Any] = {name: UUID(request.path_params[name]) for name in ids}
         for name, dependency in needed.items():
             values[name] = await dependency(request)
-        if own is not None:
-            values[own] = request
+        values |= dict.fromkeys(own, request) | dict.fromkeys(said, body)
         return cast("Response", await endpoint(**values))
 
-    return answer
+    return answer, next(iter(said.values()), None)
 
 
 def _dependency_of(kind: Any) -> Callable[[Request], Awaitable[Any]] | None:

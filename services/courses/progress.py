@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from contracts.courses import LessonCompleted
 from kit import clock
-from kit.app import Runtime, RuntimeDep
+from kit.app import Runtime, RuntimeDep, shortcut
 from kit.app import router as new_router
 from kit.auth import MemberDep
 from kit.errors import Problem, problems
@@ -160,6 +160,7 @@ def _multirange(intervals: Sequence[tuple[int, int]]) -> str:
 
 
 @router.put("", response_model=ProgressOut, responses=REFUSALS | problems(QueueFull))
+@shortcut
 async def save_progress(body: ProgressIn, lesson_id: UUID, caller: MemberDep, runtime: RuntimeDep) -> Response:
     """Add what was watched; each second counts once, and 90 % of them complete the lesson."""
     group: GroupCommit[_Report, _Saved] = runtime.state["progress"]

@@ -131,6 +131,14 @@ async def touch_note(note_id: UUID, request: Request, caller: MemberDep, rt: Run
     return json_response({"id": note_id, "by": caller.id, "service": rt.service, "way": way}, 201)
 
 
+@routes.put("/{note_id}/marks")
+@shortcut
+async def mark_note(body: NoteIn, note_id: UUID, request: Request, caller: MemberDep) -> Response:
+    """Say what a note would be."""
+    way = "long" if "fastapi_inner_astack" in request.scope else "short"
+    return json_response({"id": note_id, "by": caller.id, "body": body.model_dump(), "way": way})
+
+
 async def stamp(connection: AsyncConnection, stamps: Sequence[UUID]) -> list[UUID | Problem]:
     """Write a note for each stamp, but none for a note that is none."""
     taken = [new_id() for note_id in stamps if note_id != NO_NOTE]

@@ -1,5 +1,6 @@
 """Routes are found by a table as the framework would find them; a shortcut answers as the long way does."""
 
+from collections.abc import AsyncIterator
 from importlib import import_module
 from typing import Annotated, Any
 
@@ -17,6 +18,8 @@ from kit.ids import new_id
 from kit.routing import Routes
 from tests.harness import Api
 from tests.kit.conftest import BROKEN_NOTE, NO_NOTE
+
+MEMBER = new_id()
 
 
 @pytest.mark.parametrize("name", [name for name in SERVICES if name != "gateway"])
@@ -80,6 +83,45 @@ async def test_a_shortcut_refuses_as_the_long_way_does(api: Api) -> None:
             assert (short.status_code, short.json(), short.headers) == (long.status_code, long.json(), long.headers)
             assert short.headers["x-request-id"] == "mine"
             assert "secret" not in short.text
+
+
+async def mark(api: Api, body: bytes | AsyncIterator[bytes], **headers: str) -> httpx.Response:
+    sent = {"Content-Type": "application/json"} | api.member(MEMBER) | headers
+    return await api.client.put(f"/v1/notes/{NO_NOTE}/marks", content=body, headers=sent)
+
+
+async def test_a_body_takes_the_shortcut_if_it_is_exactly_right(api: Api) -> None:
+    async def in_pieces() -> AsyncIterator[bytes]:
+        yield b'{"words": '
+        yield b'"e\\u0301", "weight": 3}'
+
+    said = {"id": str(NO_NOTE), "by": str(MEMBER), "body": {"words": "\u00e9", "weight": 3, "ratio": 0}}
+    right = b'{"words": "e\\u0301", "weight": 3}'
+    sent: list[tuple[bytes | AsyncIterator[bytes], dict[str, str], str]] = [
+        (right, {}, "short"),
+        (right, {"Idempotency-Key": "k"}, "short"),
+        (right, {"Content-Type": "application/json; charset=utf-8"}, "long"),
+        (in_pieces(), {}, "long"),
+        (in_pieces(), {"Content-Length": str(len(right))}, "short"),
+    ]
+    for body, headers, way in sent:
+        answer = await mark(api, body, **headers)
+        assert (answer.status_code, answer.json()) == (200, said | {"way": way}), headers
+    for wrong, status, code in [
+        (b"", 422, "validation_failed"),
+        (b"{", 422, "validation_failed"),
+        (b"[]", 422, "validation_failed"),
+        (b'{"words": "x", "ratio": NaN}', 422, "validation_failed"),
+        (b'{"words": "\\ud800"}', 422, "validation_failed"),
+        (b'{"words": "x", "weight": "3"}', 422, "validation_failed"),
+        (b'{"words": "x", "more": 3}', 422, "validation_failed"),
+        (b'{"words": "' + b"x" * (1 << 20) + b'"}', 413, "payload_too_large"),
+    ]:
+        short = await mark(api, wrong)
+        long = await mark(api, wrong, **{"Content-Type": "application/json; charset=utf-8"})
+        assert (short.status_code, short.json()["code"]) == (status, code), wrong[:40]
+        assert short.json() | {"request_id": ""} == long.json() | {"request_id": ""}
+    assert (await mark(api, right, Authorization="")).status_code == 401
 
 
 async def test_what_is_not_found_is_refused_by_the_framework(api: Api) -> None:

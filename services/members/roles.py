@@ -71,7 +71,7 @@ WITH recent AS (
     WHERE member.roles IS DISTINCT FROM judged.roles ORDER BY member.id LIMIT :portion FOR UPDATE OF member
 ), noted AS (
     INSERT INTO role_change (id, member_id, before, after, cause, evidence, at)
-    SELECT gen_random_uuid(), id, before, roles, 'evidence', counts, :now FROM changing
+    SELECT uuidv7(), id, before, roles, 'evidence', counts, :now FROM changing
 )
 UPDATE member SET roles = changing.roles, version = version + 1 FROM changing WHERE member.id = changing.id
 RETURNING member.id

@@ -61,6 +61,7 @@ from services.members import (
     promotions,
     renewals,
     roles,
+    rotating,
     sessions,
     sign_in,
     signing,
@@ -159,7 +160,7 @@ service = Service(
         Due("forget old codes", otp.forget_old_codes, every_s=300.0),
         Due("forget old sessions", sessions.forget_old_sessions, every_s=300.0),
     ],
-    start=[_start, membership.reader, profile.reader],
+    start=[_start, membership.reader, profile.reader, rotating.rotating],
     export=export.export_member,
     listeners=frozenset({"billing", "courses", "referrals", "showcase"}),
 )

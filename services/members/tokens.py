@@ -2,7 +2,6 @@
 
 import hashlib
 import secrets
-from datetime import timedelta
 from typing import Annotated, Literal
 from uuid import UUID
 
@@ -13,18 +12,18 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from kit import clock
-from kit.app import router
+from kit.app import RuntimeDep, router
 from kit.auth import SCOPES, TOKEN_SECONDS, AccountFrozen, AnyCallerDep
 from kit.db import SessionDep
 from kit.errors import NotAuthenticated, problems
 from kit.shapes import CleanStr, In, Out
 from services.members.models import Admin, LoginSession, Member, RefreshToken
 from services.members.revocations import tell_ended
+from services.members.rotating import REFRESH_FOR, Exchange, rotate_together
 from services.members.signing import Signer, SignerDep
 
 api = router(prefix="/v1/auth", tags=["sign-in"], idempotent=False)
 
-REFRESH_FOR = timedelta(days=60)
 DEVICE_LENGTH = 200
 
 
@@ -157,10 +156,19 @@ async def _renew(session: AsyncSession, login: LoginSession) -> None:
 
 
 @api.post("/refresh", responses=problems(NotAuthenticated, RefreshTokenReused, AccountFrozen))
-async def refresh(body: RefreshIn, session: SessionDep, signer: SignerDep, response: Response) -> TokenPair:
+async def refresh(body: RefreshIn, rt: RuntimeDep, signer: SignerDep, response: Response) -> TokenPair:
     """Exchange a refresh token for a new pair; using one twice ends the session."""
     response.headers["Cache-Control"] = "no-store"
-    return await rotate(session, signer, body.refresh_token)
+    fresh = secrets.token_urlsafe(32)
+    kept = await rotate_together(rt, Exchange(_hash(body.refresh_token), _hash(fresh)))
+    if kept is not None:
+        access_token = signer.access_token(kept.member_id, "member", kept.scope, kept.session_id)
+        return TokenPair(access_token=access_token, refresh_token=fresh)
+    async with rt.db.session() as session:
+        await rt.db.connect(session)
+        pair = await rotate(session, signer, body.refresh_token)
+        await session.commit()
+        return pair
 
 
 @api.post("/logout", status_code=204)

@@ -10,6 +10,7 @@ from uuid import UUID
 from joserfc import jwt
 from joserfc.jwk import OctKey, OKPKey
 from joserfc.jws import extract_compact
+from sqlalchemy import text
 
 from kit import auth, clock
 from kit.auth import revocations
@@ -90,6 +91,32 @@ async def test_of_twenty_refreshes_at_once_one_wins(api: Api) -> None:
     assert codes == {"refresh_token_reused"}
     [winner] = [answer.json() for answer in answers if answer.status_code == 200]
     assert (await refresh(api, winner["refresh_token"])).status_code == 401
+
+
+async def test_many_devices_refresh_at_once_and_each_has_its_own(api: Api) -> None:
+    pairs = [await sign_in(api) for _ in range(8)]
+    # Two of them, and one token that nobody has, come twice.
+    asked = [*(pair["refresh_token"] for pair in pairs), pairs[0]["refresh_token"], "nonsense", "nonsense"]
+    *answers, unknown, too = await asyncio.gather(*(refresh(api, token) for token in asked))
+    assert {answer.json()["code"] for answer in (unknown, too)} == {"not_authenticated"}
+    first, rest, again = answers[0], answers[1:8], answers[8]
+    assert sorted([first.status_code, again.status_code]) == [200, 401]
+    for pair, answer in zip(pairs[1:], rest, strict=True):
+        assert answer.status_code == 200
+        assert claims_of(answer.json()["access_token"])["sid"] == claims_of(pair["access_token"])["sid"]
+        assert (await refresh(api, answer.json()["refresh_token"])).status_code == 200
+
+
+async def test_a_refresh_that_would_wait_for_another_process_is_judged_after_it(api: Api) -> None:
+    pair = await sign_in(api)
+    async with api.rt.db.session() as other, other.begin():
+        # What ending a session does, not committed yet.
+        await other.execute(text("UPDATE login_session SET revoked_at = now()"))
+        waiting = asyncio.create_task(refresh(api, pair["refresh_token"]))
+        await asyncio.sleep(0.1)
+        assert not waiting.done()
+    refused = await waiting
+    assert (refused.status_code, refused.json()["code"]) == (401, "not_authenticated")
 
 
 async def test_a_refresh_token_lives_sixty_days(api: Api) -> None:

@@ -66,10 +66,12 @@ class _Saved(NamedTuple):
 _REFUSED: Final[dict[str, type[Problem]]] = {
     problem.code: problem for problem in (LessonNotFound, MembershipRequired, PurchaseRequired)
 }
+_LENGTH: Final = "coalesce(completion.duration_s, lesson.duration_s)"
 _BOUGHT: Final = BOUGHT.format(member_id="asked.member_id", course_id="course.id")
 # What one member reports of one lesson at once is one row: the intervals together, the place told last. An update waits
 # for whoever writes the same row and then sees what they wrote: no second is lost, and the one that brings it to 90 % is
-# the one that completes it. Rows are written in one order, so that processes never wait in a ring.
+# the one that completes it. What was saved is joined with the lessons, by their keys: with what was told, whose number the
+# planner cannot know, it would be joined row by row. Rows are written in one order, so that processes never wait in a ring.
 _SAVE = text(f"""
 WITH asked AS MATERIALIZED (
     SELECT * FROM unnest(
@@ -100,10 +102,11 @@ WITH asked AS MATERIALIZED (
         position_s = excluded.position_s, updated_at = greatest(held.updated_at, excluded.updated_at)
     RETURNING member_id, lesson_id, watched, position_s
 ), counted AS MATERIALIZED (
-    SELECT saved.member_id, saved.lesson_id, saved.position_s, told.duration_s, told.version, completion.completed_at,
-        coalesce(completion.duration_s, told.duration_s) AS length,
-        {SECONDS.format(watched="saved.watched", duration="coalesce(completion.duration_s, told.duration_s)")} AS seconds
-    FROM saved JOIN told USING (member_id, lesson_id) LEFT JOIN completion USING (member_id, lesson_id)
+    SELECT saved.member_id, saved.lesson_id, saved.position_s, lesson.duration_s, course.version, completion.completed_at,
+        {_LENGTH} AS length,
+        {SECONDS.format(watched="saved.watched", duration=_LENGTH)} AS seconds
+    FROM saved JOIN lesson ON lesson.id = saved.lesson_id JOIN course ON course.id = lesson.course_id
+    LEFT JOIN completion USING (member_id, lesson_id)
 ), done AS (
     INSERT INTO completion (member_id, lesson_id, completed_at, duration_s, course_version)
     SELECT member_id, lesson_id, :now, duration_s, version FROM counted

@@ -25,6 +25,7 @@ from services.billing import payments
 from services.billing.invoice_models import InvoiceRequest, InvoiceState
 from services.billing.invoices import InvoiceRequestOut
 from services.billing.models import Order
+from services.billing.tax_ids import is_doubtful
 
 router = new_router(prefix="/v1/admin/invoice-requests", tags=["admin invoices"])
 
@@ -59,13 +60,14 @@ class RedLetterNotNeeded(Conflict):
 
 
 class AdminInvoiceRequestOut(InvoiceRequestOut):
-    """An invoice request with what it is for."""
+    """An invoice request with what it is for; a doubtful taxpayer number looks mistyped: ask before issuing."""
 
     order_number: str
     member_id: UUID
     item: str
     red_letter_number: str | None
     resolved_by: UUID | None
+    tax_id_doubtful: bool
 
 
 class ResolutionIn(StrictIn):
@@ -100,7 +102,8 @@ def _requests() -> Select[Any]:
 
 
 def _shown(row: Row[Any]) -> AdminInvoiceRequestOut:
-    return AdminInvoiceRequestOut.model_validate(row)
+    doubtful = row.tax_id is not None and is_doubtful(row.tax_id)
+    return AdminInvoiceRequestOut.model_validate({**row._mapping, "tax_id_doubtful": doubtful})  # noqa: SLF001 - as plans do
 
 
 @router.get("")

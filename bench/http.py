@@ -32,11 +32,15 @@ def start(command: list[str], environment: dict[str, str], port: int, path: str,
     """Start a server and wait until it answers on `path`."""
     with log.open("ab") as out:
         process = subprocess.Popen(command, env=os.environ | environment, stdout=out, stderr=out)
-    for _ in range(1200):
-        try:
-            if httpx.get(f"http://127.0.0.1:{port}{path}", timeout=2).status_code == HTTPStatus.OK:
-                return Server(process, port)
-        except httpx.HTTPError:
+    with httpx.Client(trust_env=False, timeout=2) as client:
+        for _ in range(1200):
+            if process.poll() is not None:
+                break
+            try:
+                if client.get(f"http://127.0.0.1:{port}{path}").status_code == HTTPStatus.OK:
+                    return Server(process, port)
+            except httpx.HTTPError:
+                pass
             time.sleep(0.1)
     raise RuntimeError(f"{command} did not start:\n{log.read_text()[-2000:]}")
 

@@ -38,15 +38,26 @@ def ready() -> str | None:
     return None if shutil.which("wrk") else "wrk is not installed (Debian: apt-get install wrk)"
 
 
-def ask(server: Server, path: str, lines: int, seconds: int, *, tokens: Path | None = None, idle: float = 0.0) -> Asked:
+def ask(
+    server: Server,
+    path: str,
+    lines: int,
+    seconds: int,
+    *,
+    tokens: Path | None = None,
+    script: Path | None = None,
+    idle: float = 0.0,
+) -> Asked:
     """Ask over so many connections; with `tokens`, a file of one a line, turn by turn with each of them.
 
-    `idle` is the share of a core that the server takes while nobody asks, and is not counted.
+    `script` is one of wrk's own, for any other request. `idle` is the share of a core that the server takes while nobody
+    asks, and is not counted.
     """
     command = ["wrk", "-t1", f"-c{lines}", f"-d{seconds}s", "--latency", "--timeout", "10s"]
     if tokens is not None:
         script = tokens.with_suffix(".lua")
         script.write_text(_TURN)
+    if script is not None:
         command += ["-s", str(script)]
     command.append(f"http://127.0.0.1:{server.port}{path}")
     command += ["--", str(tokens)] if tokens is not None else []
@@ -57,7 +68,7 @@ def ask(server: Server, path: str, lines: int, seconds: int, *, tokens: Path | N
         raise RuntimeError(said)
     answers = int(_found(r"(\d+) requests in", said)[1])
     return Asked(
-        float(_found(r"Requests/sec:\s+([\d.]+)", said)[1]), _ms("50%", said), _ms("99%", said), cpu / answers * 1e6
+        float(_found(r"Requests/sec:\s+([\d.]+)", said)[1]), _ms("50%", said), _ms("99%", said), cpu / max(answers, 1) * 1e6
     )
 
 

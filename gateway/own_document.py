@@ -34,20 +34,44 @@ _MOVE = {
         "now": {"type": "string", "format": "date-time"},
     },
 }
-_LIST = {"type": "array", "items": {"type": "object"}}
-_MAYBE = {"type": ["object", "null"]}
+
+
+def _one(shape: str) -> dict[str, Any]:
+    return {"$ref": f"#/components/schemas/{shape}"}
+
+
+def _list(shape: str) -> dict[str, Any]:
+    return {"type": "array", "items": _one(shape)}
+
+
+def _maybe(*shapes: dict[str, Any], description: str) -> dict[str, Any]:
+    """A thing of these shapes at once, or null."""
+    thing = shapes[0] if len(shapes) == 1 else {"allOf": [*shapes]}
+    return {"anyOf": [thing, {"type": "null"}], "description": description}
+
+
+# The parts are what the services answer, so that a page knows their fields as well as those of the calls themselves.
 _DEGRADED = {"type": "array", "items": _TEXT, "description": "services that did not answer in time"}
+_TOP = {"type": "object", "required": ["top"], "properties": {"top": _list("LeaderOut")}}
+_CHECK_IN = {
+    "type": "object",
+    "required": ["streak", "today"],
+    "properties": {
+        "streak": {"type": "integer"},
+        "today": _maybe(_one("CheckInOut"), description="today's check-in"),
+    },
+}
 _HOME = {
     "type": "object",
     "required": ["plans", "live_lessons", "courses", "contest", "degraded"],
     "properties": {
-        "plans": _LIST,
-        "live_lessons": _LIST,
-        "courses": _LIST,
-        "contest": _MAYBE | {"description": "the open contest; `top` holds its first three"},
-        "membership": _MAYBE,
-        "coupons": _LIST,
-        "check_in": _MAYBE | {"description": "`streak`, and `today` once checked in"},
+        "plans": _list("PlanOut"),
+        "live_lessons": _list("LiveLessonOut"),
+        "courses": _list("CourseOut"),
+        "contest": _maybe(_one("ContestOut"), _TOP, description="the open contest; `top` holds its first three"),
+        "membership": _maybe(_one("MembershipOut"), description="the caller's membership"),
+        "coupons": _list("CouponOut"),
+        "check_in": _maybe(_CHECK_IN, description="`streak`, and `today` once checked in"),
         "degraded": _DEGRADED,
     },
 }
@@ -55,11 +79,11 @@ _DASHBOARD = {
     "type": "object",
     "required": ["membership", "learning", "coupons", "invitees", "entries", "degraded"],
     "properties": {
-        "membership": _MAYBE,
-        "learning": _LIST,
-        "coupons": _LIST,
-        "invitees": _LIST,
-        "entries": _LIST,
+        "membership": _maybe(_one("MembershipOut"), description="null when members did not answer in time"),
+        "learning": _list("LearningItem"),
+        "coupons": _list("CouponOut"),
+        "invitees": _list("Invitee"),
+        "entries": _list("EntryOut"),
         "degraded": _DEGRADED,
     },
 }
@@ -76,7 +100,7 @@ _EXPORT = {
         "courses": {"type": "object"},
         "referrals": {"type": "object"},
         "showcase": {"type": "object"},
-        "missing": _LIST | {"items": _TEXT, "description": "services that did not answer; ask again later"},
+        "missing": {"type": "array", "items": _TEXT, "description": "services that did not answer; ask again later"},
     },
 }
 

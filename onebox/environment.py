@@ -13,6 +13,8 @@ from onebox.trouble import FolderBroken, Trouble
 UPSTREAMS = tuple(name for name in SERVICES if name != "gateway")
 ADMIN_EMAIL = "admin@heika.local"
 HIGHEST_PORT = 65535
+# Where `examples/h5` is served while somebody works on it.
+EXAMPLE_PAGES = ("http://127.0.0.1:5173", "http://localhost:5173")
 
 # Made once for a data folder and kept with it: a new coupon, members or code key would make old data unreadable.
 _MADE: dict[str, Callable[[], str]] = {
@@ -88,7 +90,8 @@ def defaults(where: Place) -> dict[str, str]:
         "HEIKA_ADMIN_EMAIL": ADMIN_EMAIL,
     }
     if os.environ.get("HEIKA_ENV", "sandbox") == "sandbox":
-        values["HEIKA_ALLOWED_ORIGINS"] = f"{where.address},http://localhost:{where.port}"
+        pages = (where.address, f"http://localhost:{where.port}", *EXAMPLE_PAGES)
+        values["HEIKA_ALLOWED_ORIGINS"] = ",".join(pages)
         # Not through HEIKA_PUBLIC_URL, which may be a tunnel that this machine cannot call.
         values["SANDBOX_WEBHOOK_URL"] = f"{where.address}/v1/webhooks/stripe"
     return values

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.clients.h5_page import one_at_a_time
 from tests.onebox.conftest import Heika
 
 CLIENT = Path(__file__).resolve().parent.parent.parent / "clients" / "typescript"
@@ -17,13 +18,14 @@ pytestmark = pytest.mark.skipif(
 
 
 def run(*words: str) -> str:
-    ran = subprocess.run(words, check=False, cwd=CLIENT, capture_output=True, text=True, timeout=100)
+    ran = subprocess.run(words, check=False, cwd=CLIENT, capture_output=True, text=True, timeout=150)
     assert ran.returncode == 0, ran.stdout + ran.stderr
     return ran.stdout
 
 
 def test_a_newcomer_logs_in_buys_and_goes_on_when_the_token_is_over(heika: Heika) -> None:
-    run("npm", "run", "build")
+    with one_at_a_time():
+        run("npm", "run", "build")
     heika.start()
     said = run("node", "dist/examples/first_steps.js", heika.address, "13900000456")
     assert said.splitlines() == [

@@ -72,13 +72,13 @@ class Heika:
             timeout=60,
         )
 
-    def start(self, *words: str) -> None:
-        """Start it and wait until it is ready."""
+    def start(self, *words: str, **more: str) -> None:
+        """Start it, with more settings, and wait until it is ready."""
         with self.output.open("wb") as output:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "onebox", "up", *words],
                 cwd=ROOT,
-                env=self.environment(),
+                env=self.environment(**more),
                 stdout=output,
                 stderr=output,
             )

@@ -3,6 +3,8 @@
 import createClient, { type Client } from "openapi-fetch";
 import type { components, paths } from "./schema.js";
 
+export { follow, type Piece } from "./events.js";
+export { inStorage } from "./storage.js";
 export type { components, paths };
 export type Problem = components["schemas"]["Problem"];
 export type Tokens = Pick<components["schemas"]["TokenPair"], "access_token" | "refresh_token">;
@@ -11,29 +13,35 @@ export type Tokens = Pick<components["schemas"]["TokenPair"], "access_token" | "
 export interface Keeper {
   read(): Tokens | null;
   write(tokens: Tokens | null): void;
+  /** Exchange the refresh token `used`, once for all who share this session: whoever comes second gets what came of it. */
+  once?(used: string, exchange: () => Promise<Tokens | Response>): Promise<Tokens | Response>;
 }
 
 /** Heika says no: `code` is stable, the message says what to do next. */
 export class Refused extends Error {
   readonly code: string;
   readonly problem: Partial<Problem>;
+  /** Seconds after which the same call may be sent again; null where waiting alone does not help. */
+  readonly retryAfter: number | null;
 
   constructor(
     readonly status: number,
     told: unknown,
+    retryAfter: string | null = null,
   ) {
     const problem: Partial<Problem> = typeof told === "object" && told !== null ? told : {};
     super(problem.detail ?? `HTTP ${status}`);
     this.name = "Refused";
     this.problem = problem;
     this.code = problem.code ?? `http_${status}`;
+    this.retryAfter = retryAfter !== null && /^\d+$/.test(retryAfter) ? Number(retryAfter) : null;
   }
 }
 
 /** What a call answers; Refused when it is refused. `await ok(heika.GET("/v1/plans"))` */
 export async function ok<Data>(call: Promise<{ data?: Data; error?: unknown; response: Response }>): Promise<Data> {
   const { data, error, response } = await call;
-  if (!response.ok) throw new Refused(response.status, error);
+  if (!response.ok) throw new Refused(response.status, error, response.headers.get("Retry-After"));
   return data as Data;
 }
 
@@ -41,14 +49,6 @@ export async function ok<Data>(call: Promise<{ data?: Data; error?: unknown; res
 export function inMemory(): Keeper {
   let kept: Tokens | null = null;
   return { read: () => kept, write: (tokens) => void (kept = tokens) };
-}
-
-/** A session that outlives the page, and is shared by its tabs. */
-export function inStorage(name = "heika.session"): Keeper {
-  return {
-    read: () => JSON.parse(localStorage.getItem(name) ?? "null") as Tokens | null,
-    write: (tokens) => (tokens ? localStorage.setItem(name, JSON.stringify(tokens)) : localStorage.removeItem(name)),
-  };
 }
 
 /** A value for `Idempotency-Key`: keep it until the call is answered, and it takes effect once however often it is sent. */
@@ -59,35 +59,39 @@ export function newKey(): string {
 
 /** The calls of one address, in the name of whoever `session` knows. */
 export function connect(address: string, session: Keeper = inMemory(), language = "zh-CN"): Client<paths> {
-  const renewing = new Map<string, Promise<string | null>>();
+  const renewing = new Map<string, Promise<string | Response | null>>();
 
-  async function exchange(used: string): Promise<string | null> {
+  async function exchange(refresh_token: string): Promise<Tokens | Response> {
+    const answer = await fetch(`${address}/v1/auth/refresh`, {
+      method: "POST",
+      headers: { "Content-Type": "application/json", "Accept-Language": language },
+      body: JSON.stringify({ refresh_token }),
+    });
+    if (!answer.ok) return answer;
+    const fresh = (await answer.json()) as Tokens;
+    return { access_token: fresh.access_token, refresh_token: fresh.refresh_token };
+  }
+
+  /** The token after this one; null when the session is over, and the answer of a Heika that cannot tell just now. */
+  async function next(used: string): Promise<string | Response | null> {
     const held = session.read();
     // Another tab was faster, or somebody logged out.
     if (held === null || held.access_token !== used) return held?.access_token ?? null;
-    const answer = await fetch(`${address}/v1/auth/refresh`, {
-      method: "POST",
-      headers: { "Content-Type": "application/json" },
-      body: JSON.stringify({ refresh_token: held.refresh_token }),
-    });
-    // The session is over: ended elsewhere, or too old.
-    if (answer.status === 400 || answer.status === 401 || answer.status === 403) session.write(null);
-    if (!answer.ok) return null;
-    const { access_token, refresh_token } = (await answer.json()) as Tokens;
-    session.write({ access_token, refresh_token });
-    return access_token;
+    const ask = () => exchange(held.refresh_token);
+    const fresh = await (session.once ? session.once(held.refresh_token, ask) : ask());
+    if (!(fresh instanceof Response)) {
+      session.write(fresh);
+      return fresh.access_token;
+    }
+    if (![400, 401, 403].includes(fresh.status)) return fresh;
+    // The session is over: ended elsewhere, or too old. Somebody may have logged in anew meanwhile.
+    if (session.read()?.refresh_token === held.refresh_token) session.write(null);
+    return session.read()?.access_token ?? null;
   }
 
   // A refresh token is good once: calls of this page share one exchange, and tabs take turns.
-  function renewed(used: string): Promise<string | null> {
-    const turn = renewing.get(used) ?? (async () => {
-      try {
-        const locks = globalThis.navigator?.locks;
-        return await (locks ? locks.request("heika.renew", () => exchange(used)) : exchange(used));
-      } finally {
-        renewing.delete(used);
-      }
-    })();
+  function renewed(used: string): Promise<string | Response | null> {
+    const turn = renewing.get(used) ?? next(used).finally(() => renewing.delete(used));
     renewing.set(used, turn);
     return turn;
   }
@@ -104,6 +108,7 @@ export function connect(address: string, session: Keeper = inMemory(), language 
     if (answer.status !== 401) return answer;
     const token = await renewed(used);
     if (token === null) return answer;
+    if (token instanceof Response) return token.clone();
     again.headers.set("Authorization", `Bearer ${token}`);
     return fetch(again);
   }

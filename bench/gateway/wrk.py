@@ -68,7 +68,10 @@ def ask(
         raise RuntimeError(said)
     answers = int(_found(r"(\d+) requests in", said)[1])
     return Asked(
-        float(_found(r"Requests/sec:\s+([\d.]+)", said)[1]), _ms("50%", said), _ms("99%", said), cpu / max(answers, 1) * 1e6
+        float(_found(r"Requests/sec:\s+([\d.]+)", said)[1]),
+        _ms("50%", said),
+        _ms("99%", said),
+        cpu / max(answers, 1) * 1e6,
     )
 
 

@@ -10,8 +10,9 @@ from gateway.inbound import Inbound
 from gateway.problems import AmbiguousAuthorization
 from gateway.routes import Route
 from kit import auth
-from kit.auth import Caller, KeysUnavailable
+from kit.auth import Caller
 from kit.errors import NotAuthenticated
+from kit.keys import KeysUnavailable
 
 log = structlog.get_logger(__name__)
 

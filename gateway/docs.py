@@ -39,25 +39,7 @@ INCOMPLETE_KEPT_S: Final = 2.0
 
 # The one thing ReDoc's bundle fetches from elsewhere, whatever its options say.
 _FOREIGN_LOGO: Final = b"https://cdn.redoc.ly/redoc/logo-mini.svg"
-# A key that every reader of the document shares would replay the first reader's answer; Try it out wants one at hand,
-# and another once something was done under it: a second refund of the same amount is not the first one told again.
-_FRESH_KEYS: Final = b"""
-    responseInterceptor: (answer) => {
-        if (answer.url.endsWith("/openapi.json")) {
-            answer.text = answer.text.replaceAll("%b", freshKey());
-        }
-        return answer;
-    },
-    plugins: [() => ({ statePlugins: { spec: { wrapActions: {
-        setResponse: (take, page) => (path, method, answer) => {
-            take(path, method, answer);
-            const key = page.specSelectors.parameterValues([path, method]).get("header.Idempotency-Key");
-            if (key && answer.ok) {
-                page.specActions.changeParam([path, method], "Idempotency-Key", "header", freshKey(), false);
-            }
-        },
-    } } } })],""" % EXAMPLE_KEY.encode()
-_KEYS: Final = b"const freshKey = () => crypto.randomUUID?.() ?? `${Date.now()}-${Math.random()}`;\n    "
+_OURS: Final = (Path(__file__).parent / "docs_page.js").read_bytes()
 _PAGE: Final = b"const ui = SwaggerUIBundle({"
 _INLINE_SCRIPT: Final = re.compile(rb"<script>(.*?)</script>", re.DOTALL)
 
@@ -117,7 +99,8 @@ def swagger_page() -> bytes:
             "validatorUrl": None,
         },
     )
-    return bytes(html.body).replace(_PAGE, _KEYS + _PAGE + _FRESH_KEYS, 1)
+    ours = b'...forHeika("%b"),' % EXAMPLE_KEY.encode()
+    return bytes(html.body).replace(_PAGE, _OURS + _PAGE + ours, 1)
 
 
 @cache

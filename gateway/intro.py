@@ -17,7 +17,7 @@ _CHINESE: Final = """\
 登录 15 分钟后过期，重新 Authorize 即可。展开一个接口，点 **Try it out**、改好示例、点 **Execute**；`{…_id}` 从列表接口的答复里抄。
 
 - **改动不互相覆盖**：先读一次，把答复头里的 `ETag`（连同引号）填进 `If-Match`；期间有人改过则 412，重读再改。
-- **重试不做两次**：`Idempotency-Key` 每次新操作用新的（本页已代填），重试用同一个；再做一笔时换一个。
+- **重试不做两次**：`Idempotency-Key` 每次新操作用新的，重试用同一个；必填的本页已代填，做成一笔后自动换新。
 
 | 要做的事 | 接口（标签） |
 |---|---|
@@ -41,8 +41,8 @@ again after it. Open an operation, press **Try it out**, change the example, pre
 
 - **No overwriting one another**: read first and put the answer's `ETag` header, quotes included, into `If-Match`; 412 \
 says that somebody changed it since: read again.
-- **No doing it twice**: a fresh `Idempotency-Key` for each new act (this page fills one in), the same for its retries; \
-take another for the next one.
+- **No doing it twice**: a fresh `Idempotency-Key` for each new act, the same for its retries; where one is \
+required this page fills it in, and takes another once the act is done.
 
 | To do | Operations (tag) |
 |---|---|

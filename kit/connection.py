@@ -38,10 +38,20 @@ class HeadTooLarge(Problem):
     zh = "请求的地址和头部超过 32 KiB 或 100 行，请精简后重试。"
 
 
-async def _refuse_head(scope: Scope, receive: Receive, send: Send) -> None:
-    response = HeadTooLarge().response("zh", str(new_id()))
-    response.headers["Connection"] = "close"
-    await response(scope, receive, send)
+class _Refusal:
+    """The app of a request whose head is enough to refuse it."""
+
+    def __init__(self, problem: type[Problem]) -> None:
+        self.problem = problem
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        response = self.problem().response("zh", str(new_id()))
+        response.headers["Connection"] = "close"
+        await response(scope, receive, send)
+
+
+_SWOLLEN: Final = _Refusal(HeadTooLarge)
+_NAMELESS: Final = _Refusal(BadRequest)
 
 
 class Connection(HttpToolsProtocol):
@@ -88,11 +98,14 @@ class Connection(HttpToolsProtocol):
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
-        """A head is whole: the request may begin, unless it is swollen."""
+        """A head is whole: the request may begin, unless it is swollen or does not say whom it asks."""
         self._heads_done()
         app = self.app
         if len(self.headers) > HEAD_LINES or (self._arrived > HEAD_BYTES and self._head_size() > HEAD_BYTES):
-            self.app = _refuse_head
+            self.app = _SWOLLEN
+        elif [name for name, _ in self.headers].count(b"host") != 1 and self.parser.get_http_version() == "1.1":
+            # RFC 9112 3.2: whoever stands in front and reads another of two names would let the request pass for another.
+            self.app = _NAMELESS
         self._in_head, self._arrived = False, 0
         before: RequestResponseCycle | None = self.cycle
         super().on_headers_complete()

@@ -122,6 +122,21 @@ async def test_who_stops_speaking_after_a_whole_request_still_hears_the_answer(f
         assert await line.reader.read() == b""
 
 
+async def test_a_request_names_one_host(start_here: Start) -> None:
+    async with start_here() as front:
+        for version, hosts, expected in (
+            ("1.1", "", 400),
+            ("1.1", "Host: x\r\nHost: y\r\n", 400),
+            ("1.1", "Host: x\r\n", 200),
+            ("1.0", "", 200),
+        ):
+            async with line_to(front.url) as line:
+                line.say(f"GET /v1/plans/small HTTP/{version}\r\n{hosts}\r\n")
+                status, _, body = await line.answer()
+                assert status == expected, (version, hosts)
+                assert status == 200 or orjson.loads(body)["code"] == "bad_request"
+
+
 async def test_trailers_are_dropped_and_never_become_headers(front: Front) -> None:
     async with line_to(front.url) as line:
         line.say(

@@ -1,8 +1,7 @@
 """Fixtures of every test: the embedded stores, once a worker, and a service run on a copy of its database."""
 
-import os
+import gc
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractAsyncContextManager
 from functools import partial
@@ -13,17 +12,24 @@ import pytest
 import redis
 from hypothesis import HealthCheck, settings
 
+from kit import garbage
 from onebox.stores import Postgres, Valkey
 from tests import harness
-
-# Copying databases is most of what the stores do, and in memory it takes a third of the time.
-MEMORY = Path("/dev/shm")  # noqa: S108 - the folder made there is ours and has our process' number
-ROOM_BYTES = 2 * 2**30
-
 
 # How fast examples come says how busy the machine is, not whether the product is right.
 settings.register_profile("heika", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("heika")
+
+
+def pytest_sessionstart() -> None:
+    """Look for no garbage among what is only being imported."""
+    gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    """As a server after its start: what was imported is looked through no more."""
+    garbage.settle()
+    gc.enable()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -35,15 +41,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def stores() -> Iterator[harness.Stores]:
     """PostgreSQL and Valkey of this worker."""
-    in_memory = os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free > ROOM_BYTES
-    place = MEMORY if in_memory else Path(tempfile.gettempdir())
-    for left in place.glob("heika-tests-*"):
+    for left in harness.place().glob("heika-tests-*"):
         # A worker that was killed could not remove its own.
         if not psutil.pid_exists(int(left.name.rpartition("-")[2])):
             shutil.rmtree(left, ignore_errors=True)
-    folder = place / f"heika-tests-{os.getpid()}"
-    # Open to PostgreSQL's system user, unlike pytest's own temporary folders.
-    folder.mkdir(mode=0o755)
+    folder = harness.new_folder()
     postgres, valkey = Postgres(folder / "postgres", durable=False), Valkey(folder / "valkey", durable=False)
     postgres.start()
     valkey.start()

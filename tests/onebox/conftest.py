@@ -13,6 +13,8 @@ import httpx
 import psutil
 import pytest
 
+from tests.harness import new_folder
+
 ROOT = Path(__file__).resolve().parent.parent.parent
 SETTINGS = ("HEIKA_", "REDIS_", "STRIPE_", "MEMBERS_", "BILLING_", "COURSES_", "REFERRALS_", "SHOWCASE_", "SANDBOX_")
 
@@ -112,14 +114,14 @@ class Heika:
 @contextmanager
 def any_heika() -> Iterator[Heika]:
     """A folder and a port; what still runs at the end is killed."""
-    data = Path(f"/tmp/heika-test-{os.getpid()}-{time.monotonic_ns()}")  # noqa: S108 - PostgreSQL's user may enter it
-    found = Heika(data, free_port())
+    folder = new_folder()
+    found = Heika(folder / "data", free_port())
     yield found
     if found.process is not None and found.process.poll() is None:
         found.process.kill()
         found.process.wait()
-    eventually(lambda: not working_in(data), 10)
-    subprocess.run(["rm", "-rf", str(data), str(found.output)], check=True)
+    eventually(lambda: not working_in(folder), 10)
+    subprocess.run(["rm", "-rf", str(folder)], check=True)
 
 
 @pytest.fixture

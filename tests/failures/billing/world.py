@@ -121,13 +121,15 @@ class World:
         total = 0
         while True:
             try:
-                done = await self.billing.run_due() + await self.members.run_due() + await self.deliver()
+                total += await self.billing.run_due() + await self.members.run_due()
+                told = await self.deliver()
             except Crash:
                 self.crashes.revive()
                 continue
-            if not done:
+            # Each was left with nothing to do, and only news can have given it something since.
+            if not told:
                 return total
-            total += done
+            total += told
 
     async def wait(self, *steps: timedelta) -> None:
         """Time passes, and what becomes due is done."""

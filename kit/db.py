@@ -10,6 +10,7 @@ from sqlalchemy import Column, DateTime, MetaData
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.orm import registry
+from sqlmodel._compat import SQLModelConfig
 
 from kit import audit
 from kit.errors import DatabaseUnavailable
@@ -30,10 +31,14 @@ NAMES = {
 }
 
 
+UNCHECKED = SQLModelConfig(defer_build=True)
+"""The `model_config` of tables: pydantic validates no rows, so a start need not wait until it could."""
+
+
 def new_registry() -> registry:
     """A service's own registry, with kit's tables; SQLModel otherwise shares one metadata among all of them.
 
-    Use: `class Model(SQLModel, registry=new_registry()): ...`, once in each service.
+    Use: `class Model(SQLModel, registry=new_registry())` with `model_config = UNCHECKED`, once in each service.
     """
     metadata = MetaData(naming_convention=NAMES)
     attach_kit_tables(metadata)

@@ -2,8 +2,10 @@
 
 from sqlmodel import SQLModel
 
-from kit.db import new_registry
+from kit.db import UNCHECKED, new_registry
 
 
 class Model(SQLModel, registry=new_registry()):
     """Base of billing's tables."""
+
+    model_config = UNCHECKED

@@ -9,7 +9,7 @@ from sqlalchemy.dialects.postgresql import INT4MULTIRANGE, JSONB, TSTZMULTIRANGE
 from sqlmodel import Field, SQLModel
 
 from contracts.merging import MergedMemberColumns
-from kit.db import instant, new_registry
+from kit.db import UNCHECKED, instant, new_registry
 from kit.ids import new_id
 
 Level = Literal["beginner", "intermediate", "advanced"]
@@ -20,6 +20,8 @@ SeatStatus = Literal["enrolled", "waitlisted"]
 
 class Model(SQLModel, registry=new_registry()):
     """A table of this service."""
+
+    model_config = UNCHECKED
 
 
 class Course(Model, table=True):

@@ -8,12 +8,14 @@ from sqlalchemy import BigInteger, Column, Index, LargeBinary, String, UniqueCon
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlmodel import Field, SQLModel
 
-from kit.db import instant, new_registry
+from kit.db import UNCHECKED, instant, new_registry
 from kit.ids import new_id
 
 
 class Model(SQLModel, registry=new_registry()):
     """The base of this service's tables."""
+
+    model_config = UNCHECKED
 
 
 def _words() -> Column[list[str]]:

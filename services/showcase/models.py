@@ -9,12 +9,14 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlmodel import Field, SQLModel
 
 from contracts.merging import MergedMemberColumns
-from kit.db import instant, new_registry
+from kit.db import UNCHECKED, instant, new_registry
 from kit.ids import new_id
 
 
 class Model(SQLModel, registry=new_registry()):
     """A table of this service."""
+
+    model_config = UNCHECKED
 
 
 class MemberCard(Model, table=True):

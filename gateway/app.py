@@ -23,11 +23,12 @@ from gateway.refused import refuse
 from gateway.routes import SERVICES, PathTrick, Route, clean_path, find
 from gateway.sockets import deny, forward_socket, require_known_origin
 from kit import garbage, spans
-from kit.errors import Internal, MethodNotAllowed, Problem, language_of
+from kit.errors import Internal, MethodNotAllowed, Problem
 from kit.http import log_request
 from kit.log import configure_logs
 from kit.metrics import serve_metrics
 from kit.settings import Settings
+from kit.wording import language_of
 
 log = structlog.get_logger(__name__)
 

@@ -9,7 +9,8 @@ from starlette.types import Message, Receive, Scope, Send
 
 from gateway.inbound import Inbound
 from gateway.routes import MIB
-from kit.errors import Problem, language_of
+from kit.errors import Problem
+from kit.wording import language_of
 
 REST_BYTES: Final = 64 * MIB
 REST_SECONDS: Final = 10.0

@@ -11,7 +11,8 @@ from gateway.inbound import HOP_BY_HOP, Inbound
 from gateway.problems import BadUpstream, ForeignOrigin, SocketRefused, UpstreamTimeout
 from gateway.proxy import upstream_scope
 from gateway.routes import Route
-from kit.errors import Problem, language_of
+from kit.errors import Problem
+from kit.wording import language_of
 
 log = structlog.get_logger(__name__)
 

@@ -17,7 +17,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from kit import clock, spans, trace
-from kit.errors import is_disconnect
+from kit.disconnects import is_disconnect
 from kit.events import Event
 from kit.metrics import EVENT_FAILURES, EVENT_SECONDS
 from kit.relay import stream_of

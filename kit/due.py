@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from kit.errors import is_disconnect
+from kit.disconnects import is_disconnect
 from kit.metrics import DUE_ROWS
 
 if TYPE_CHECKING:

@@ -11,6 +11,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.routing import Match
 
+from kit.disconnects import is_disconnect
 from kit.errors import (
     BadRequest,
     Collision,
@@ -24,7 +25,6 @@ from kit.errors import (
     Unprocessable,
     UnsupportedMedia,
     ValidationFailed,
-    is_disconnect,
     request_language,
 )
 from kit.wording import FIRST_SHOWN, field_error, worded

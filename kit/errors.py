@@ -5,15 +5,12 @@ import re
 from http import HTTPStatus
 from typing import Any, ClassVar
 
-import asyncpg
 import structlog
 from fastapi import Request
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
-from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.responses import Response
 
 from kit.text import dump_json, scrub
-from kit.wording import in_language
+from kit.wording import in_language, language_of
 
 log = structlog.get_logger(__name__)
 
@@ -297,41 +294,6 @@ def problems(*classes: type[Problem]) -> dict[int | str, dict[str, Any]]:
     return responses
 
 
-def language_of(accept_language: str) -> str:
-    """`zh` or `en`, whichever Accept-Language (RFC 9110 12.5.4) ranks higher; `zh` when it names neither."""
-    best, best_quality = "zh", 0.0
-    for item in accept_language.split(","):
-        tag, _, parameter = item.strip().partition(";")
-        language = tag.strip().lower()[:2]
-        match = re.fullmatch(r"\s*q=([01](?:\.\d{0,3})?)\s*", parameter)
-        quality = float(match[1]) if match else 1.0
-        if language in ("zh", "en") and quality > best_quality:
-            best, best_quality = language, quality
-    return best
-
-
 def request_language(request: Request) -> str:
     """The language of this request's answers."""
     return language_of(request.headers.get("accept-language", ""))
-
-
-_LOST = (
-    *(OperationalError, InterfaceError, PoolTimeout, ConnectionError, TimeoutError),
-    *(
-        asyncpg.InterfaceError,
-        asyncpg.InternalClientError,
-    ),  # of the driver itself, where it is asked without SQLAlchemy
-)
-
-
-def is_disconnect(failure: BaseException) -> bool:
-    """Whether a database call failed because the database is away, rather than because of what was asked."""
-    if isinstance(failure, _LOST):
-        return True
-    # 57P01..57P03: shut down, crash shutdown, cannot connect now; 08xxx: connection exceptions; 53300: too many.
-    state = getattr(getattr(failure, "orig", failure), "sqlstate", None) or ""
-    return (
-        (isinstance(failure, DBAPIError) and failure.connection_invalidated)
-        or state[:2] == "08"
-        or state in ("57P01", "57P02", "57P03", "53300")
-    )

@@ -4,7 +4,8 @@ from starlette.datastructures import Headers
 from starlette.responses import FileResponse, MalformedRangeHeader, RangeNotSatisfiable
 from starlette.types import Receive, Scope, Send
 
-from kit.errors import Problem, language_of
+from kit.errors import Problem
+from kit.wording import language_of
 
 
 class RangeOutside(Problem):

@@ -10,7 +10,8 @@ from sqlalchemy import ClauseElement
 from sqlalchemy.dialects.postgresql import asyncpg as driver
 
 from kit.db import Database
-from kit.errors import DatabaseUnavailable, Unavailable, is_disconnect
+from kit.disconnects import is_disconnect
+from kit.errors import DatabaseUnavailable, Unavailable
 from kit.metrics import GROUP_ROWS
 
 Key = TypeVar("Key")

@@ -11,7 +11,8 @@ from fastapi import Request, Response
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from kit.db import Database
-from kit.errors import DatabaseUnavailable, Problem, Unavailable, is_disconnect
+from kit.disconnects import is_disconnect
+from kit.errors import DatabaseUnavailable, Problem, Unavailable
 from kit.idempotency import is_final, place_of
 from kit.kept_answers import Asked, IdempotencyInFlight, asked_of, begin, end, find, store
 from kit.metrics import GROUP_ROWS

@@ -16,12 +16,13 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from kit import spans, trace
-from kit.errors import Internal, StaleVersion, language_of
+from kit.errors import Internal, StaleVersion
 from kit.ids import new_id
 from kit.log import say_quickly
 from kit.metrics import REQUEST_SECONDS
 from kit.settings import Network
 from kit.text import dump_json
+from kit.wording import language_of
 
 log = structlog.get_logger("heika.request")
 

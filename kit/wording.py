@@ -1,5 +1,6 @@
-"""What is wrong with a field, in Chinese and English: pydantic's own findings, and the rules of ours."""
+"""Two languages: which one a caller reads, and what is wrong with a field in both, pydantic's findings and our rules."""
 
+import re
 from collections.abc import Mapping
 from typing import Any, Final, Self
 
@@ -141,3 +142,16 @@ def in_language(errors: list[dict[str, Any]], language: str) -> list[dict[str, A
     if language != "zh":
         return [error | {"msg": str(error["msg"])} for error in errors]
     return [error | {"msg": getattr(error["msg"], "zh", str(error["msg"]))} for error in errors]
+
+
+def language_of(accept_language: str) -> str:
+    """`zh` or `en`, whichever Accept-Language (RFC 9110 12.5.4) ranks higher; `zh` when it names neither."""
+    best, best_quality = "zh", 0.0
+    for item in accept_language.split(","):
+        tag, _, parameter = item.strip().partition(";")
+        language = tag.strip().lower()[:2]
+        match = re.fullmatch(r"\s*q=([01](?:\.\d{0,3})?)\s*", parameter)
+        quality = float(match[1]) if match else 1.0
+        if language in ("zh", "en") and quality > best_quality:
+            best, best_quality = language, quality
+    return best

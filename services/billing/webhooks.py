@@ -20,8 +20,9 @@ from sqlmodel import col
 from kit import clock
 from kit.app import Runtime, RuntimeDep
 from kit.app import router as new_router
+from kit.disconnects import is_disconnect
 from kit.due import Due
-from kit.errors import BadRequest, is_disconnect, problems
+from kit.errors import BadRequest, problems
 from kit.group import GroupCommit, QueueFull
 from kit.shapes import Out
 from services.billing.models import ProviderEvent

@@ -10,7 +10,7 @@ from sqlalchemy import text
 
 from kit import group as groups
 from kit.ids import new_id
-from kit.kept_answers import store
+from kit.kept_answers import find, store
 from tests.harness import Api
 
 NO_NOTE = UUID(int=0)
@@ -100,7 +100,6 @@ async def test_another_process_that_was_quicker_has_given_the_answer(api: Api, m
         looked.append(len(asked))
         return {} if len(looked) == 1 else await find(connection, asked)
 
-    find = groups.find
     monkeypatch.setattr(groups, "find", before_the_other_committed)
     again, other = await asyncio.gather(stamp(api, headers, note_id), stamp(api, keyed(api)))
     # The first to come is a group of one, which nobody tries again but the caller.

@@ -11,7 +11,8 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from kit.db import Database
-from kit.errors import DatabaseUnavailable, is_disconnect
+from kit.disconnects import is_disconnect
+from kit.errors import DatabaseUnavailable
 from kit.group import GroupCommit
 from tests.harness import Api
 

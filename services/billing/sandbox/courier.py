@@ -10,8 +10,8 @@ import structlog
 from sqlalchemy import text
 
 from kit import clock
+from kit.disconnects import is_disconnect
 from kit.due import Due
-from kit.errors import is_disconnect
 from services.billing.sandbox.deliveries import deliver, webhook_client
 from services.billing.sandbox.events import waiting, wake
 from services.billing.sandbox.idempotency import forget_keys

@@ -18,7 +18,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from kit.db import Database
-from kit.errors import is_disconnect
+from kit.disconnects import is_disconnect
 from kit.text import dump_json
 from services.billing.sandbox import balance, checkout, disputes, intents, methods, records, refunds, setups
 from services.billing.sandbox.call import Call, Operation

@@ -2,27 +2,28 @@
 
 import re
 import time
-from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, expect
 
 from kit import clock
 from kit.text import instant
 from tests.clients import h5_page
 from tests.clients.cakes import cake
 from tests.clients.h5_page import Phone
-from tests.gateway.test_browser import CHROMIUM, PHONE, QUIET
+from tests.gateway.browsing import MARKS, PHONE, browser
 from tests.journeys.first_light import Journey, Person
 from tests.journeys.test_first_light import journey_of
 from tests.onebox.conftest import Heika
 
+__all__ = ["browser"]
+
 pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(CHROMIUM is None, reason="no chromium; on Debian: apt-get install chromium fonts-noto-cjk"),
+    *MARKS,
     pytest.mark.skipif(h5_page.missing() is not None, reason=str(h5_page.missing())),
 ]
 
@@ -33,14 +34,6 @@ WORKS = (
     ("可可莓果", "何川", "用的是社区里那罐可可粉。", ("#e6d6d2", "#6f4a37", "#6b4330", "#f7e6dc", "#7a2f5b")),
 )
 TOGETHER = "([to, at]) => { setTimeout(() => { location.hash = to }, at - performance.timeOrigin - performance.now()) }"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET)
-        yield chromium
-        chromium.close()
 
 
 class World:
@@ -103,10 +96,11 @@ def phone_of(context: BrowserContext, api: str, page: str) -> Phone:
 def test_somebody_logs_in_buys_enters_a_lesson_and_votes_on_a_phone(
     browser: Browser, heika: Heika, tmp_path: Path
 ) -> None:
-    h5_page.build(heika.address, tmp_path)
-    with h5_page.served(tmp_path) as page:
+    with h5_page.served(tmp_path) as page, ThreadPoolExecutor(1) as aside:
+        building = aside.submit(h5_page.build, heika.address, tmp_path)
         heika.start(HEIKA_ALLOWED_ORIGINS=page)
         world = World(heika)
+        building.result()
         context = browser.new_context(
             viewport=PHONE, base_url=page, locale="zh-CN", device_scale_factor=2, has_touch=True, color_scheme="light"
         )

@@ -3,6 +3,7 @@
 import re
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -100,25 +101,31 @@ def test_somebody_logs_in_buys_enters_a_lesson_and_votes_on_a_phone(
         building = aside.submit(h5_page.build, heika.address, tmp_path)
         heika.start(HEIKA_ALLOWED_ORIGINS=page)
         world = World(heika)
-        building.result()
-        context = browser.new_context(
-            viewport=PHONE, base_url=page, locale="zh-CN", device_scale_factor=2, has_touch=True, color_scheme="light"
-        )
-        context.add_init_script(h5_page.axe())
-        context.set_default_timeout(20_000)
-        phone = phone_of(context, heika.address, page)
-        logs_in(phone, world)
-        is_shown_the_ways_in(phone, world)
-        buys_a_card(phone, world)
-        enters_the_lesson(phone, world)
-        votes(phone, world)
-        is_offline_for_a_while(phone, context)
-        other = phone_of(context, heika.address, page)
-        both_tabs_go_on(phone, other, world)
-        logs_out_of_both(phone, other, world)
-        assert (phone.errors, other.errors) == ([], [])
-        assert (phone.new_refusals(), other.new_refusals()) == ([], [])
-        context.close()
+        with closing(world.api):
+            building.result()
+            context = browser.new_context(
+                viewport=PHONE,
+                base_url=page,
+                locale="zh-CN",
+                device_scale_factor=2,
+                has_touch=True,
+                color_scheme="light",
+            )
+            context.add_init_script(h5_page.axe())
+            context.set_default_timeout(20_000)
+            phone = phone_of(context, heika.address, page)
+            logs_in(phone, world)
+            is_shown_the_ways_in(phone, world)
+            buys_a_card(phone, world)
+            enters_the_lesson(phone, world)
+            votes(phone, world)
+            is_offline_for_a_while(phone, context)
+            other = phone_of(context, heika.address, page)
+            both_tabs_go_on(phone, other, world)
+            logs_out_of_both(phone, other, world)
+            assert (phone.errors, other.errors) == ([], [])
+            assert (phone.new_refusals(), other.new_refusals()) == ([], [])
+            context.close()
 
 
 def logs_in(phone: Phone, world: World) -> None:

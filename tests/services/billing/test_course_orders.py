@@ -151,6 +151,7 @@ async def test_an_open_order_for_a_course_bought_meanwhile_is_closed_with_its_mo
     await till.api.handle(MemberMerged(kept_id=member, merged_id=other_member))
     await till.api.emitted()
     await till.pay(open_order)
+    await till.api.run_due()
     assert (await till.read(member, open_order["id"]))["status"] == "canceled"
     assert (await till.read(member, other["id"]))["status"] == "paid"
     assert await till.api.sql("SELECT amount, status, cause FROM refund") == [(9900, "succeeded", "surplus")]
@@ -215,6 +216,7 @@ async def test_two_open_orders_for_one_course_survive_a_merge(till: Till) -> Non
     assert (await till.read(kept, mine["id"]))["status"] == "paid"
     # The other account's page was still open: its money is the same person's, and goes back.
     await till.pay(theirs)
+    await till.api.run_due()
     assert (await till.read(kept, mine["id"]))["status"] == "paid"
     assert await till.api.sql("SELECT amount, status, cause FROM refund") == [(9900, "succeeded", "surplus")]
     await till.api.handle(MemberErased(member_id=kept))

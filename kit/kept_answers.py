@@ -135,9 +135,13 @@ class Asked:
 
 
 async def asked_of(request: Request, place: Place) -> Asked:
-    """The request that wants its answer kept there."""
-    fingerprint = await place.fingerprint(request)
-    return Asked(place, fingerprint, request_language(request), request.scope.get("heika.request_id"))
+    """The request that wants its answer kept there; its body is read once, however often an endpoint tries."""
+    asked: Asked | None = request.scope.get("heika.asked")
+    if asked is None:
+        fingerprint = await place.fingerprint(request)
+        asked = Asked(place, fingerprint, request_language(request), request.scope.get("heika.request_id"))
+        request.scope["heika.asked"] = asked
+    return asked
 
 
 async def find(connection: AsyncConnection, requests: Sequence[Asked]) -> dict[bytes, Response | IdempotencyKeyReused]:

@@ -142,7 +142,7 @@ def home(server: Server, token: str) -> None:
     """`/v1/home` beside what it is made of, one caller after the other."""
     parts = {
         "plans": ["/v1/plans"],
-        "live lessons": ["/v1/live-lessons?status=scheduled&limit=5"],
+        "live lessons": ["/v1/live-lessons?status=live&status=paused&status=scheduled&limit=5"],
         "courses": ["/v1/courses?sort=new&limit=6"],
         "contest": ["/v1/contests?phase=open&limit=1"],
     }

@@ -29,6 +29,7 @@ from services.courses.live import (
     LiveLessonNotFound,
     LiveLessonOut,
     SinceQuery,
+    StatusQuery,
     UntilQuery,
     Way,
     live_out,
@@ -36,7 +37,7 @@ from services.courses.live import (
     within,
 )
 from services.courses.live_news import notify, tell
-from services.courses.models import LiveLesson, LiveStatus
+from services.courses.models import LiveLesson
 from services.courses.reminders import pass_over
 from services.courses.rooms import want_closed
 
@@ -165,7 +166,7 @@ async def answer(session: SessionDep, lesson_id: UUID, response: Response) -> Li
 async def list_live_lessons_to_edit(
     session: SessionDep,
     page: PageDep,
-    status: LiveStatus | None = None,
+    status: StatusQuery = None,
     since: SinceQuery = None,
     until: UntilQuery = None,
 ) -> Page[LiveLessonOut]:

@@ -98,10 +98,12 @@ Since = Annotated[Instant, BeforeValidator(lambda value: _midnight(value, after=
 Until = Annotated[Instant, BeforeValidator(lambda value: _midnight(value, after=True))]
 
 
-def within(statement: Select[Any], status: LiveStatus | None, since: datetime | None, until: datetime | None) -> Any:
-    """Only lessons of this status that start in `[since, until)`."""
-    if status is not None:
-        statement = statement.where(col(LiveLesson.status) == status)
+def within(
+    statement: Select[Any], status: list[LiveStatus] | None, since: datetime | None, until: datetime | None
+) -> Any:
+    """Only lessons of one of these statuses that start in `[since, until)`."""
+    if status:
+        statement = statement.where(col(LiveLesson.status).in_(status))
     if since is not None:
         statement = statement.where(col(LiveLesson.starts_at) >= since)
     if until is not None:
@@ -110,6 +112,9 @@ def within(statement: Select[Any], status: LiveStatus | None, since: datetime | 
 
 
 ORDER = (col(LiveLesson.starts_at), col(LiveLesson.id))
+StatusQuery = Annotated[
+    list[LiveStatus] | None, Query(max_length=7, description="of this status; repeat it for several")
+]
 SinceQuery = Annotated[Since | None, Query(alias="from", description="instant or day from which lessons start")]
 UntilQuery = Annotated[Until | None, Query(alias="to", description="instant before which, or last day on which")]
 
@@ -118,7 +123,7 @@ UntilQuery = Annotated[Until | None, Query(alias="to", description="instant befo
 async def list_live_lessons(
     session: SessionDep,
     page: PageDep,
-    status: LiveStatus | None = None,
+    status: StatusQuery = None,
     since: SinceQuery = None,
     until: UntilQuery = None,
 ) -> Response:

@@ -203,6 +203,7 @@ def buys_a_card(phone: Phone, world: World) -> None:
     expect(page.locator("#order-status")).to_have_text("已支付")
     [order] = world.mine(phone, "/v1/orders")["items"]
     assert (order["status"], order["total"], order["discount"]) == ("paid", 4400, 500)
+    expect(page.locator("#opened")).to_contain_text("黑卡已开通")
     ends_at = datetime.fromisoformat(world.mine(phone, "/v1/me/membership")["ends_at"]).astimezone(clock.ZONE)
     shown = f"{ends_at.year}年{ends_at.month}月{ends_at.day}日"
     expect(page.locator("#opened")).to_have_text(f"黑卡已开通，有效期至 {shown}")

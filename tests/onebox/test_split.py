@@ -4,6 +4,7 @@ import contextlib
 import os
 import signal
 import socket
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -26,6 +27,11 @@ def processes(heika: Heika) -> dict[str, int]:
     return found
 
 
+def _listens(port: int) -> bool:
+    with socket.socket() as asking:
+        return asking.connect_ex(("127.0.0.1", port)) == 0
+
+
 def behind_nginx(heika: Heika, folder: Path) -> None:
     """The same services, asked past the gateway: plans, a stream that is not held back, and what nobody may reach."""
     port = free_port()
@@ -40,7 +46,7 @@ def behind_nginx(heika: Heika, folder: Path) -> None:
         nginx.running(folder, asked.stdout),
         httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False) as edge,
     ):
-        assert eventually(lambda: socket.socket().connect_ex(("127.0.0.1", port)) == 0, 10)
+        assert eventually(partial(_listens, port), 10)
         plans = edge.get("/v1/plans")
         assert [plan["amount"] for plan in plans.json()["items"]] == [1990, 4900, 18900]
         head = edge.head("/v1/plans")

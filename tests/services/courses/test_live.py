@@ -61,12 +61,14 @@ async def test_the_calendar_is_filtered_by_status_and_time(api: Api) -> None:
     may = await plan(api, starts_at="2027-05-01T00:00:00+08:00", ends_at="2027-05-01T01:00:00+08:00")
     await move(api, may, "canceled")
 
-    async def found(**params: str) -> list[str]:
+    async def found(**params: str | list[str]) -> list[str]:
         answer = await api.client.get("/v1/live-lessons", params=params)
         return [item["id"] for item in answer.json()["items"]]
 
     assert await found() == [march, may]
     assert await found(status="canceled") == [may]
+    assert await found(status=["live", "scheduled"]) == [march]
+    assert await found(status=["scheduled", "canceled"]) == [march, may]
     assert await found(**{"from": "2027-03-03", "to": "2027-03-03"}) == [march]
     assert await found(**{"from": "2027-05-01"}) == [may]
     assert await found(to="2027-04-30") == [march]

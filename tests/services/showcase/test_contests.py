@@ -249,6 +249,7 @@ async def test_settlement_waits_for_the_votes_being_written(showcase: Any, api: 
     contest = await showcase.contest(ends_at=ends_at)
     entry = await showcase.entry(contest)
     async with api.rt.db.engine.connect() as connection:
+        await connection.begin()
         (standing,) = await cast(connection, [Ballot(UUID(entry), new_id())])
         assert standing == Standing(1, 2, UUID(contest), 1, 1)
         api.clock.set(ends_at)

@@ -5,7 +5,7 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 	$$p -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
 BIN := .venv/bin
 READY := .venv/requirements.lock
-JOBS ?= 2
+JOBS ?= 3
 
 .DEFAULT_GOAL := help
 .PHONY: help up up-split test check lock openapi lint-openapi fmt clean
@@ -13,7 +13,7 @@ JOBS ?= 2
 help:
 	@echo "make up        start Heika in one process, data in .heika/"
 	@echo "make up-split  start every service as its own process"
-	@echo "make test      run the tests (JOBS=2 at a time)"
+	@echo "make test      run the tests (JOBS=3 at a time)"
 	@echo "make check     what CI runs: format, lint, types, imports, documents, tests"
 	@echo "make fmt       format the code and fix what can be fixed"
 	@echo "make openapi   write docs/openapi.json and the event schemas"

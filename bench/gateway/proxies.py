@@ -1,7 +1,8 @@
 """The gateway beside nginx and HAProxy, in front of the same services, in one run with p50 and p99.
 
-Run: `python -m bench.gateway.proxies` (three minutes). Every server is one process with one thread. "Empty" is an nginx that
-answers `{}`; "membership" reads the database and checks a token, the gateway checks it and counts limits as well. CPU is the
+Run: `python -m bench.gateway.proxies` (three and a half minutes). Every server is one process with one thread. "Empty" is an
+nginx that answers `{}`; the others check a token and read the database, and the gateway checks it and counts limits as well:
+"membership" by the hottest path there is, many readers in one statement; "check-ins" in a transaction, as most calls. CPU is the
 named process' own for each answer, less what it uses while nobody asks: it says the same on a busy machine.
 """
 
@@ -254,6 +255,7 @@ def main() -> None:
                 "nginx and what is compared with it are left out: it is not installed (Debian: apt-get install nginx-light)"
             )
         table("membership", reads, "/v1/me/membership", file)
+        table("check-ins", reads, "/v1/me/check-ins", file)
         home(whole, tokens[0])
 
 

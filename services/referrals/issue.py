@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from contracts.coupon import CouponClaims
 from contracts.referrals import CouponIssued
+from kit.db import fetch
 from kit.errors import Conflict, NotFound, Problem
 from kit.events import outbox_row
 from kit.ids import new_id
@@ -125,13 +126,13 @@ def claims_of(coupon: Any) -> CouponClaims:
 # `held` waits for other writers of the same campaigns and then sees what they left; the rest of the statement still sees
 # the members' coupons as they were before the wait. A member counted too low there meets the unique key, gets no row
 # and no refusal, and is asked for again: by then the lock is ours and the next statement sees everything.
-_ISSUE = text("""
+_ISSUE = """
 WITH wanted AS (
-    SELECT * FROM unnest(CAST(:ids AS uuid[]), CAST(:campaigns AS uuid[]), CAST(:members AS uuid[]),
-        CAST(:instants AS timestamptz[]), CAST(:sources AS text[]))
+    SELECT * FROM unnest(CAST($1 AS uuid[]), CAST($2 AS uuid[]), CAST($4 AS uuid[]),
+        CAST($5 AS timestamptz[]), CAST($6 AS text[]))
         WITH ORDINALITY AS w(id, campaign_id, member_id, at, source, place)
 ), held AS MATERIALIZED (
-    SELECT * FROM campaign WHERE id = ANY(CAST(:hot AS uuid[])) AND deleted_at IS NULL ORDER BY id FOR NO KEY UPDATE
+    SELECT * FROM campaign WHERE id = ANY(CAST($3 AS uuid[])) AND deleted_at IS NULL ORDER BY id FOR NO KEY UPDATE
 ), judged AS (
     SELECT w.*, had.n AS had, had.n + row_number() OVER same_member AS ordinal,
         CASE
@@ -142,7 +143,7 @@ WITH wanted AS (
             WHEN w.source = 'claim' AND NOT CASE split_part(c.audience, ':', 1)
                 WHEN 'everyone' THEN true
                 WHEN 'new_members' THEN card.paid_at IS NULL AND (
-                    card.registered_at IS NULL OR card.registered_at > w.at - make_interval(days => :newcomer_days))
+                    card.registered_at IS NULL OR card.registered_at > w.at - make_interval(days => $7))
                     AND NOT EXISTS (SELECT FROM former_phone f WHERE f.phone_hash = card.phone_hash AND f.until > w.at)
                 WHEN 'tier' THEN coalesce(card.tier, 'potential') = split_part(c.audience, ':', 2)
                 WHEN 'label' THEN coalesce(substr(c.audience, 7) = ANY(card.labels), false)
@@ -184,7 +185,7 @@ LEFT JOIN queued q ON q.place = j.place
 LEFT JOIN held c ON c.id = j.campaign_id
 LEFT JOIN issued i ON i.id = j.id
 ORDER BY j.place
-""")
+"""
 
 
 async def issue(connection: AsyncConnection, wants: list[Want]) -> list[Issued | Problem]:
@@ -192,41 +193,43 @@ async def issue(connection: AsyncConnection, wants: list[Want]) -> list[Issued |
     answers: dict[UUID, Issued | Problem] = {}
     open_wants = wants
     while open_wants:
-        found = await connection.execute(
+        found = await fetch(
+            connection,
             _ISSUE,
-            {
-                "ids": [want.id for want in open_wants],
-                "campaigns": [want.campaign_id for want in open_wants],
-                "hot": sorted({want.campaign_id for want in open_wants}),
-                "members": [want.member_id for want in open_wants],
-                "instants": [want.at for want in open_wants],
-                "sources": [want.source for want in open_wants],
-                "newcomer_days": NEWCOMER_DAYS,
-            },
+            [want.id for want in open_wants],
+            [want.campaign_id for want in open_wants],
+            sorted({want.campaign_id for want in open_wants}),
+            [want.member_id for want in open_wants],
+            [want.at for want in open_wants],
+            [want.source for want in open_wants],
+            NEWCOMER_DAYS,
         )
-        for want, row in zip(open_wants, found.all(), strict=True):
-            if row.refusal is not None:
+        for want, row in zip(open_wants, found, strict=True):
+            if row["refusal"] is not None:
                 answers[want.id] = _refusal(row)
-            elif row.id is not None:
-                columns = {name: getattr(row, name) for name in Issued.__slots__ if name != "status"}
-                answers[want.id] = Issued(**columns | {"plan_codes": tuple(row.plan_codes)})
+            elif row["id"] is not None:
+                columns = {name: row[name] for name in Issued.__slots__ if name != "status"}
+                answers[want.id] = Issued(**columns | {"plan_codes": tuple(row["plan_codes"])})
         open_wants = [want for want in open_wants if want.id not in answers]
     await _tell(connection, [(want, coupon) for want in wants if isinstance(coupon := answers[want.id], Issued)])
     return [answers[want.id] for want in wants]
 
 
 def _refusal(row: Any) -> Problem:
-    told = {"starts_at": row.starts_at, "audience": row.audience}
-    return REFUSALS[row.refusal](extra={name: value for name, value in told.items() if value is not None})
+    told = {"starts_at": row["starts_at"], "audience": row["audience"]}
+    return REFUSALS[row["refusal"]](extra={name: value for name, value in told.items() if value is not None})
 
 
 # One writer speaks for many requests: each event names its own, which `emit` would take from the writer.
 _TELL = text("""
-INSERT INTO outbox (event_id, type, at, body, request_id, traceparent)
-SELECT event_id, type, at, CAST(body AS jsonb), request_id, traceparent
-FROM unnest(CAST(:event_id AS uuid[]), CAST(:type AS text[]), CAST(:at AS timestamptz[]), CAST(:body AS text[]),
-    CAST(:request_id AS text[]), CAST(:traceparent AS text[]))
-    AS told(event_id, type, at, body, request_id, traceparent)
+WITH written AS (
+    INSERT INTO outbox (event_id, type, at, body, request_id, traceparent)
+    SELECT event_id, type, at, CAST(body AS jsonb), request_id, traceparent
+    FROM unnest(CAST(:event_id AS uuid[]), CAST(:type AS text[]), CAST(:at AS timestamptz[]), CAST(:body AS text[]),
+        CAST(:request_id AS text[]), CAST(:traceparent AS text[]))
+        AS told(event_id, type, at, body, request_id, traceparent)
+)
+SELECT pg_notify('outbox', '')
 """)
 
 
@@ -238,7 +241,6 @@ async def _tell(connection: AsyncConnection, issued: list[tuple[Want, Issued]]) 
         for want, coupon in issued
     ]
     await connection.execute(_TELL, {column: [row[column] for row in rows] for column in rows[0]})
-    await connection.execute(text("SELECT pg_notify('outbox', '')"))
 
 
 def _told(coupon: Issued) -> CouponIssued:

@@ -39,7 +39,7 @@ async def _check_in(parts: Parts) -> dict[str, Any] | None:
 def _for_everybody(public: PublicParts, inbound: Inbound) -> dict[str, tuple[str, Question]]:
     """The public parts by name: whose each is, and how it is asked for."""
     # What is on now comes first, as it began before all that is to come.
-    lessons = "/v1/live-lessons?status=live&status=paused&status=scheduled&limit=5"
+    lessons = "/v1/live-lessons?coming=true&limit=5"
     courses = "/v1/courses?sort=new&limit=6"
     return {
         "plans": ("billing", lambda: public.items("billing", "/v1/plans", inbound)),

@@ -6,7 +6,7 @@ from uuid import UUID
 
 from fastapi import Query, Response
 from pydantic import BeforeValidator
-from sqlalchemy import Select, select
+from sqlalchemy import ColumnElement, Select, and_, or_, select
 from sqlmodel import col
 
 from kit import clock
@@ -111,12 +111,23 @@ def within(
     return statement
 
 
+def still_to_come() -> ColumnElement[bool]:
+    """What is on now, or has not begun and is not past its planned end: one that nobody began is not waited for."""
+    status = col(LiveLesson.status)
+    return or_(status.in_(("live", "paused")), and_(status == "scheduled", col(LiveLesson.ends_at) > clock.now()))
+
+
 ORDER = (col(LiveLesson.starts_at), col(LiveLesson.id))
 StatusQuery = Annotated[
     list[LiveStatus] | None, Query(max_length=7, description="of this status; repeat it for several")
 ]
 SinceQuery = Annotated[Since | None, Query(alias="from", description="instant or day from which lessons start")]
 UntilQuery = Annotated[Until | None, Query(alias="to", description="instant before which, or last day on which")]
+
+
+ComingQuery = Annotated[
+    bool, Query(description="only what is on now or still to come, not what nobody began until its planned end")
+]
 
 
 @router.get("", response_model=Page[LiveLessonOut])
@@ -126,9 +137,12 @@ async def list_live_lessons(
     status: StatusQuery = None,
     since: SinceQuery = None,
     until: UntilQuery = None,
+    coming: ComingQuery = False,  # noqa: FBT002 - a query parameter
 ) -> Response:
     """The calendar, the earliest first; `from` and `to` are instants, or inclusive days of the business zone."""
     statement = within(live_rows().where(col(LiveLesson.status) != "draft"), status, since, until)
+    if coming:
+        statement = statement.where(still_to_come())
     rows, next_cursor = await keyset(session, statement, page, ORDER)
     body = {"items": [live_out(row) for row in rows], "next_cursor": next_cursor}
     return json_response(body, headers={"Cache-Control": "no-cache"})

@@ -1,24 +1,21 @@
 """The next live lesson: the one to count down to, on the calendar and on the caller's own list."""
 
-from typing import Any, Final
+from typing import Any
 from uuid import UUID
 
 from fastapi import Response
 from sqlalchemy import Select, exists
 from sqlmodel import col
 
-from kit import clock
 from kit.app import json_response
 from kit.app import router as new_router
 from kit.auth import OptionalMemberDep
 from kit.db import SessionDep
 from kit.shapes import Out
-from services.courses.live import ORDER, LiveLessonOut, live_out, live_rows
+from services.courses.live import ORDER, LiveLessonOut, live_out, live_rows, still_to_come
 from services.courses.models import Enrolment, LiveLesson
 
 router = new_router(prefix="/v1/live-lessons/next", tags=["live lessons"])
-
-COMING: Final = ("scheduled", "live", "paused")
 
 
 class NextLessonOut(Out):
@@ -29,7 +26,7 @@ class NextLessonOut(Out):
 
 
 def _coming(member_id: UUID | None) -> Select[Any]:
-    shown = live_rows().where(col(LiveLesson.status).in_(COMING), col(LiveLesson.ends_at) > clock.now())
+    shown = live_rows().where(still_to_come())
     if member_id is not None:
         seat = exists().where(
             col(Enrolment.lesson_id) == col(LiveLesson.id),

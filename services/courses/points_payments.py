@@ -20,7 +20,7 @@ from kit.ids import new_id
 from kit.shapes import Out
 from services.courses.live import LiveLessonNotFound
 from services.courses.room_models import PaymentStatus, PointsPayment
-from services.courses.seats import OPEN, EnrolmentClosed
+from services.courses.seats import EnrolmentClosed, is_over
 from services.courses.ways import ShownLiveLesson
 
 router = new_router(prefix="/v1/live-lessons/{lesson_id}/points-payment", tags=["live lessons"])
@@ -61,7 +61,7 @@ async def pay_with_points(lesson: ShownLiveLesson, caller: MemberDep, session: S
     needed = next((way["needed"] for way in lesson.access if way["kind"] == "points"), None)
     if needed is None:
         raise NotForPoints
-    if lesson.status not in OPEN:
+    if is_over(lesson):
         raise EnrolmentClosed
     wanted: dict[str, Any] = {"lesson_id": lesson.id, "member_id": caller.id, "points": needed}
     row = insert(PointsPayment).values(id=new_id(), **wanted, status="pending", asked_at=clock.now())

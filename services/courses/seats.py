@@ -18,8 +18,9 @@ from kit.text import instant
 from services.courses.live import LiveLessonNotFound
 from services.courses.live_news import notices
 from services.courses.models import LiveLesson, LiveStatus, SeatStatus
+from services.courses.rooms import UNATTENDED
 
-OPEN: Final = ("scheduled", "live", "paused")
+_OPEN: Final = ("scheduled", "live", "paused")
 
 
 class EnrolmentClosed(Conflict):
@@ -52,6 +53,7 @@ class Held:
     id: UUID
     title: str
     starts_at: datetime
+    ends_at: datetime
     zone: str
     status: LiveStatus
     capacity: int | None
@@ -60,9 +62,14 @@ class Held:
     general: int
 
 
+def is_over(lesson: Held | LiveLesson) -> bool:
+    """Whether nobody can come to a lesson any more: also one that nobody began, half an hour after its planned end."""
+    return lesson.status not in _OPEN or clock.now() >= lesson.ends_at + UNATTENDED
+
+
 # Sorted, so that two processes lock in one order.
 _LESSONS: Final = text(
-    "SELECT id, title, starts_at, zone, status, capacity, priority_seats, enrolled, general FROM live_lesson "
+    "SELECT id, title, starts_at, ends_at, zone, status, capacity, priority_seats, enrolled, general FROM live_lesson "
     "WHERE id = ANY(CAST(:ids AS uuid[])) AND status <> 'draft' AND deleted_at IS NULL ORDER BY id FOR UPDATE"
 )
 # A statement of its own: what the lock waited for is visible to the next one only.
@@ -155,7 +162,7 @@ async def _come(
             answers.append(LiveLessonNotFound())
         elif pair in held:
             answers.append(held[pair])
-        elif lesson.status not in OPEN:
+        elif is_over(lesson):
             answers.append(EnrolmentClosed())
         else:
             priority = wish.member_id in preferred
@@ -209,7 +216,7 @@ async def _leave(connection: AsyncConnection, lessons: dict[UUID, Held], pairs: 
 
 async def fill(connection: AsyncConnection, lesson: Held | LiveLesson, **origin: str | None) -> None:
     """Give free seats to the queue in its order, and tell who gets one; the lesson's row is held, and counted by the caller."""
-    if lesson.status not in OPEN or (lesson.capacity is not None and lesson.enrolled >= lesson.capacity):
+    if is_over(lesson) or (lesson.capacity is not None and lesson.enrolled >= lesson.capacity):
         return
     now = clock.now()
     room: dict[str, Any] = {"id": lesson.id, "now": now, "free": None, "general": None}

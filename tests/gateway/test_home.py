@@ -99,6 +99,7 @@ async def test_home_shows_everybody_the_public_parts_with_a_tag(start_here: Star
         assert "Authorization" in answer.headers["vary"]
     assert world["members"].asked == []
     assert "/v1/contests?phase=open&limit=1" in world["showcase"].asked
+    assert "/v1/live-lessons?coming=true&limit=5" in world["courses"].asked
 
 
 async def test_home_shows_a_member_their_own_parts(start_here: Start, world: dict[str, Answers]) -> None:

@@ -1,6 +1,7 @@
 """Enrolments: seats that are never oversold, and a queue that keeps its order."""
 
 import asyncio
+from datetime import datetime, timedelta
 from pathlib import Path
 from uuid import UUID
 
@@ -13,7 +14,7 @@ from kit.ids import new_id
 from services.courses.app import service
 from services.courses.seats import Wish
 from tests.harness import Api, Run
-from tests.services.courses.live_world import ADMIN, plan, seat
+from tests.services.courses.live_world import ADMIN, PLAN, plan, seat
 from tests.services.courses.world import membership, segment
 
 
@@ -193,5 +194,14 @@ async def test_enrolment_closes_with_the_lesson(api: Api) -> None:
         answer = await seat(api, await plan(api, *path), new_id())
         assert answer.status_code == status
         assert status == 200 or answer.json()["code"] == "enrolment_closed"
+    left, first, waiting = await plan(api, capacity=1), new_id(), new_id()
+    assert [(await seat(api, left, who)).json()["status"] for who in (first, waiting)] == ["enrolled", "waitlisted"]
+    api.clock.set(datetime.fromisoformat(PLAN["ends_at"]) + timedelta(minutes=30))
+    closed = await seat(api, left, new_id())
+    assert (closed.status_code, closed.json()["code"]) == (409, "enrolment_closed")
+    assert (await seat(api, left, first)).json()["status"] == "enrolled"
+    assert (await seat(api, left, first, "DELETE")).status_code == 204
+    assert (await seat(api, left, waiting, "GET")).json()["status"] == "waitlisted"
+    assert await promoted(api) == []
     assert (await seat(api, str(new_id()), new_id())).json()["code"] == "live_lesson_not_found"
     assert (await api.client.put(f"/v1/live-lessons/{new_id()}/enrolment")).status_code == 401

@@ -74,8 +74,21 @@ async def test_the_calendar_is_filtered_by_status_and_time(api: Api) -> None:
     assert await found(to="2027-04-30") == [march]
     assert await found(**{"from": "2027-03-03T11:30:00Z", "to": "2027-04-30T16:00:00Z"}) == [march]
     assert await found(**{"from": "2027-03-03T11:30:01Z", "to": "2027-04-30T16:00:00.001Z"}) == [may]
-    for wrong in ({"status": "x"}, {"from": "x"}, {"to": "2027-02-30"}, {"from": "9999-12-31x"}, {"to": "9999-12-31"}):
+    assert await found(coming="true") == [march]
+    for wrong in (
+        {"status": "x"},
+        {"from": "x"},
+        {"to": "2027-02-30"},
+        {"from": "9999-12-31x"},
+        {"coming": "x"},
+        {"to": "9999-12-31"},
+    ):
         assert (await api.client.get("/v1/live-lessons", params=wrong)).status_code == 422, wrong
+    later = await plan(api, starts_at="2027-03-03T21:00:00+08:00", ends_at="2027-03-03T22:00:00+08:00")
+    api.clock.set(datetime.fromisoformat("2027-03-03T21:10:00+08:00"))
+    assert (await found(status="scheduled"), await found(coming="true")) == ([march, later], [later])
+    await move(api, march, "live")
+    assert await found(coming="true") == [march, later]
 
 
 STATES = ("draft", "scheduled", "live", "paused", "ended", "replay_ready", "canceled")

@@ -163,6 +163,8 @@ async def test_the_next_lesson_is_the_one_to_count_down_to(api: Api) -> None:
     assert await ids(api.member(waiting)) == (first, None)
     await move(api, first, "live")
     assert await ids({}) == (first, None)
+    api.clock.advance(timedelta(hours=2, minutes=40))
+    assert await ids({}) == (first, None)
     await move(api, first, "ended")
     assert await ids({}) == (later, None)
     assert (await api.client.get(path)).headers["cache-control"] == "no-cache"

@@ -123,20 +123,18 @@ class Gateway:
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         inbound: Inbound = scope["heika.inbound"]
         try:
-            await self._route(scope, inbound, receive, send)
+            route = self._find(scope, inbound)
+            scope["heika.prefix"] = route.prefix
+            await self._admit(inbound, route, scope["method"], scope["path"])
+            if route.service == "gateway":
+                await self._answer(scope["path"], scope, inbound, receive, send)
+            else:
+                await forward(self.upstreams[route.service], route, scope, inbound, receive, send)
         except Problem as problem:
             await refuse(problem, inbound, scope, receive, send)
-
-    async def _route(self, scope: Scope, inbound: Inbound, receive: Receive, send: Send) -> None:
-        route = self._find(scope, inbound)
-        scope["heika.prefix"] = route.prefix
-        await self._admit(inbound, route, scope["method"], scope["path"])
-        if route.service == "gateway":
-            await self._answer(scope["path"], scope, inbound, receive, send)
         else:
-            await forward(self.upstreams[route.service], route, scope, inbound, receive, send)
-        if scope["method"] not in _SAFE and scope["path"].startswith(_CHANGES_HOME):
-            self._public.forget()
+            if scope["method"] not in _SAFE and scope["path"].startswith(_CHANGES_HOME):
+                self._public.forget()
 
     def _find(self, scope: Scope, inbound: Inbound) -> Route:
         """The route of the path, which `scope` then holds decoded; a path that leads nowhere is counted as well."""

@@ -1,6 +1,7 @@
 """Every answer's last step: compressed on request, named and guarded by headers, without body for HEAD, one log line."""
 
 import time
+from collections.abc import Awaitable
 from typing import Any, Final
 
 from starlette.middleware.gzip import GZipResponder
@@ -34,69 +35,81 @@ async def _nothing(_: Scope, __: Receive, ___: Send) -> None:
     """Stands where the responder's own app would."""
 
 
+async def silence() -> None:
+    """What is awaited where nothing is sent."""
+
+
 class Stamp:
     """The outermost `send` of one request."""
 
     __slots__ = (
-        *("_guard", "_head", "_inbound", "_names_origins", "_packer", "_pays", "_send", "done", "seconds"),
-        *("started_at", "status"),
+        *(
+            "_bare",
+            "_guard",
+            "_inbound",
+            "_names_origins",
+            "_packer",
+            "_send",
+            "done",
+            "seconds",
+            "started_at",
+            "status",
+        ),
     )
 
     def __init__(self, inbound: Inbound, send: Send, *, head: bool, production: bool, names_origins: bool) -> None:
         self._inbound = inbound
         self._send = send
-        self._head = head
+        self._bare = head
         self._guard = SECURITY_IN_PRODUCTION if production else SECURITY
         self._names_origins = names_origins
         self._packer: GZipResponder | None = None
-        self._pays = False
         self.status = 0
         self.done = False
         self.started_at = time.perf_counter()
         self.seconds: float | None = None
 
-    async def send(self, message: Message) -> None:
+    def send(self, message: Message) -> Awaitable[None]:
         """Send one message of the answer on, compressed where the caller takes that and it pays."""
+        # These are called for every message and await nothing themselves: coroutines of their own would double their cost.
         if message["type"] == "http.response.start":
             self.status = message["status"]
             message = {"type": "http.response.start", "status": self.status, "headers": self._headers(message)}
-            # Where the length says that compressing does not pay, nothing else has to be looked at.
-            if self._pays:
-                if self._inbound.gzip:
-                    # Starlette's middleware would cost every small answer what only large ones need.
-                    self._packer = GZipResponder(_nothing, COMPRESSED_FROM, compresslevel=5)
-                    self._packer.send = self._out
-                else:
-                    # The responder says the same of what it packs: a cache must not take one for the other.
-                    message["headers"].append((b"vary", b"Accept-Encoding"))
         if self._packer is None:
-            await self._out(message)
-        else:
-            await self._packer.send_with_compression(message)
+            return self._out(message)
+        return self._packer.send_with_compression(message)
 
-    async def _out(self, message: Message) -> None:
+    def _out(self, message: Message) -> Awaitable[None]:
         if message["type"] == "http.response.body":
             if self.done:
-                return
+                return silence()
             if not message.get("more_body", False):
                 self.done = True
                 self.seconds = time.perf_counter() - self.started_at
-            if self._head:
+            if self._bare:
                 message = {"type": "http.response.body", "body": b"", "more_body": not self.done}
-        await self._send(message)
+        return self._send(message)
 
     def _headers(self, message: Message) -> Headers:
         headers: Headers = []
         noted: dict[bytes, bytes] = {}
         for pair in message.get("headers", ()):
-            if pair[0] in _NOTED:
-                if pair[0] in _OURS:
+            if (name := pair[0]) in _NOTED:
+                if name in _OURS:
                     continue
-                noted[pair[0]] = pair[1]
+                noted[name] = pair[1]
             headers.append(pair)
-        length = noted.get(b"content-length")
-        self._pays = length is None or int(length) >= COMPRESSED_FROM
         self._add_ours(headers, noted)
+        length = noted.get(b"content-length")
+        # Where the length says that compressing does not pay, nothing else has to be looked at.
+        if length is None or int(length) >= COMPRESSED_FROM:
+            if self._inbound.gzip:
+                # Starlette's middleware would cost every small answer what only large ones need.
+                self._packer = GZipResponder(_nothing, COMPRESSED_FROM, compresslevel=5)
+                self._packer.send = self._out
+            else:
+                # The responder says the same of what it packs: a cache must not take one for the other.
+                headers.append((b"vary", b"Accept-Encoding"))
         return headers
 
     def _add_ours(self, headers: Headers, noted: dict[bytes, bytes]) -> None:

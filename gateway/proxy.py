@@ -3,14 +3,16 @@
 import asyncio
 import contextlib
 import time
+from collections.abc import Awaitable
 from functools import lru_cache
 from typing import Any, Final
 
 import structlog
-from prometheus_client import Histogram
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from gateway.deadlines import Deadlines
 from gateway.etags import tag
+from gateway.front import silence
 from gateway.inbound import HOP_BY_HOP, Inbound
 from gateway.problems import BadUpstream, UpstreamTimeout
 from gateway.refused import refuse
@@ -18,14 +20,14 @@ from gateway.routes import MIB, Route
 from kit.connection import RequestTimeout
 from kit.errors import PayloadTooLarge, Problem
 from kit.http import HEAD_ONLY
-from kit.metrics import BUCKETS
+from kit.metrics import BUCKETS, Timing
 
 log = structlog.get_logger(__name__)
 
 BODY_SECONDS: Final = 20.0
 """How long a body of ordinary size may take to arrive, and the longest pause inside an upload."""
 
-FIRST_BYTE: Final = Histogram(
+FIRST_BYTE: Final = Timing(
     "heika_upstream_seconds",
     "Time until an upstream's answer starts; outcome is its class of status, or what was told instead",
     ["upstream", "outcome"],
@@ -37,6 +39,8 @@ _CLASSES: Final = ("0xx", "1xx", "2xx", "3xx", "4xx", "5xx", "6xx", "7xx", "8xx"
 _NO_CONTENT: Final[Message] = {"type": "http.request", "body": b"", "more_body": False}
 _OK: Final = 200
 _NO_BODY: Final = (204, 304)
+
+_deadlines = Deadlines()
 
 
 class Exchange:
@@ -130,53 +134,55 @@ class Exchange:
             self._limit = 0
         return message
 
-    async def take(self, message: Message) -> None:
+    def take(self, message: Message) -> Awaitable[None]:
         """The upstream's `send`."""
         if self.ended or self.problem is not None:
-            return
+            return silence()
         if message["type"] == "http.response.start":
-            await self._start(message)
-            return
+            return self._start(message)
         if self.held is not None:
-            message = await self._release(self.held, message)
+            return self._release(self.held, message)
         if not message.get("more_body", False):
             self.ended = True
-        await self._send(message)
+        return self._send(message)
 
-    async def _start(self, message: Message) -> None:
+    def _start(self, message: Message) -> Awaitable[None]:
         self.started = True
         status, whole, headers = message["status"], False, []
         self.observe(_CLASSES[status // 100])
         for pair in message.get("headers", ()):
-            if pair[0] == b"content-length":
+            if (name := pair[0]) == b"content-length":
                 if status in _NO_BODY:
                     continue
                 whole = True
-            if pair[0] not in HOP_BY_HOP:
+            if name not in HOP_BY_HOP:
                 headers.append(pair)
         start = {"type": "http.response.start", "status": status, "headers": headers}
         if status == _OK and whole and self._inbound.may_be_tagged:
             self.held = start
-            return
-        await self._send(start)
-        if status in _NO_BODY:
-            await self._finish()
-        elif self._asked == "HEAD" and not whole:
-            # A stream has no end to wait for: its head is the whole answer.
-            await self._finish()
-            self.cancel()
+            return silence()
+        # A stream asked for by HEAD has no end to wait for: its head is the whole answer.
+        endless = self._asked == "HEAD" and not whole
+        if status in _NO_BODY or endless:
+            return self._finish(start, endless=endless and status not in _NO_BODY)
+        return self._send(start)
 
-    async def _release(self, start: Message, message: Message) -> Message:
-        """Send the head that waited for its body; what goes on as the body."""
+    async def _release(self, start: Message, message: Message) -> None:
+        """Send the head that waited for its body, and the body."""
         self.held = None
-        if not message.get("more_body", False) and tag(start, message.get("body", b""), self._inbound):
+        more = message.get("more_body", False)
+        if not more and tag(start, message.get("body", b""), self._inbound):
             message = {"type": "http.response.body", "body": b""}
         await self._send(start)
-        return message
+        self.ended = not more
+        await self._send(message)
 
-    async def _finish(self) -> None:
+    async def _finish(self, start: Message, *, endless: bool) -> None:
+        await self._send(start)
         self.ended = True
         await self._send({"type": "http.response.body", "body": b""})
+        if endless:
+            self.cancel()
 
     def judge(self, failure: BaseException | None, route: Route) -> None:
         """The call is over: an answer, or raise what the caller is told instead."""
@@ -204,7 +210,8 @@ async def forward(
         return
     exchange.began = time.perf_counter()
     inbound.served = upstream_scope(scope, inbound)
-    timer = asyncio.get_running_loop().call_later(route.deadline, exchange.expire)
+    expire = exchange.expire
+    _deadlines.set(expire, route.deadline)
     failure: BaseException | None = None
     try:
         await upstream(inbound.served, exchange.give, exchange.take)
@@ -214,7 +221,7 @@ async def forward(
     except Exception as raised:  # noqa: BLE001 - judged below
         failure = raised
     finally:
-        timer.cancel()
+        _deadlines.strike(expire)
     if exchange.canceled:
         await _come_back()
     if exchange.told is not None:
@@ -234,7 +241,7 @@ async def _come_back() -> None:
 
 
 @lru_cache(maxsize=256)
-def _until(upstream: str, outcome: str) -> Histogram:
+def _until(upstream: str, outcome: str) -> Timing:
     return FIRST_BYTE.labels(upstream, outcome)
 
 

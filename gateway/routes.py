@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 from urllib.parse import unquote_to_bytes
 
@@ -89,6 +90,7 @@ _DEEPEST: Final = max(map(len, _BY_SEGMENTS))
 _DIVIDED: Final = frozenset({("v1", "me"), ("v1", "admin"), ("v1", "sandbox")})
 
 
+@lru_cache(maxsize=4096)
 def find(path: str) -> Route | None:
     """The route of a decoded, clean path: the longest prefix of whole segments; None where nothing answers."""
     segments = tuple(path.split("/", _DEEPEST + 1)[1 : _DEEPEST + 1])

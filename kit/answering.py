@@ -1,4 +1,4 @@
-"""The head of an answer, written in one piece: what uvicorn checks line by line is checked for the whole."""
+"""The head of an answer, written in one piece: a line that was found to be good is not looked at again."""
 
 import re
 from typing import Final
@@ -9,12 +9,21 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCy
 _NO_LENGTH: Final = (204, 304)
 _TOKEN: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9a-z-]+")
 _FRAMING: Final = frozenset({b"connection", b"content-length", b"transfer-encoding"})
-# What may stand in no value (RFC 9110 5.5), but for CR and LF, which are counted.
-_FORBIDDEN: Final = bytes({*range(32), 127} - {9, 10, 13})
-_MOST_NAMES: Final = 1000
+# What may stand in no value (RFC 9110 5.5).
+_FORBIDDEN: Final = bytes({*range(32), 127} - {9})
+_MOST_KNOWN: Final = 1000
+# Of these an answer has few different values: they are written as they were the last time.
+_REPEATED: Final = frozenset(
+    {
+        *(b"cache-control", b"content-security-policy", b"content-type", b"ratelimit-policy", b"referrer-policy"),
+        *(b"strict-transport-security", b"vary", b"x-content-type-options", b"x-frame-options", b"x-heika-route"),
+    }
+)
 
-_known: set[bytes] = set()
+_names: set[bytes] = set()
 """Names that were found to be good, and none of framing; answers have few different ones."""
+_ready: dict[tuple[bytes, bytes], bytes] = {}
+"""Lines that were found to be good, as they go out."""
 
 
 class Cycle(RequestResponseCycle):
@@ -30,37 +39,44 @@ class Cycle(RequestResponseCycle):
         """Write status and headers; False when something about them is for uvicorn to look at."""
         status, length = message["status"], None
         lines = [STATUS_LINE[status]]
-        count = 2
-        for name, value in (*self.default_headers, *message.get("headers", ())):
-            if name not in _known:
+        for pair in (*self.default_headers, *message.get("headers", ())):
+            # A list, which ASGI allows, is found nowhere.
+            line = _ready.get(pair) if type(pair) is tuple else None
+            if line is None:
+                name, value = pair
                 if name == b"content-length" and length is None and value.isdigit():
                     length = int(value)
-                elif not _is_plain(name):
+                    line = b"content-length: %b\r\n" % value
+                elif (line := _line(name, value)) is None:
                     return False
-            lines += (name, b": ", value, b"\r\n")
-            count += 1
+            lines.append(line)
         if not self.keep_alive:
             lines.append(b"connection: close\r\n")
-            count += 1
         chunked = length is None and self.scope["method"] != "HEAD" and status not in _NO_LENGTH
         if chunked:
             lines.append(b"transfer-encoding: chunked\r\n")
-            count += 1
         lines.append(b"\r\n")
-        head = b"".join(lines)
-        if not head.count(b"\r") == head.count(b"\n") == count or len(head.translate(None, _FORBIDDEN)) != len(head):
-            return False
         self.response_started = True
         self.waiting_for_100_continue = False
         self.chunked_encoding = True if chunked else None if length is None else False
         self.expected_content_length = length or 0
-        self.transport.write(head)
+        self.transport.write(b"".join(lines))
         return True
 
 
-def _is_plain(name: bytes) -> bool:
+def _line(name: bytes, value: bytes) -> bytes | None:
+    """One line of a head; None for what is of framing, or fit for no head."""
+    if (name not in _names and not _is_good(name)) or len(value.translate(None, _FORBIDDEN)) != len(value):
+        return None
+    line = b"%b: %b\r\n" % (name, value)
+    if name in _REPEATED and len(_ready) < _MOST_KNOWN:
+        _ready[name, value] = line
+    return line
+
+
+def _is_good(name: bytes) -> bool:
     if name in _FRAMING or _TOKEN.fullmatch(name) is None:
         return False
-    if len(_known) < _MOST_NAMES:
-        _known.add(name)
+    if len(_names) < _MOST_KNOWN:
+        _names.add(name)
     return True

@@ -1,7 +1,7 @@
 """The HTTP edge of every process: request ids, client addresses, the request log, JSON answers, ETags."""
 
 import time
-from collections.abc import Mapping, MutableMapping, Sequence
+from collections.abc import Awaitable, Mapping, MutableMapping, Sequence
 from functools import lru_cache
 from hashlib import blake2b
 from http import HTTPStatus
@@ -10,7 +10,6 @@ from typing import Any
 
 import structlog
 from fastapi import Request
-from prometheus_client import Histogram
 from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -18,8 +17,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from kit import spans, trace
 from kit.errors import Internal, StaleVersion
 from kit.ids import new_id
-from kit.log import say_quickly
-from kit.metrics import REQUEST_SECONDS
+from kit.log import is_said, say_quickly
+from kit.metrics import REQUEST_SECONDS, Timing
 from kit.settings import Network
 from kit.text import dump_json
 from kit.wording import language_of
@@ -94,7 +93,7 @@ class Envelope:
         trace.enter(request_id, mine)
         status = 0
 
-        async def watched(message: Message) -> None:
+        def watched(message: Message) -> Awaitable[None]:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
@@ -102,7 +101,7 @@ class Envelope:
                     route = route_template(scope).encode("latin-1", "replace")
                     named = ((b"x-request-id", request_id.encode()), (ROUTE, route))
                     message["headers"] = [*message.get("headers", ()), *named]
-            await send(message)
+            return send(message)
 
         started = time.perf_counter()
         try:
@@ -150,9 +149,11 @@ def log_request(service: str, scope: MutableMapping[str, Any], status: int, seco
         ids = (scope.get("heika.traceparent"), scope.get("heika.parent"))
         spans.request(service, scope["method"], route, status, seconds, *ids)
     # Probes ask every second, and say nothing when all is well.
-    quiet = route in PROBES and status == HTTPStatus.OK
+    level = "debug" if route in PROBES and status == HTTPStatus.OK else "info"
+    if not is_said(level):
+        return
     say_quickly(
-        "debug" if quiet else "info",
+        level,
         {
             "service": service,
             "method": scope["method"],
@@ -167,7 +168,7 @@ def log_request(service: str, scope: MutableMapping[str, Any], status: int, seco
 
 
 @lru_cache(maxsize=4096)
-def _seconds_of(service: str, method: str, route: str, status: int) -> Histogram:
+def _seconds_of(service: str, method: str, route: str, status: int) -> Timing:
     # Looking the labels up takes as long as counting.
     return REQUEST_SECONDS.labels(service, method, route, str(status))
 

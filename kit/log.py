@@ -30,14 +30,18 @@ def _without_private(_: Any, __: str, fields: MutableMapping[str, Any]) -> Mutab
     return fields
 
 
+def is_said(level: str) -> bool:
+    """Whether lines of this level are written."""
+    return _LEVELS[level] >= _from_level
+
+
 def say_quickly(level: str, fields: dict[str, Any]) -> None:
     """One line as the pipeline below writes it, for the line of each request: it takes a quarter of the time.
 
     The fields must be JSON and nothing private, the request's id among them.
     """
-    if _LEVELS[level] >= _from_level:
-        fields |= {"level": level, "timestamp": datetime.now(UTC).isoformat().replace("+00:00", "Z")}
-        print(dump_json(fields).decode(), file=sys.stderr, flush=True)
+    fields |= {"level": level, "timestamp": datetime.now(UTC).isoformat().replace("+00:00", "Z")}
+    print(dump_json(fields).decode(), file=sys.stderr, flush=True)
 
 
 def configure_logs(level: str = "info") -> None:

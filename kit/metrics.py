@@ -1,12 +1,26 @@
 """Prometheus metrics, served on a port of their own."""
 
+from bisect import bisect_left
+from typing import Any
+
 import structlog
 from prometheus_client import Counter, Gauge, Histogram, start_http_server
 
 log = structlog.get_logger(__name__)
 
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
-REQUEST_SECONDS = Histogram(
+
+
+class Timing(Histogram):
+    """The library's histogram, counting for half the time: every request is counted at the front and by its service."""
+
+    def observe(self, amount: float, exemplar: Any = None) -> None:  # noqa: ARG002 - none are kept
+        """Count one observation, of one set of labels."""
+        self._sum.inc(amount)
+        self._buckets[bisect_left(self._upper_bounds, amount)].inc(1)
+
+
+REQUEST_SECONDS = Timing(
     "heika_request_seconds", "Time to answer", ["service", "method", "route", "status"], buckets=BUCKETS
 )
 EVENT_SECONDS = Histogram("heika_event_seconds", "From told to handled", ["service", "type"], buckets=BUCKETS)

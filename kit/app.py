@@ -256,5 +256,7 @@ async def _background(runtime: Runtime) -> AsyncIterator[None]:
 
 async def _poll_revocations(runtime: Runtime) -> None:
     while True:
-        await auth.revocations.poll(runtime.redis)
+        # Of several services in one process one asks for all.
+        if auth.revocations.is_old(REVOCATIONS_EVERY_S / 2):
+            await auth.revocations.poll(runtime.redis)
         await asyncio.sleep(REVOCATIONS_EVERY_S)

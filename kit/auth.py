@@ -91,6 +91,7 @@ class Revocations:
     def __init__(self) -> None:
         self.gone: frozenset[str] = frozenset()
         self.frozen: frozenset[str] = frozenset()
+        self._read_at = 0.0
         # What was committed here counts at once, and until Redis has surely told everybody.
         self._gone_here: dict[str, float] = {}
         self._frozen_here: dict[str, tuple[bool, float]] = {}
@@ -114,8 +115,13 @@ class Revocations:
             item for item, held in self._frozen_here.items() if held[0]
         }
 
+    def is_old(self, age: float) -> bool:
+        """Whether both sets were last asked for so many seconds ago or more."""
+        return time.monotonic() - self._read_at >= age
+
     async def poll(self, redis: Redis) -> None:
         """Read both sets; when Redis is away, what was known stays known."""
+        self._read_at = time.monotonic()
         try:
             gone: Any = await redis.zrangebyscore(REVOKED_KEY, clock.now().timestamp(), "+inf")
             frozen: Any = await redis.smembers(FROZEN_KEY)

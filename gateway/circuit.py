@@ -1,6 +1,7 @@
 """A circuit for each upstream in another process: while it answers nothing, its callers hear so at once."""
 
 import asyncio
+from collections.abc import Awaitable
 from typing import Final
 
 import structlog
@@ -54,12 +55,12 @@ class Circuit:
             self._watch = asyncio.get_running_loop().call_later(PATIENCE_S, self._look, self._answers)
         answered = False
 
-        async def heard(message: Message) -> None:
+        def heard(message: Message) -> Awaitable[None]:
             nonlocal answered
             if not answered:
                 answered = True
                 self._answers += 1
-            await send(message)
+            return send(message)
 
         try:
             await self.upstream(scope, receive, heard)

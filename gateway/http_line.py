@@ -127,7 +127,7 @@ class Line(asyncio.Protocol):
             self.complete = True
             self.keeps = self._parser.should_keep_alive()
 
-    async def say(self, head: bytes, body: bytes) -> None:
+    def say(self, head: bytes, body: bytes) -> None:
         """Send a request; its body, too, unless it streams."""
         self._reset()
         self.began = True
@@ -150,12 +150,16 @@ class Line(asyncio.Protocol):
                 raise Broken
             await self._wait()
 
-    async def whole(self) -> bytes:
+    async def whole(self) -> None:
         """Wait for the whole body."""
         while not self.complete:
             if self.lost:
                 raise Broken
             await self._wait()
+
+    @property
+    def body(self) -> bytes:
+        """All that has come of the body."""
         return self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
 
     async def piece(self) -> bytes:
@@ -180,12 +184,9 @@ class Line(asyncio.Protocol):
             self.transport.abort()
         self._wake()
 
-    async def _wait(self) -> None:
+    def _wait(self) -> asyncio.Future[None]:
         self._waiter = self.loop.create_future()
-        try:
-            await self._waiter
-        finally:
-            self._waiter = None
+        return self._waiter
 
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
@@ -202,14 +203,18 @@ class Lines:
         self._idle_seconds = idle_seconds
         self._idle: list[Line] = []
 
-    async def take(self, *, fresh: bool = False) -> Line:
-        """A connection; a `fresh` one where the last may have been dead. OSError or TimeoutError when there is none."""
-        loop = asyncio.get_running_loop()
-        while self._idle and not fresh:
+    def kept(self) -> Line | None:
+        """A connection that was kept, if there is one."""
+        while self._idle:
             line = self._idle.pop()
-            if not line.lost and loop.time() - line.idle_since < self._idle_seconds:
+            if not line.lost and line.loop.time() - line.idle_since < self._idle_seconds:
                 return line
             line.close()
+        return None
+
+    async def fresh(self) -> Line:
+        """A new connection; OSError or TimeoutError when there is none to be had."""
+        loop = asyncio.get_running_loop()
         async with asyncio.timeout(self._connect_seconds):
             _, line = await loop.create_connection(Line, self._host, self._port, ssl=self._tls or None)
         return line

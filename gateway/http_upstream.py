@@ -56,7 +56,8 @@ class HttpUpstream:
             await pass_socket(self._sockets, self.base_url + _target(scope).decode(), scope, receive, send)
         if scope["type"] != "http":
             return
-        body = await _body(scope, receive)
+        # The gateway has looked; whoever else asks has not.
+        body = await _body(scope, receive) if scope.get("heika.has_body", True) else None
         line = await self._request(scope, body)
         try:
             await _answer(line, scope, receive, send)
@@ -72,7 +73,7 @@ class HttpUpstream:
         once = not isinstance(body, bytes | None) or scope["method"] not in _IDEMPOTENT
         for last in (once, True):
             try:
-                line = await self._lines.take(fresh=last and not once)
+                line = (None if last and not once else self._lines.kept()) or await self._lines.fresh()
             except (OSError, TimeoutError) as error:
                 if last:
                     raise UpstreamUnavailable from error
@@ -80,7 +81,7 @@ class HttpUpstream:
                 await asyncio.sleep(_RETRY_PAUSE)
                 continue
             try:
-                await line.say(head, body if isinstance(body, bytes) else b"")
+                line.say(head, body if isinstance(body, bytes) else b"")
                 if body is not None and not isinstance(body, bytes):
                     await _stream(line, scope, body)
                 await line.head()
@@ -132,8 +133,7 @@ def _declared(scope: Scope) -> int | None:
 
 async def _body(scope: Scope, receive: Receive) -> bytes | AsyncIterator[bytes] | None:
     """The whole body when it is already here, else an iterator over it; None without one."""
-    has_body = scope.get("heika.has_body")
-    if not (has_body if has_body is not None else _declared(scope)):
+    if "heika.has_body" not in scope and not _declared(scope):
         return None
     first = await receive()
     if first.get("more_body", False):
@@ -170,9 +170,10 @@ async def _answer(line: Line, scope: Scope, receive: Receive, send: Send) -> Non
         scope["heika.route"] = line.route.decode("latin-1")
     start: dict[str, Any] = {"type": "http.response.start", "status": line.status, "headers": line.headers}
     if line.complete or (line.length is not None and line.length <= WHOLE):
-        body = await line.whole()
+        if not line.complete:
+            await line.whole()
         await send(start)
-        await send({"type": "http.response.body", "body": body})
+        await send({"type": "http.response.body", "body": line.body})
         return
     await send(start)
     watcher = asyncio.ensure_future(_gone(receive, line))

@@ -44,6 +44,8 @@ class Problem(Exception):
     zh: ClassVar[str] = "这个请求有问题。"
     code: ClassVar[str] = "problem"
     action: ClassVar[str | None] = None
+    loc: ClassVar[tuple[str, ...]] = ("body",)
+    """What of the request breaks a rule, for a 422; the whole body where fields break it together."""
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
@@ -87,8 +89,7 @@ class Problem(Exception):
             body["action"] = self.action
         body |= self.extra
         if self.status == HTTPStatus.UNPROCESSABLE_ENTITY:
-            # A rule that several fields break together names none of them, and is listed as well.
-            body.setdefault("errors", [{"loc": ["body"], "msg": body["detail"], "code": self.code}])
+            body.setdefault("errors", [{"loc": list(self.loc), "msg": body["detail"], "code": self.code}])
         if "errors" in body:
             body["errors"] = in_language(body["errors"], language)
         return body

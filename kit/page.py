@@ -26,6 +26,7 @@ class InvalidCursor(Unprocessable):
     """This cursor is not one of ours, or belongs to another list; start again without it."""
 
     zh = "游标无效或不属于这个列表，请去掉 cursor 从头读取。"
+    loc = ("query", "cursor")
 
 
 class Page(Out, Generic[Item]):

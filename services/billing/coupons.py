@@ -25,24 +25,28 @@ class CouponInvalid(Unprocessable):
     """This coupon is not valid; choose one from your coupons."""
 
     zh = "优惠券无效，请从你的优惠券里选择。"
+    loc = ("body", "coupon_token")
 
 
 class CouponForeign(Unprocessable):
     """This coupon belongs to somebody else; choose one of your own."""
 
     zh = "这张优惠券不属于你，请选择自己的优惠券。"
+    loc = ("body", "coupon_token")
 
 
 class CouponWrongPlan(Unprocessable):
     """This coupon does not apply to what you buy: coupons are for plans, some for certain plans only; go on without it."""
 
     zh = "这张优惠券不适用于所选商品：优惠券用于套餐，有的仅限指定套餐；请换一张或不使用优惠券。"
+    loc = ("body", "coupon_token")
 
 
 class CouponBelowMinimum(Unprocessable):
     """This coupon needs a purchase of at least {minimum} fen; choose a larger plan or another coupon."""
 
     zh = "这张优惠券需满 {minimum} 分可用，请选择更高的套餐或换一张。"
+    loc = ("body", "coupon_token")
 
 
 class CouponNotStarted(Conflict):

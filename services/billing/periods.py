@@ -17,6 +17,7 @@ class BadPeriod(Unprocessable):
     """The period must not end before it starts, nor be longer than {most} days, nor outside the years 2000 to 2200."""
 
     zh = "时间段的结束不能早于开始，不能超过 {most} 天，且须在 2000 年至 2200 年之间。"
+    loc = ("query", "to")
 
 
 def day_start(day: date) -> datetime:

@@ -44,6 +44,7 @@ class InstructorUnknown(Unprocessable):
     """There is no instructor with this id; list them with GET /v1/admin/instructors, or make the profile first."""
 
     zh = "没有这个 id 的讲师，请先用 GET /v1/admin/instructors 查询或新建讲师资料。"
+    loc = ("body", "instructor_id")
 
 
 class CourseEdit(CourseOut):

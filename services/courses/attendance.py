@@ -41,6 +41,7 @@ class HeartbeatInFuture(Unprocessable):
     """A heartbeat tells of time that is over; its `to` lies in the future."""
 
     zh = "心跳只能上报已经过去的时间，to 不能晚于现在。"
+    loc = ("body", "to")
 
 
 class HeartbeatIn(In):

@@ -31,6 +31,11 @@ router = new_router(prefix="/v1/lessons", tags=["lessons"])
 
 LINK_LASTS = timedelta(hours=2)
 DEMO = "demo.wav"
+# Kept in the database, so that every process signs links with the same key and no deployment has to bring one.
+_MAKE_KEY = text(
+    "INSERT INTO media_key SELECT 1, sha256(uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid()))"
+    " WHERE NOT EXISTS (SELECT FROM media_key) ON CONFLICT DO NOTHING"
+)
 _KEY = text("SELECT key FROM media_key")
 _STREAMED = text(
     "SELECT media FROM lesson JOIN course ON course.id = course_id "
@@ -175,7 +180,8 @@ async def stream_lesson(
 @asynccontextmanager
 async def media_ready(runtime: Runtime) -> AsyncIterator[None]:
     """Load the key that signs links, which all processes share, and choose the provider; in the sandbox, make the tone."""
-    async with runtime.db.session() as session:
+    async with runtime.db.session() as session, session.begin():
+        await session.execute(_MAKE_KEY)
         runtime.state["media_key"] = (await session.execute(_KEY)).scalar_one()
     runtime.state["media"] = runtime.state["folder"] = FolderMedia(runtime)
     if runtime.settings.bucket:

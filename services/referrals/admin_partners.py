@@ -42,6 +42,7 @@ class PartnerMemberUnknown(Unprocessable):
     """No member has this id; leave it out if the partner has no account of their own."""
 
     zh = "没有这个会员；合作伙伴没有自己的会员账号时请不要填写。"
+    loc = ("body", "member_id")
 
 
 class PartnerIn(StrictIn):

@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Annotated
 from uuid import UUID
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
@@ -18,10 +18,14 @@ REFUND_WINDOW_DAYS = 7
 HoldDays = Annotated[int, Field(strict=True, ge=REFUND_WINDOW_DAYS, le=365)]
 
 
+# Nothing for a first lesson is said by leaving it out, by null, or by zero.
+TrialAmount = Annotated[int | None, Field(strict=True, ge=0, le=10_000_000), AfterValidator(lambda fen: fen or None)]
+
+
 class TermsIn(StrictIn):
     """Two stages: `trial_amount` fen for a first lesson within 14 days; `percent` of what is paid, for `months` or ever."""
 
-    trial_amount: Annotated[int, Field(strict=True, ge=1, le=10_000_000)] | None = None
+    trial_amount: TrialAmount = None
     percent: Annotated[int, Field(strict=True, ge=0, le=100)]
     months: Annotated[int, Field(strict=True, ge=1, le=1200)] | None = None
 

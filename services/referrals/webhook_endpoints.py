@@ -49,12 +49,14 @@ class EventTypeUnknown(Unprocessable):
     """There is no event type {unknown}; see the list of event types."""
 
     zh = "没有事件类型 {unknown}，请查看事件类型列表。"
+    loc = ("body", "events")
 
 
 class WebhookUrlRefused(Unprocessable):
     """Webhooks go to public https addresses only: https://host/path, without a user or a fragment."""
 
     zh = "webhook 只能发往公网的 https 地址（https://域名/路径，不带用户名和 #）。"
+    loc = ("body", "url")
 
 
 class TooManyEndpoints(Conflict):

@@ -44,6 +44,7 @@ class UploadUnknown(Unprocessable):
     """A picture named here is not one of your uploads; upload it first and use the id you get."""
 
     zh = "有图片不是你上传的，请先上传，再使用返回的 id。"
+    loc = ("body", "upload_ids")
 
 
 class UploadUsed(Conflict):

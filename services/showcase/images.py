@@ -68,12 +68,14 @@ class BrokenImage(Unprocessable):
     """This picture is damaged or cut off; export it again and upload the new file."""
 
     zh = "图片已损坏或不完整，请重新导出后再上传。"
+    loc = ("body", "file")
 
 
 class ImageTooLarge(Unprocessable):
     """This picture has more than 50 megapixels, or 25 as WebP; make it smaller and upload it again."""
 
     zh = "图片超过 5000 万像素（WebP 为 2500 万），请缩小后再上传。"
+    loc = ("body", "file")
 
 
 @dataclass(frozen=True, slots=True)

@@ -77,6 +77,7 @@ class FileMissing(Unprocessable):
     """Send the picture as multipart/form-data, in one field named `file`."""
 
     zh = "请用 multipart/form-data 上传图片，字段名为 file。"
+    loc = ("body", "file")
 
 
 class ImagesBusy(Unavailable):

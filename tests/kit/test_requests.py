@@ -112,6 +112,7 @@ async def test_pages_follow_one_another_without_gap_or_repeat(api: Api) -> None:
 async def test_a_made_up_cursor_is_a_422(api: Api, cursor: str) -> None:
     answer = await api.client.get("/v1/notes", params={"cursor": cursor})
     assert (answer.status_code, answer.json()["code"]) == (422, "invalid_cursor")
+    assert [error["loc"] for error in answer.json()["errors"]] == [["query", "cursor"]]
 
 
 async def test_unknown_paths_and_methods_are_problems(api: Api) -> None:

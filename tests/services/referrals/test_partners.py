@@ -150,6 +150,14 @@ async def test_late_lessons_and_payments_after_the_agreed_months_are_not_owed(ap
     assert await commissions(api, who) == [("sale", 200, "due"), ("sale", 400, "due")]
 
 
+async def test_zero_for_a_first_lesson_is_nothing(api: Api) -> None:
+    who = await partner(api, commission={"trial_amount": 0, "percent": 20})
+    assert who["commission"] == {"trial_amount": None, "percent": 20, "months": None}
+    newcomer = await brought(api, who)
+    await api.handle(lesson(newcomer), paid(newcomer, total=1000))
+    assert await commissions(api, who) == [("sale", 200, "pending")]
+
+
 async def test_what_waits_becomes_due_after_the_holding_time(api: Api) -> None:
     who = await partner(api, hold_days=10)
     newcomer = await brought(api, who)

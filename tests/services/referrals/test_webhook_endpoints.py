@@ -68,6 +68,7 @@ async def test_endpoints_are_their_owners_and_types_must_exist(api: Api, receive
     unknown = {"url": receiver.url, "events": ["order.shipped"]}
     answer = await api.client.post(BASE, headers=by(api, who), json=unknown)
     assert (answer.status_code, answer.json()["code"]) == (422, "event_type_unknown")
+    assert answer.json()["errors"][0]["loc"] == ["body", "events"]
     types = (await api.client.get("/v1/partner/event-types", headers=by(api, who))).json()["items"]
     assert [item["type"] for item in types] == list(TOLD)
     assert (await api.client.delete(f"{BASE}/{made['id']}", headers=by(api, who))).status_code == 204

@@ -77,6 +77,7 @@ async def test_somebody_elses_picture_is_unknown(showcase: Any, api: Any) -> Non
     for upload in (others, str(new_id())):
         refused = await showcase.enter(contest, api.member(), upload_ids=[upload])
         assert (refused.status_code, refused.json()["code"]) == (422, "upload_unknown")
+        assert refused.json()["errors"][0]["loc"] == ["body", "upload_ids"]
         assert refused.json()["upload_ids"] == [upload]
     assert await api.sql("SELECT 1 FROM entry") == []
     assert await api.emitted() == []

@@ -94,8 +94,6 @@ def _catalogue() -> None:
         sa.Column("only", sa.SmallInteger, primary_key=True),
         sa.Column("key", sa.LargeBinary, nullable=False),
     )
-    # Made here, so that every process signs links with the same key and no deployment has to bring one.
-    op.execute("INSERT INTO media_key SELECT 1, sha256(uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid()))")
 
 
 def _learning() -> None:

@@ -141,7 +141,9 @@ async def _preview(session: AsyncSession, settings: Settings, order: Order, *, b
     left = await _returnable(session, settings, order)
     refundable = left
     if not in_members_window(order, settings):
-        refundable = min(left, order.total * (days - days_used) // days) if by_admin else 0
+        # What went back before was for unused days too: whoever asks again gets nothing for those that were used.
+        unused = order.total * (days - days_used) // days - (order.total - left)
+        refundable = max(unused, 0) if by_admin else 0
     # How long somebody else is a member is not the giver's business.
     own_business = by_admin or holder_id == order.member_id
     after = span_without(segments, order.id, now) if own_business else None
@@ -288,7 +290,7 @@ async def _write(
         reason=body.reason,
         amount=amount,
         currency=order.currency,
-        removes_time=amount >= preview.refundable and not keep_time,
+        removes_time=amount >= (preview.refundable or left) and not keep_time,
         status="pending",
         next_attempt_at=now + refunding.LEASE,
         created_at=now,

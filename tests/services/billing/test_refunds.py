@@ -110,6 +110,15 @@ async def test_after_the_window_only_an_admin_refunds_by_unused_days(till: Till)
     (event,) = await till.api.emitted()
     assert isinstance(event, OrderRefunded)
     assert (event.amount, event.full, event.removes_time) == (100, False, False)
+    rest, again = await asyncio.gather(*(till.admin_refund(order["id"]) for _ in range(2)))
+    assert sorted((rest.status_code, again.status_code)) == [201, 409]
+    assert {rest.json().get("code"), again.json().get("code")} == {None, "nothing_refundable"}
+    preview = (await till.client.post(path, headers=till.api.admin("orders:read"))).json()
+    assert preview["refundable"] == 0
+    goodwill = [(await till.admin_refund(order["id"], amount=amount)).status_code for amount in (42, 600)]
+    assert goodwill == [201, 201]
+    given = [(event.amount, event.full, event.removes_time) for event in await till.api.emitted()]
+    assert given == [(1990 * 21 // 31 - 100, False, True), (42, False, False), (600, True, True)]
 
 
 async def test_days_on_which_a_dispute_kept_a_member_out_are_not_used(till: Till) -> None:

@@ -33,6 +33,7 @@ $(READY): requirements.lock
 		$(PYTHON) -m venv .venv \
 		&& $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock \
 		&& $(BIN)/python -m compileall -q kit contracts services gateway onebox \
+		&& { $(BIN)/python -m onebox prepare >/dev/null || echo "Not prepared: the first start makes the databases itself."; } \
 		&& cp requirements.lock $@ \
 		|| { echo "The installation failed: the lines above say why. Is the package index reachable? Try make again." >&2; \
 			echo "安装失败:请查看上面的信息,确认可以访问软件包索引后重试。" >&2; exit 1; }; fi

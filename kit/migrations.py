@@ -13,6 +13,7 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
+from kit.db import NAMES
 from kit.tables import Xid8
 
 SCRIPTS = Path(__file__).resolve().parent.parent / "services"
@@ -27,7 +28,6 @@ def config_of(service: str, connection: Connection | None = None) -> Config:
     config.set_main_option("version_locations", str(SCRIPTS / service / "migrations" / "versions"))
     config.set_main_option("path_separator", "os")
     config.attributes["connection"] = connection
-    config.attributes["service"] = service
     return config
 
 
@@ -41,12 +41,11 @@ def run_env() -> None:
     """What alembic/env.py calls: run on the given connection, with limits, under an advisory lock."""
     config = context.config
     connection: Connection = config.attributes["connection"]
-    service: str = config.attributes["service"]
     context.configure(
         connection=connection,
-        target_metadata=metadata_of(service),
+        # For its names alone: what a migration does is in it, and the service need not be imported to run it.
+        target_metadata=sa.MetaData(naming_convention=NAMES),
         transaction_per_migration=True,
-        compare_type=True,
     )
     # Held by the session, so that it spans every migration's own transaction and goes with the connection.
     connection.execute(sa.text("SELECT pg_advisory_lock(:key)"), {"key": zlib.crc32(b"heika migrations")})

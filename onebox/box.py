@@ -9,6 +9,7 @@ from typing import Protocol
 
 import structlog
 
+from onebox import prepared
 from onebox.child import FolderLock
 from onebox.environment import (
     UPSTREAMS,
@@ -45,7 +46,7 @@ class Box:
 
     def __init__(self, where: Place) -> None:
         self.where = where
-        self.postgres = Postgres(where.data / "postgres")
+        self.postgres = Postgres(where.data / "postgres", prepared=prepared.find())
         self.valkey = Valkey(where.data / "valkey")
         self._lock = FolderLock(where.data)
         self._stores: Sequence[Store] = ()

@@ -46,6 +46,14 @@ def settings() -> None:
 
 
 @app.command()
+def prepare() -> None:
+    """Make the databases that a first start only copies; `make` does it when it has installed everything."""
+    from onebox.prepared import make  # noqa: PLC0415
+
+    print(f"prepared: {make()}")
+
+
+@app.command()
 def seed() -> None:
     """Load the sandbox's demo world into the databases; what is there stays as it is."""
     from onebox.box import Box  # noqa: PLC0415

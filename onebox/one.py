@@ -43,12 +43,19 @@ def reserve(where: Place) -> socket.socket:
     return listening
 
 
+def load_migrations() -> None:
+    """Import what migrating needs, which is less than the services are."""
+    import_module("kit.migrations")
+    for name in UPSTREAMS:
+        import_module(f"services.{name}.settings")
+
+
 def load_services() -> None:
     """Import everything a start needs: a second or two, spent while the stores start."""
+    load_migrations()
     for name in UPSTREAMS:
         import_module(f"services.{name}.app")
     import_module("gateway.app")
-    import_module("kit.migrations")
 
 
 async def migrate() -> None:
@@ -56,7 +63,7 @@ async def migrate() -> None:
     from kit.migrations import upgrade  # noqa: PLC0415 - see load_services
 
     for name in UPSTREAMS:
-        await upgrade(name, import_module(f"services.{name}.app").service.settings().database_url)
+        await upgrade(name, import_module(f"services.{name}.settings").Settings().database_url)
 
 
 def build() -> tuple[dict[str, ASGIApp], ASGIApp]:

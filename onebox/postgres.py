@@ -41,10 +41,14 @@ FORGETFUL = {
 
 
 class Postgres:
-    """One PostgreSQL cluster in `folder`, reached by a Unix socket only; `durable=False` trades safety for speed."""
+    """One PostgreSQL cluster in `folder`, reached by a Unix socket only; `durable=False` trades safety for speed.
 
-    def __init__(self, folder: Path, *, durable: bool = True) -> None:
+    A new one is copied from the files in `prepared`, when there are any.
+    """
+
+    def __init__(self, folder: Path, *, durable: bool = True, prepared: Path | None = None) -> None:
         self.folder = folder.absolute()
+        self._prepared = prepared
         self.log = self.folder / "postgres.log"
         self._cluster = self.folder / "pgdata"
         self._durable = durable
@@ -57,6 +61,11 @@ class Postgres:
     @property
     def pid(self) -> int | None:
         return self._child.pid if self._child is not None and self._child.running else None
+
+    @property
+    def cluster(self) -> Path:
+        """Where the files really are."""
+        return self._cluster.resolve()
 
     @property
     def running(self) -> bool:
@@ -215,10 +224,18 @@ class Postgres:
         # Made beside its place and then renamed: a start that is killed here leaves no half cluster behind.
         fresh = place / "pgdata.new"
         shutil.rmtree(fresh, ignore_errors=True)
+        # `settle` brings the files to the disk, when nobody waits for it.
+        if self._prepared is None or not _copied(self._prepared, fresh, user):
+            self._initialise(binaries, fresh, user)
+        fresh.rename(place / "pgdata")
+        self._unsettled = True
+        if place != self.folder:
+            self._cluster.symlink_to(place / "pgdata")
+
+    def _initialise(self, binaries: Path, fresh: Path, user: tuple[int, int] | None) -> None:
         fresh.mkdir(mode=0o700)
         if user is not None:
             os.chown(fresh, *user)
-        # `settle` brings the files to the disk, when nobody waits for it.
         command = [str(binaries / "initdb"), "-D", str(fresh), "-U", "postgres", "--auth=trust", "--no-sync"]
         # The built-in C.UTF-8 orders text the same on every machine.
         command += ["--encoding=UTF8", "--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
@@ -237,18 +254,27 @@ class Postgres:
         if done.returncode != 0:
             reason = done.stderr.strip().splitlines()[-1:] or ["?"]
             raise StoreDidNotStart(
-                f"PostgreSQL could not create its files in {place}: {reason[0]}",
-                f"PostgreSQL 无法在 {place} 创建数据文件:{reason[0]}",
+                f"PostgreSQL could not create its files in {fresh.parent}: {reason[0]}",
+                f"PostgreSQL 无法在 {fresh.parent} 创建数据文件:{reason[0]}",
             )
-        fresh.rename(place / "pgdata")
-        self._unsettled = True
-        if place != self.folder:
-            self._cluster.symlink_to(place / "pgdata")
 
     def _socket_folder(self, user: tuple[int, int] | None = None) -> Path:
         if self._sockets is None or user is not None:
             self._sockets = socket_folder(self.folder, user)
         return self._sockets
+
+
+def _copied(prepared: Path, fresh: Path, user: tuple[int, int] | None) -> bool:
+    """Whether a cluster's files could be copied; what a failed copy left is gone."""
+    # The program clones files where the file system can, and is quicker than we are where it cannot.
+    commands = [["cp", "-Rp", str(prepared), str(fresh)]]
+    if user is not None:
+        commands.append(["chown", "-R", f"{user[0]}:{user[1]}", str(fresh)])
+    for command in commands:
+        if subprocess.run(command, check=False, capture_output=True, env=plain_environment()).returncode != 0:
+            shutil.rmtree(fresh, ignore_errors=True)
+            return False
+    return True
 
 
 def _accepts(pid_file: Path, pid: int) -> bool:

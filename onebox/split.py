@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from onebox.box import Box
 from onebox.environment import UPSTREAMS, Place
-from onebox.one import GRACE_S, KEEP_ALIVE_S, load_services, migrate, reserve
+from onebox.one import GRACE_S, KEEP_ALIVE_S, load_migrations, migrate, reserve
 
 SHORTEST_PAUSE_S = 0.2
 LONGEST_PAUSE_S = 4.0
@@ -152,7 +152,7 @@ def run(box: Box, greet: Callable[[], None]) -> None:
     """`up --split`: returns after SIGINT or SIGTERM, when every process has ended."""
     signal.signal(signal.SIGTERM, _leave)
     reserve(box.where).close()
-    with box.opened(meanwhile=load_services):
+    with box.opened(meanwhile=load_migrations):
         asyncio.run(migrate())
         asyncio.run(supervise(box, greet))
 

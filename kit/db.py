@@ -16,6 +16,7 @@ from kit import audit
 from kit.errors import DatabaseUnavailable
 from kit.pulse import Pulse
 from kit.tables import attach_kit_tables
+from kit.turns import FairPool
 
 CONNECT_TIMEOUT_S = 2.8
 POOL_TIMEOUT_S = 18.0
@@ -68,7 +69,7 @@ class Database:
             pool_size=size,
             max_overflow=overflow,
             pool_timeout=POOL_TIMEOUT_S,
-            pool_use_lifo=True,
+            poolclass=FairPool,
             # Their values may be somebody's phone; an exception ends in the log.
             hide_parameters=True,
             json_serializer=lambda value: orjson.dumps(value).decode(),

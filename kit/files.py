@@ -1,10 +1,12 @@
 """Files as answers: whole, or the part that Range asks for (RFC 9110 14)."""
 
+from typing import Any, Final
+
 from starlette.datastructures import Headers
 from starlette.responses import FileResponse, MalformedRangeHeader, RangeNotSatisfiable
 from starlette.types import Receive, Scope, Send
 
-from kit.errors import Problem
+from kit.errors import Problem, problems
 from kit.wording import language_of
 
 
@@ -13,6 +15,24 @@ class RangeOutside(Problem):
 
     status = 416
     zh = "请求的范围超出了文件，长度见 Content-Range。"
+
+
+RECORDINGS: Final = ("audio/*", "video/*", "application/octet-stream")
+
+
+def whole_or_part(*media_types: str) -> dict[int | str, dict[str, Any]]:
+    """The `responses=` of a route that sends a stored file of one of these media types."""
+    content: dict[str, Any] = {name: {} for name in media_types}
+    ranged = {"description": "Which bytes of how many these are.", "schema": {"type": "string"}}
+    return {
+        200: {"description": "The whole file.", "content": content},
+        206: {
+            "description": "The part that Range asked for; several parts are `multipart/byteranges`.",
+            "content": {**content, "multipart/byteranges": {}},
+            "headers": {"Content-Range": ranged},
+        },
+        **problems(RangeOutside),
+    }
 
 
 class _Outside(Exception):

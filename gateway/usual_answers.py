@@ -14,7 +14,9 @@ _NAMES: Final = {
     "401": "NotAuthenticated",
     "429": "TooManyRequests",
     "500": "Internal",
-    "5XX": "Trouble",
+    "502": "BadUpstream",
+    "503": "Unavailable",
+    "504": "UpstreamTimeout",
 }
 _ANSWERS: Final = {
     str(status): answer
@@ -24,23 +26,13 @@ _ANSWERS: Final = {
         NotAuthenticated,
         TooManyRequests,
         Internal,
+        BadUpstream,
+        UpstreamUnavailable,
+        DatabaseUnavailable,
+        UpstreamTimeout,
     ).items()
 }
-# One answer for three, since ReDoc draws every answer of every operation.
-_BEHIND: Final = problems(BadUpstream, UpstreamUnavailable, DatabaseUnavailable, UpstreamTimeout)
-_ANSWERS["5XX"] = {
-    "description": "\n\n".join(f"{status} {answer['description']}" for status, answer in _BEHIND.items()),
-    "content": {
-        "application/problem+json": {
-            "schema": {"$ref": "#/components/schemas/Problem"},
-            "examples": {
-                code: example
-                for answer in _BEHIND.values()
-                for code, example in answer["content"]["application/problem+json"]["examples"].items()
-            },
-        }
-    },
-}
+_BEHIND: Final = {"502", "503", "504"}
 
 # A name of more codes says less than the answer where it stands.
 _NAMED_CODES: Final = 4
@@ -56,12 +48,23 @@ def complete(path: str, operation: dict[str, Any]) -> None:
         usual = {"500"}
     else:
         usual = {"429", "500"} | ({"401"} if route.checks_bearer else set())
-        usual |= set() if route.service == "gateway" else {"5XX"}
+        usual |= set() if route.service == "gateway" else _BEHIND
         # A path or header that cannot be understood; where 422 stands, there is more to get wrong, and it is said.
         usual |= set() if "422" in operation["responses"] else {"400"}
     responses = operation["responses"]
     for status in sorted(usual - responses.keys()):
         responses[status] = {"$ref": f"#/components/responses/{_NAMES[status]}"}
+    for status in usual & _BEHIND:
+        if "content" in responses[status]:
+            responses[status] = _either(responses[status], _ANSWERS[status])
+
+
+def _either(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
+    """One status for the problems of both: what an operation cannot reach itself, and what cannot be reached before it."""
+    kind = "application/problem+json"
+    told, more = one["content"][kind], other["content"][kind]
+    content = {kind: told | {"examples": told["examples"] | more["examples"]}}
+    return one | {"description": f"{one['description']}\n\n{other['description']}", "content": content}
 
 
 def shared(operations: Iterable[dict[str, Any]]) -> dict[str, Any]:

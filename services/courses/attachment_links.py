@@ -15,7 +15,7 @@ from kit.app import Runtime, RuntimeDep
 from kit.app import router as new_router
 from kit.db import SessionDep
 from kit.errors import problems
-from kit.files import RangeOutside, StoredFile
+from kit.files import StoredFile, whole_or_part
 from kit.shapes import Instant, Out
 from services.courses.catalogue_models import Attachment
 from services.courses.media import LINK_LASTS, Media, MediaMissing, PlaybackLinkInvalid, is_good_link, media_file
@@ -23,6 +23,8 @@ from services.courses.media import LINK_LASTS, Media, MediaMissing, PlaybackLink
 router = new_router(prefix="/v1/attachments", tags=["lessons"])
 
 KIND: Final = "attachments"
+# By the ending of its name.
+SENT_AS: Final = ("application/*", "audio/*", "image/*", "text/*", "video/*")
 
 
 class AttachmentLink(Out):
@@ -65,10 +67,7 @@ def stored_name(attachment_id: UUID) -> str:
 @router.get(
     "/{attachment_id}/media",
     response_class=FileResponse,
-    responses={
-        206: {"description": "The part that Range asked for."},
-        **problems(PlaybackLinkInvalid, MediaMissing, RangeOutside),
-    },
+    responses=whole_or_part(*SENT_AS) | problems(PlaybackLinkInvalid, MediaMissing),
 )
 async def download_attachment(
     attachment_id: UUID,

@@ -23,7 +23,7 @@ from kit.app import Runtime, RuntimeDep
 from kit.app import router as new_router
 from kit.db import SessionDep
 from kit.errors import Forbidden, NotFound, Unavailable, problems
-from kit.files import RangeOutside, StoredFile
+from kit.files import RECORDINGS, StoredFile, whole_or_part
 from kit.ids import new_id
 from kit.shapes import Instant, Out
 
@@ -154,10 +154,7 @@ def is_good_link(runtime: Runtime, owner_id: UUID, expires: int, signature: str,
 @router.get(
     "/{lesson_id}/media",
     response_class=FileResponse,
-    responses={
-        206: {"description": "The part that Range asked for."},
-        **problems(PlaybackLinkInvalid, MediaMissing, RangeOutside),
-    },
+    responses=whole_or_part(*RECORDINGS) | problems(PlaybackLinkInvalid, MediaMissing),
 )
 async def stream_lesson(
     lesson_id: Annotated[UUID, PathParameter()],

@@ -16,7 +16,7 @@ from kit.app import router as new_router
 from kit.auth import MemberDep
 from kit.db import SessionDep
 from kit.errors import Conflict, problems
-from kit.files import RangeOutside, StoredFile
+from kit.files import RECORDINGS, StoredFile, whole_or_part
 from services.courses.access import MembershipRequired
 from services.courses.live import LiveLessonNotFound
 from services.courses.media import MediaMissing, Playback, PlaybackLinkInvalid, is_good_link, media_file, playback_of
@@ -74,10 +74,7 @@ async def read_replay(
 @router.get(
     "/media",
     response_class=FileResponse,
-    responses={
-        206: {"description": "The part that Range asked for."},
-        **problems(PlaybackLinkInvalid, MediaMissing, RangeOutside),
-    },
+    responses=whole_or_part(*RECORDINGS) | problems(PlaybackLinkInvalid, MediaMissing),
 )
 async def stream_replay(
     lesson_id: UUID,

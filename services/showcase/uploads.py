@@ -19,7 +19,7 @@ from kit import clock
 from kit.app import Runtime, RuntimeDep, router
 from kit.auth import MemberDep
 from kit.errors import NotFound, PayloadTooLarge, Unavailable, Unprocessable, problems
-from kit.files import RangeOutside
+from kit.files import whole_or_part
 from kit.http import json_response
 from kit.limits import limit
 from kit.shapes import Out
@@ -254,8 +254,7 @@ async def _finish(own: AsyncSession | None, rt: Runtime, row: Upload) -> None:
 @api.get(
     "/files/{name}",
     response_class=FileResponse,
-    responses=problems(FileNotFound, RangeOutside, PicturesAway)
-    | {200: {"content": {kind: {} for kind in MEDIA_TYPES.values()}}},
+    responses=whole_or_part(*MEDIA_TYPES.values()) | problems(FileNotFound, PicturesAway),
 )
 async def read_picture(name: str, rt: RuntimeDep) -> Response:
     """A stored picture or thumbnail; its address names its content, so it may be kept for good."""

@@ -9,6 +9,8 @@ from fastapi import FastAPI
 from gateway.docs import ASSETS, asset
 from gateway.openapi import clashes, merge
 from gateway.routes import SERVICES, find
+from kit.errors import problems
+from kit.group import QueueFull
 from tests.gateway.conftest import Front, Start
 
 
@@ -76,7 +78,7 @@ def test_what_the_front_and_the_way_there_may_answer_is_described_once_and_for_e
         return {status: answer["$ref"].rsplit("/", 1)[1] for status, answer in answers.items() if "$ref" in answer}
 
     everywhere = {"400": "BadRequest", "429": "TooManyRequests", "500": "Internal"}
-    behind = {"5XX": "Trouble"}
+    behind = {"502": "BadUpstream", "503": "Unavailable", "504": "UpstreamTimeout"}
     assert usual("/v1/plans") == everywhere | behind | {"401": "NotAuthenticated"}
     # Who logs in again may send a token that is over.
     assert usual("/v1/auth/otp") == everywhere | behind
@@ -85,6 +87,14 @@ def test_what_the_front_and_the_way_there_may_answer_is_described_once_and_for_e
     assert usual("/healthz") == {"500": "Internal"}
     for answer in shared.values():
         assert answer["content"]["application/problem+json"]["examples"]
+    # An operation's own 503 does not hide that its service may be away.
+    told = {"503": problems(QueueFull)[503]}
+    joined = merge({"billing": document("/v1/plans", {}, responses=told)})["paths"]["/v1/plans"]["get"]
+    assert list(joined["responses"]["503"]["content"]["application/problem+json"]["examples"]) == [
+        "queue_full",
+        "upstream_unavailable",
+        "database_unavailable",
+    ]
 
 
 def refused(path: str, *codes: str) -> dict[str, Any]:

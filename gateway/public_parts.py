@@ -17,6 +17,9 @@ FRESH_S: Final = 1.0
 """How long a part is shown without asking again."""
 STALE_S: Final = 3.0
 """How old a part may get that is shown while it is asked for again; less than answers with it may be kept by anybody."""
+RENEWED_S: Final = 2.0
+"""How old a part gets that nobody asks for, as long as somebody did in the last minute: whoever comes next need not wait."""
+WANTED_S: Final = 60.0
 PART_S: Final = 2.0
 """How long a part may take; below the 3 s that a stopped service may cost the whole."""
 
@@ -34,6 +37,7 @@ class PublicParts:
         self._upstreams = upstreams
         self._asking: dict[str, asyncio.Task[orjson.Fragment]] = {}
         self._before: dict[str, asyncio.Task[orjson.Fragment]] = {}
+        self._wanted: dict[str, tuple[float, Question]] = {}
         self._offset = timedelta()
 
     def forget(self) -> None:
@@ -46,10 +50,8 @@ class PublicParts:
         if clock.offset() != self._offset:
             self._offset = clock.offset()
             self.forget()
-        task = self._asking.get(name)
-        if task is None:
-            task = self._asking[name] = asyncio.create_task(self._ask(question), name=f"public part {name}")
-            task.add_done_callback(lambda done: self._keep(name, done))
+        self._wanted[name] = asyncio.get_running_loop().time() + WANTED_S, question
+        task = self._asking.get(name) or self._start(name, question)
         if not task.done() and (before := self._before.get(name)) is not None:
             return before.result()
         # Whoever leaves must not take the answer from the others.
@@ -75,6 +77,11 @@ class PublicParts:
         items: list[Any] = found.get("items", []) if isinstance(found, dict) else []
         return items
 
+    def _start(self, name: str, question: Question) -> asyncio.Task[orjson.Fragment]:
+        task = self._asking[name] = asyncio.create_task(self._ask(question), name=f"public part {name}")
+        task.add_done_callback(lambda done: self._keep(name, done))
+        return task
+
     async def _ask(self, question: Question) -> orjson.Fragment:
         try:
             async with asyncio.timeout(PART_S):
@@ -94,7 +101,14 @@ class PublicParts:
             del self._asking[name]
             if not task.cancelled() and task.exception() is None:
                 self._before[name] = task
+                asyncio.get_running_loop().call_later(RENEWED_S - FRESH_S, self._renew, name, task)
                 asyncio.get_running_loop().call_later(STALE_S - FRESH_S, self._drop, name, task)
+
+    def _renew(self, name: str, task: asyncio.Task[orjson.Fragment]) -> None:
+        wanted_until, question = self._wanted[name]
+        unasked = self._before.get(name) is task and name not in self._asking
+        if unasked and asyncio.get_running_loop().time() < wanted_until:
+            self._start(name, question)
 
     def _drop(self, name: str, task: asyncio.Task[orjson.Fragment]) -> None:
         if self._before.get(name) is task:

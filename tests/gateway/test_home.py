@@ -174,6 +174,26 @@ async def test_a_part_is_shown_while_it_is_asked_for_again_and_not_much_longer(
         assert (await front.client.get("/v1/home")).json() == PUBLIC | {"plans": [], "degraded": ["billing"]}
 
 
+async def test_parts_that_somebody_wanted_lately_are_renewed_before_the_next_one_comes(
+    start_here: Start, world: dict[str, Answers], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, seconds in (("FRESH_S", 0.02), ("RENEWED_S", 0.05), ("STALE_S", 0.5), ("WANTED_S", 0.5)):
+        monkeypatch.setattr(public_parts, name, seconds)
+    async with start_here(upstreams=world) as front:
+        await front.client.get("/v1/home")
+        world["billing"].answers["/v1/plans"] = {"items": [{"code": "new"}]}
+        async with asyncio.timeout(3):
+            while len(world["billing"].asked) < 3:
+                await asyncio.sleep(0.01)
+        # What was asked without anybody is what the next is shown, in no more than a step of the loop.
+        assert (await front.client.get("/v1/home")).json()["plans"] == [{"code": "new"}]
+        await asyncio.sleep(0.7)
+        asked = len(world["billing"].asked)
+        await asyncio.sleep(0.2)
+        # Nobody came for so long: its services are left in peace.
+        assert len(world["billing"].asked) == asked
+
+
 async def test_a_service_that_sleeps_holds_up_only_the_first_who_come(
     start_here: Start, world: dict[str, Answers], monkeypatch: pytest.MonkeyPatch
 ) -> None:

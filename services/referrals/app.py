@@ -4,7 +4,7 @@ from fastapi import FastAPI
 
 from contracts.billing import CouponRedeemed, CouponReleased, CouponReserved, OrderDisputed, OrderPaid, OrderRefunded
 from contracts.courses import LessonCompleted
-from contracts.members import MemberChanged, MemberErased, MemberRegistered
+from contracts.members import MemberChanged, MemberErased, MemberRegistered, MembershipChanged
 from contracts.showcase import EntryShared, PrizeWon
 from kit.app import Service, create_app
 from services.referrals import (
@@ -24,6 +24,7 @@ from services.referrals import (
     invites,
     landing,
     merging,
+    monthly_coupons,
     my_rewards,
     origins,
     partner_links,
@@ -53,6 +54,7 @@ service = Service(
     routers=[
         claims.routes,
         coupons.routes,
+        monthly_coupons.routes,
         invites.routes,
         poster.routes,
         landing.routes,
@@ -78,6 +80,7 @@ service = Service(
             MemberRegistered: [origins.on_member_registered],
             MemberChanged: [cards.on_member_changed],
             MemberErased: [cards.on_member_erased, share_links.on_member_erased],
+            MembershipChanged: [monthly_coupons.on_membership_changed],
             LessonCompleted: [rewards.on_lesson_completed],
             OrderPaid: [rewards.on_order_paid],
             OrderRefunded: [rewards.on_order_refunded],

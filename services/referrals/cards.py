@@ -32,6 +32,7 @@ _FORGET_TOUCHES = text("UPDATE touch SET visitor_id = NULL WHERE member_id = :id
 _FORGET_CARDS = text("UPDATE purchase SET fingerprint = NULL, address_prefix = NULL WHERE member_id = :id")
 
 _FORGET_PARTNERS = text("UPDATE partner SET member_id = NULL WHERE member_id = :id")
+_FORGET_BENEFITS = text("UPDATE coupon_benefit SET version = 9223372036854775807, spans = '{}' WHERE member_id = :id")
 _FORGET_NOTES = text("UPDATE grant_row SET note = NULL WHERE member_id = :id")
 
 
@@ -87,6 +88,8 @@ async def on_member_erased(session: AsyncSession, event: MemberErased) -> None:
         visitor_id=None,
         erased_at=clock.now(),
     )
-    for statement in (_FORGET_DEVICES, _FORGET_TOUCHES, _FORGET_CARDS, _FORGET_PARTNERS, _FORGET_NOTES):
+    for statement in (
+        _FORGET_DEVICES, _FORGET_TOUCHES, _FORGET_CARDS, _FORGET_PARTNERS, _FORGET_BENEFITS, _FORGET_NOTES
+    ):  # fmt: skip
         await session.execute(statement, {"id": event.member_id})
     await session.execute(delete(Device).where(col(Device.member_id) == event.member_id))

@@ -89,7 +89,7 @@ async def open_campaigns(request: Request, session: SessionDep, page: PageDep) -
 @answers_in_group
 async def claim(campaign_id: UUID, request: Request, caller: MemberDep, rt: RuntimeDep) -> Response:
     """Take a coupon of this campaign; exactly as many are given as it has."""
-    return await _claim(campaign_id, caller.id, request, rt)
+    return await take(campaign_id, caller.id, request, rt)
 
 
 @routes.post(
@@ -108,10 +108,11 @@ async def claim_by_code(body: CodeIn, request: Request, caller: MemberDep, rt: R
         await rt.db.connect(session)
         campaign_id = (await session.execute(wanted)).scalar_one_or_none()
     # A code that nobody knows is refused as a campaign that nobody knows, and the answer kept.
-    return await _claim(campaign_id or NO_CAMPAIGN, caller.id, request, rt)
+    return await take(campaign_id or NO_CAMPAIGN, caller.id, request, rt)
 
 
-async def _claim(campaign_id: UUID, member_id: UUID, request: Request, rt: Runtime) -> Response:
+async def take(campaign_id: UUID, member_id: UUID, request: Request, rt: Runtime, *, source: str = "claim") -> Response:
+    """Answer with a coupon of this campaign, for an endpoint that `answers_in_group`; only a claim needs an audience."""
     group: GroupCommit[Want, Issued] = rt.state[WRITER]
 
     def render(coupon: Issued) -> Response:
@@ -120,7 +121,7 @@ async def _claim(campaign_id: UUID, member_id: UUID, request: Request, rt: Runti
     waits = waits_for(member_id)
     while True:
         wait = next(waits, None)
-        want = Want(campaign_id=campaign_id, member_id=member_id, at=clock.now())
+        want = Want(campaign_id=campaign_id, member_id=member_id, at=clock.now(), source=source)
         try:
             return (await group.answer(request, want, render, passing=() if wait is None else (AudienceMismatch,)))[1]
         except AudienceMismatch:

@@ -1,7 +1,6 @@
 """Prizes: a contest's winner is given their coupon, once for each prize."""
 
 from contextlib import suppress
-from hashlib import sha256
 from typing import Final
 from uuid import UUID
 
@@ -14,6 +13,7 @@ from contracts.merging import kept_of
 from contracts.showcase import PrizeWon
 from kit import clock
 from kit.errors import Problem
+from services.referrals.fixed_ids import fixed_id
 from services.referrals.issue import CouponUnknown, Want, issue
 from services.referrals.models import Campaign, Coupon, MemberCard
 from services.referrals.rules import STOCK
@@ -45,7 +45,8 @@ async def _campaign_of(session: AsyncSession, event: PrizeWon) -> UUID:
     """The campaign that the prize names, or the contest's own for coupons of so many fen."""
     if isinstance(event.value, str):
         return await _named(session, event.value)
-    campaign_id = _id_of(event.contest_id, event.value)
+    contest = event.contest_id.bytes
+    campaign_id = fixed_id(contest[:6], contest + event.value.to_bytes(8, "big"))
     row = {
         "id": campaign_id,
         "title": event.title,
@@ -65,13 +66,6 @@ async def _campaign_of(session: AsyncSession, event: PrizeWon) -> UUID:
     }
     await session.execute(insert(Campaign).values(row).on_conflict_do_nothing(index_elements=["id"]))
     return campaign_id
-
-
-def _id_of(contest_id: UUID, value: int) -> UUID:
-    """The same UUIDv7 (RFC 9562 5.7) whenever it is asked for: the contest's moment, and bits made of contest and value."""
-    digest = sha256(contest_id.bytes + value.to_bytes(8, "big")).digest()
-    number = int.from_bytes(contest_id.bytes[:6] + digest[:10], "big")
-    return UUID(int=number & ~(0xF << 76) & ~(0x3 << 62) | 0x7 << 76 | 0x2 << 62)
 
 
 async def _named(session: AsyncSession, name: str) -> UUID:

@@ -26,6 +26,14 @@ class Settings(ServiceSettings):
         "page a channel's link opens, with {code} in it; unset: /c/{code} at HEIKA_PUBLIC_URL",
         "",
     )
+    monthly_coupon_amount: int = from_env(
+        "REFERRALS_MONTHLY_COUPON_AMOUNT",
+        "fen that the black card's coupon of the month is worth; 0: there is none",
+        300,
+    )
+    monthly_coupon_minimum: int = from_env(
+        "REFERRALS_MONTHLY_COUPON_MINIMUM", "fen from which the coupon of the month can be spent", 1000
+    )
     sealing_key: str = from_env(
         "REFERRALS_KEY",
         "secret that seals the secrets of partners' webhooks, 32 characters or more; never change it",

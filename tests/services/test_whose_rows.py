@@ -26,6 +26,7 @@ NOT_MERGED = {
     "billing.member_time": "the new pictures of both accounts come from members as MembershipChanged",
     "billing.sandbox_delivery": "the subject of a letter is an object of the provider",
     "courses.access": "the new pictures of both accounts come from members as MembershipChanged",
+    "referrals.coupon_benefit": "the new pictures of both accounts come from members as MembershipChanged",
     "*.merged_member": "is what says who was merged",
 }
 NOT_FORGOTTEN = {

@@ -156,7 +156,7 @@ HeldRequest = Annotated[InvoiceRequest, Depends(held_request, scope="function")]
     responses=problems(InvoiceRequestNotFound, InvoiceAlreadyResolved, InvoiceNumberTaken),
 )
 async def resolve_invoice_request(
-    request: HeldRequest, body: ResolutionIn, caller: Accountant, session: SessionDep
+    caller: Accountant, request: HeldRequest, body: ResolutionIn, session: SessionDep
 ) -> AdminInvoiceRequestOut:
     """Say that the invoice was issued, over the request's amount, or why it was not; the member is told."""
     if request.state != "requested":
@@ -174,7 +174,7 @@ async def resolve_invoice_request(
     responses=problems(InvoiceRequestNotFound, RedLetterNotNeeded, InvoiceNumberTaken),
 )
 async def take_invoice_back(
-    request: HeldRequest, body: RedLetterIn, _: Accountant, session: SessionDep
+    _: Accountant, request: HeldRequest, body: RedLetterIn, session: SessionDep
 ) -> AdminInvoiceRequestOut:
     """Say that a red-letter invoice took this one back; the member may then ask for one over what is left."""
     if not request.needs_red_letter:

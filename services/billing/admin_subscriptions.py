@@ -118,7 +118,7 @@ async def list_subscriptions(
 
 @router.get("/{subscription_id}", responses=problems(SubscriptionNotFound))
 async def read_subscription_as_admin(
-    subscription: AnySubscription, _: Reader, session: SessionDep
+    _: Reader, subscription: AnySubscription, session: SessionDep
 ) -> SubscriptionDetail:
     """One subscription and every charge that was tried for it."""
     attempts = await session.scalars(
@@ -132,7 +132,7 @@ async def read_subscription_as_admin(
 
 @router.post("/{subscription_id}/cancel", responses=problems(SubscriptionNotFound, SubscriptionBusy))
 async def cancel_subscription_as_admin(
-    subscription: AnySubscription, body: CancelIn, _: Writer, session: SessionDep
+    _: Writer, subscription: AnySubscription, body: CancelIn, session: SessionDep
 ) -> SubscriptionRow:
     """End a member's auto-renewal with their paid time, or at once; asking again changes nothing. They are told."""
     locked = await subscribing.lock(session, subscription.id)

@@ -177,7 +177,7 @@ async def list_code_batches(_: Reader, session: SessionDep, page: PageDep) -> Pa
 
 
 @router.get("/{batch_id}", responses=problems(BatchNotFound))
-async def read_code_batch(batch: Batch, _: Reader, session: SessionDep) -> BatchOut:
+async def read_code_batch(_: Reader, batch: Batch, session: SessionDep) -> BatchOut:
     """One batch, with how many of its codes were redeemed or voided."""
     (shown,) = await _shown(session, batch)
     return shown
@@ -236,7 +236,7 @@ async def void_code_batch(batch_id: UUID, _: Issuer, session: SessionDep) -> Bat
 
 
 @router.get("/{batch_id}/report", responses=problems(BatchNotFound))
-async def report_code_batch(batch: Batch, _: Reader, session: SessionDep) -> BatchReport:
+async def report_code_batch(_: Reader, batch: Batch, session: SessionDep) -> BatchReport:
     """What a batch brought, by business day; days without a redemption are left out."""
     day = cast(func.timezone(clock.ZONE.key, col(RedeemCode.redeemed_at)), Date)
     first = func.count().filter(col(RedeemCode.first_time).is_(True))

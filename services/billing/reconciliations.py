@@ -186,7 +186,7 @@ async def list_reconciliations(
 
 
 @router.get("/{reconciliation_id}", responses=problems(ReconciliationNotFound))
-async def read_reconciliation(run: Run, _: Reader, session: SessionDep) -> ReconciliationOut:
+async def read_reconciliation(_: Reader, run: Run, session: SessionDep) -> ReconciliationOut:
     """One comparison, and how far it is."""
     return (await _shown(session, [run]))[0]
 
@@ -198,9 +198,9 @@ async def read_reconciliation(run: Run, _: Reader, session: SessionDep) -> Recon
     ),
 )
 async def repair_difference(
+    caller: Bookkeeper,
     run: Run,
     difference_id: UUID,
-    caller: Bookkeeper,
     session: SessionDep,
     rt: RuntimeDep,
     body: RepairIn | None = None,

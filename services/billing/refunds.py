@@ -175,7 +175,7 @@ async def preview_refund(order: OwnOrder, session: SessionDep, rt: RuntimeDep) -
 
 
 @router.post("/admin/orders/{order_id}/refund-preview", tags=["admin orders"], responses=problems(OrderNotFound))
-async def preview_refund_as_admin(order: AnyOrder, _: Reader, session: SessionDep, rt: RuntimeDep) -> RefundPreviewOut:
+async def preview_refund_as_admin(_: Reader, order: AnyOrder, session: SessionDep, rt: RuntimeDep) -> RefundPreviewOut:
     """What an admin would give back: all of it in the refund window, later what the unused days are worth."""
     return await _preview(session, rt.settings, order, by_admin=True)
 
@@ -213,7 +213,7 @@ async def refund_order(
     responses=problems(*REFUSALS),
 )
 async def refund_order_as_admin(
-    order: AnyOrder, body: AdminRefundIn, caller: Refunder, session: SessionDep, rt: RuntimeDep, request: Request
+    caller: Refunder, order: AnyOrder, body: AdminRefundIn, session: SessionDep, rt: RuntimeDep, request: Request
 ) -> RefundOut:
     """Give a member's money back as long as the way it came allows; less than what is refundable leaves the time."""
     return await _refund(session, rt, order, body, caller, request, keep_time=body.keep_time)

@@ -1,8 +1,9 @@
-"""Generated requests, as the API document allows and forbids them, at every operation: none is answered 5xx."""
+"""Requests at every operation: generated as the document allows and forbids them, and by callers who are no admins."""
 
 import contextlib
 import json
 import random
+import re
 from collections.abc import Iterator
 from http import HTTPStatus
 from typing import Any
@@ -158,3 +159,21 @@ def test_no_generated_request_is_answered_with_a_server_error(world: World) -> N
     }
     assert [request for _, broken in answers.values() for request in broken] == []
     assert [label for (label, mode), (times, _) in answers.items() if mode.is_positive and times == 0] == []
+
+
+def test_who_is_no_admin_is_told_so_before_anything_is_looked_for(world: World) -> None:
+    paths: dict[str, Any] = world.http.get(f"{world.address}/openapi.json", timeout=20).json()["paths"]
+    key, nothing = {"Idempotency-Key": "of no admin"}, str(uuid4())
+    told: dict[str, dict[str, int]] = {"nobody": {}, "member": {}}
+    for path, operations in paths.items():
+        if not path.startswith("/v1/admin/"):
+            continue
+        for method in {"get", "post", "put", "patch", "delete"} & set(operations):
+            address = world.address + re.sub(r"\{[^}]+\}", nothing, path)
+            body: dict[str, Any] | None = None if method in ("get", "delete") else {}
+            for who, statuses in told.items():
+                answer = world.http.request(method, address, json=body, headers=world.callers[who] | key, timeout=20)
+                statuses[f"{method} {path}"] = answer.status_code
+    assert len(told["member"]) > 100
+    assert {operation: status for operation, status in told["nobody"].items() if status != 401} == {}
+    assert {operation: status for operation, status in told["member"].items() if status != 403} == {}

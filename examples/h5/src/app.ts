@@ -5,15 +5,17 @@ import { isOver, session } from "./heika.js";
 import { go, trouble, type Screen } from "./page.js";
 import { card } from "./screens/card.js";
 import { contest } from "./screens/contest.js";
+import { course } from "./screens/course.js";
 import { home } from "./screens/home.js";
+import { lesson } from "./screens/lesson.js";
 import { lessons } from "./screens/lessons.js";
 import { live } from "./screens/live.js";
 import { login } from "./screens/login.js";
 import { me } from "./screens/me.js";
 import { order } from "./screens/order.js";
 
-const OPEN: Record<string, Screen> = { "": home, login, lessons, contest };
-const MEMBERS: Record<string, Screen> = { card, order, live, me };
+const OPEN: Record<string, Screen> = { "": home, login, lessons, course, contest };
+const MEMBERS: Record<string, Screen> = { card, order, lesson, live, me };
 const TABS = [
   ["", "首页", "home"],
   ["lessons", "课程", "lessons"],
@@ -55,7 +57,7 @@ async function show(): Promise<void> {
 
 function tabs(name: string): void {
   const bar = document.getElementById("tabs") as HTMLElement;
-  const current = { card: "me", order: "me", live: "lessons" }[name] ?? name;
+  const current = { card: "me", order: "me", live: "lessons", course: "lessons", lesson: "lessons" }[name] ?? name;
   bar.hidden = name === "login" || name === "live";
   fill(
     bar,

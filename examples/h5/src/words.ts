@@ -9,6 +9,9 @@ const HOUR = new Intl.DateTimeFormat("zh-CN", {
 export const day = (instant: string): string => DAY.format(new Date(instant));
 export const hour = (instant: string): string => HOUR.format(new Date(instant));
 
+/** How long a recording is. */
+export const minutes = (seconds: number): string => seconds < 60 ? `${seconds} 秒` : `${Math.round(seconds / 60)} 分钟`;
+
 /** Fen as yuan: 4900 is ¥49, 1990 is ¥19.90. */
 export const money = (fen: number): string => `¥${fen % 100 ? (fen / 100).toFixed(2) : fen / 100}`;
 

@@ -86,7 +86,7 @@ export function courseRow(course: Shapes["CourseOut"]): HTMLElement {
     "li",
     { class: "panel course" },
     h("span", { class: `tile ${course.category}`, "aria-hidden": "true" }, course.title.slice(0, 1)),
-    h("span", { class: "text" }, h("strong", {}, course.title), h("span", { class: "soft small" }, course.description)),
+    h("a", { class: "text", href: `#/course/${course.id}` }, h("strong", {}, course.title), h("span", { class: "soft small" }, course.description)),
     h("span", { class: `tag ${course.access}` }, access),
   );
 }

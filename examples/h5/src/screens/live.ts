@@ -3,6 +3,7 @@
 import { fill, h, icon } from "../dom.js";
 import { follow, heika, ok, Refused, type Shapes } from "../heika.js";
 import { notice, press, type Page } from "../page.js";
+import { player } from "../player.js";
 import { hour, LESSONS } from "../words.js";
 import { questionsOf } from "./questions.js";
 import { waysIn } from "./ways.js";
@@ -80,6 +81,15 @@ export async function live(page: Page): Promise<void> {
     ask,
     asked.list,
   );
+  let replay = false;
+  async function rerun(): Promise<void> {
+    const recorded = () => ok(heika.GET("/v1/live-lessons/{lesson_id}/replay", at));
+    if (replay || status !== "replay_ready" || !access.granted) return;
+    replay = true;
+    picture.replaceWith(player(`回放：${lesson.title}`, await recorded(), recorded));
+  }
+
+  await rerun();
   enter.addEventListener("click", () => void press(enter, comeIn));
   await asked.load();
 
@@ -94,6 +104,7 @@ export async function live(page: Page): Promise<void> {
     else if (event === "status") {
       status = (data as { status: string }).status;
       stand();
+      await rerun();
     }
   }
 }

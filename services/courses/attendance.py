@@ -92,7 +92,7 @@ def _judged(lesson: LiveLesson, seconds: float) -> AttendanceOut:
 
 @router.post("", responses=problems(LiveLessonNotFound, AccessRequired, AttendanceNotTaken, HeartbeatInFuture))
 async def send_heartbeat(
-    body: HeartbeatIn, lesson: ShownLiveLesson, caller: MemberDep, session: SessionDep, runtime: RuntimeDep
+    caller: MemberDep, body: HeartbeatIn, lesson: ShownLiveLesson, session: SessionDep, runtime: RuntimeDep
 ) -> AttendanceOut:
     """Tell when the caller was there; what lies outside the lesson is cut off, what was told before counts once."""
     # It may come when the card that opened the lesson has run out.

@@ -55,7 +55,7 @@ def _require_open_doors(lesson: LiveLesson) -> None:
 
 @router.post("", responses=problems(LiveLessonNotFound, AccessRequired, SeatRequired, DoorsClosed, RoomUnavailable))
 async def enter_live_lesson(
-    lesson: ShownLiveLesson, caller: MemberDep, session: SessionDep, runtime: RuntimeDep, response: Response
+    caller: MemberDep, lesson: ShownLiveLesson, session: SessionDep, runtime: RuntimeDep, response: Response
 ) -> RoomEntryOut:
     """Come into the room; a refusal lists what would open it."""
     response.headers["Cache-Control"] = "private, no-store"

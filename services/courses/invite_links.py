@@ -72,7 +72,7 @@ class ArrivalOut(Out):
 
 @router.post("", status_code=201, responses=problems(LiveLessonNotFound, SharingOff))
 async def make_invite_link(
-    lesson: ShownLiveLesson, caller: MemberDep, session: SessionDep, runtime: RuntimeDep, channel: ChannelQuery = None
+    caller: MemberDep, lesson: ShownLiveLesson, session: SessionDep, runtime: RuntimeDep, channel: ChannelQuery = None
 ) -> InviteLinkOut:
     """The caller's link to this lesson; asking again answers the same one."""
     if not await shares_in(session, channel):

@@ -106,7 +106,7 @@ async def request_lesson(body: LessonRequestIn, caller: MemberDep, session: Sess
 
 
 @router.put("/{request_id}/vote", responses=problems(LessonRequestNotFound))
-async def vote_for_lesson(request: HeldRequest, caller: MemberDep, session: SessionDep) -> LessonRequestOut:
+async def vote_for_lesson(caller: MemberDep, request: HeldRequest, session: SessionDep) -> LessonRequestOut:
     """Want it, too; asking again changes nothing."""
     vote = insert(LessonRequestVote).values(request_id=request.id, member_id=caller.id, voted_at=clock.now())
     new = await session.execute(vote.on_conflict_do_nothing().returning(col(LessonRequestVote.member_id)))
@@ -116,7 +116,7 @@ async def vote_for_lesson(request: HeldRequest, caller: MemberDep, session: Sess
 
 
 @router.delete("/{request_id}/vote", responses=problems(LessonRequestNotFound))
-async def take_lesson_vote_back(request: HeldRequest, caller: MemberDep, session: SessionDep) -> LessonRequestOut:
+async def take_lesson_vote_back(caller: MemberDep, request: HeldRequest, session: SessionDep) -> LessonRequestOut:
     """Want it no more; a request that nobody wants stays, at the end."""
     mine = delete(LessonRequestVote).where(
         col(LessonRequestVote.request_id) == request.id, col(LessonRequestVote.member_id) == caller.id

@@ -56,7 +56,7 @@ def _mine(lesson_id: UUID, member_id: UUID) -> Any:
 
 
 @router.post("", status_code=202, responses=problems(LiveLessonNotFound, NotForPoints, EnrolmentClosed))
-async def pay_with_points(lesson: ShownLiveLesson, caller: MemberDep, session: SessionDep) -> PointsPaymentOut:
+async def pay_with_points(caller: MemberDep, lesson: ShownLiveLesson, session: SessionDep) -> PointsPaymentOut:
     """Pay with points; they are taken once, however often this is asked."""
     needed = next((way["needed"] for way in lesson.access if way["kind"] == "points"), None)
     if needed is None:
@@ -84,7 +84,7 @@ async def pay_with_points(lesson: ShownLiveLesson, caller: MemberDep, session: S
 
 
 @router.get("", responses=problems(LiveLessonNotFound, PaymentMissing))
-async def read_points_payment(lesson: ShownLiveLesson, caller: MemberDep, session: SessionDep) -> PointsPaymentOut:
+async def read_points_payment(caller: MemberDep, lesson: ShownLiveLesson, session: SessionDep) -> PointsPaymentOut:
     """How the caller's last payment with points stands."""
     payment = (await session.execute(_mine(lesson.id, caller.id))).scalar_one_or_none()
     if payment is None:

@@ -189,7 +189,7 @@ async def list_questions(
 
 @router.post("", status_code=201, responses=problems(LiveLessonNotFound, AccessRequired, QuestionsClosed))
 async def ask_question(
-    body: WordsIn, lesson: ShownLiveLesson, caller: MemberDep, session: SessionDep, runtime: RuntimeDep
+    caller: MemberDep, body: WordsIn, lesson: ShownLiveLesson, session: SessionDep, runtime: RuntimeDep
 ) -> QuestionOut:
     """Ask, if the lesson is open to the caller; before it, during it, and after it."""
     await require_entry(session, lesson, caller.id, runtime.settings)
@@ -210,7 +210,7 @@ async def ask_question(
 
 @question_router.put("/upvote", responses=problems(QuestionNotFound, OwnQuestion, AccessRequired))
 async def upvote_question(
-    question: OpenQuestion, caller: MemberDep, session: SessionDep, runtime: RuntimeDep
+    caller: MemberDep, question: OpenQuestion, session: SessionDep, runtime: RuntimeDep
 ) -> QuestionOut:
     """Want a question answered; asking again changes nothing."""
     if question.member_id == caller.id:
@@ -238,7 +238,7 @@ async def _count(session: AsyncSession, question_id: UUID) -> None:
 
 @question_router.post("/answers", status_code=201, responses=problems(QuestionNotFound, AccessRequired))
 async def answer_question(
-    body: WordsIn, question: OpenQuestion, caller: AnyCallerDep, session: SessionDep, runtime: RuntimeDep
+    caller: AnyCallerDep, body: WordsIn, question: OpenQuestion, session: SessionDep, runtime: RuntimeDep
 ) -> AnswerOut:
     """Answer: the instructor, an admin of courses, or any member to whom the lesson is open."""
     by_admin = caller.role == "admin" and "courses:write" in caller.scopes

@@ -50,7 +50,7 @@ async def _watches_until(session: AsyncSession, member_id: UUID) -> datetime | N
     responses=problems(LiveLessonNotFound, AccessRequired, MembershipRequired, ReplayNotReady, MediaMissing),
 )
 async def read_replay(
-    lesson: ShownLiveLesson, caller: MemberDep, session: SessionDep, runtime: RuntimeDep, response: Response
+    caller: MemberDep, lesson: ShownLiveLesson, session: SessionDep, runtime: RuntimeDep, response: Response
 ) -> Playback:
     """A link to the recording: for whom the lesson is open, of black cards those with the benefit `live_replay`."""
     until = await _watches_until(session, caller.id)

@@ -145,8 +145,8 @@ async def require_entry(
 
 @router.get("", responses=problems(LiveLessonNotFound))
 async def read_live_access(
-    lesson: ShownLiveLesson,
     caller: MemberDep,
+    lesson: ShownLiveLesson,
     session: SessionDep,
     runtime: RuntimeDep,
     response: Response,

@@ -67,7 +67,8 @@ class Problem(Exception):
 
     def headers(self) -> dict[str, str]:
         """Extra response headers."""
-        headers: dict[str, str] = {}
+        # It is said in the caller's language, of this moment: HTTP lets a 404 be kept that says nothing (RFC 9111 4.2.2).
+        headers = {"Cache-Control": "private, no-store"}
         if self.retry_after is not None:
             headers["Retry-After"] = str(max(1, round(self.retry_after + 0.499)))
         if self.status == HTTPStatus.UNAUTHORIZED:

@@ -118,6 +118,7 @@ async def test_a_made_up_cursor_is_a_422(api: Api, cursor: str) -> None:
 async def test_unknown_paths_and_methods_are_problems(api: Api) -> None:
     missing = await api.client.get("/v1/nothing")
     assert (missing.status_code, missing.json()["code"]) == (404, "not_found")
+    assert missing.headers["cache-control"] == "private, no-store"
     wrong = await api.client.delete("/v1/notes")
     assert (wrong.status_code, wrong.json()["code"]) == (405, "method_not_allowed")
     assert wrong.headers["allow"] == "GET, HEAD, POST"

@@ -25,6 +25,8 @@ POSTGRES = {
     "log_timezone": "UTC",
     "log_line_prefix": "%m [%p] ",
     "logging_collector": "off",
+    # Or it says that it is ready while it still reads the log of a backup, and lets nobody write.
+    "hot_standby": "off",
 }
 if sys.platform == "linux":
     # After a crash, one call in place of an fsync for each of the cluster's 1,600 files: seconds on a slow disk.

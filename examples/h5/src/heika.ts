@@ -32,6 +32,9 @@ export function sentence(failure: unknown): string {
 export const isOver = (failure: unknown): boolean =>
   failure instanceof Refused && failure.code === "not_authenticated" && session.read() === null;
 
+/** Whether nobody waits for it any more: the screen that asked was left. */
+export const isLeft = (failure: unknown): boolean => failure instanceof DOMException && failure.name === "AbortError";
+
 /** Where the next step of a refusal is taken. */
 export function nextStep(failure: unknown): { words: string; to: string } | null {
   if (!(failure instanceof Refused)) return null;

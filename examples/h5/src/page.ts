@@ -1,7 +1,7 @@
 /** What a screen is given, and what happens to its buttons and its failures. */
 
 import { fill, h } from "./dom.js";
-import { isOver, nextStep, sentence, waits } from "./heika.js";
+import { isLeft, isOver, nextStep, sentence, waits } from "./heika.js";
 
 /** One visit of one screen; `left` ends its streams and timers. */
 export interface Page {
@@ -42,6 +42,7 @@ export async function press(button: HTMLButtonElement, action: () => Promise<num
     if (typeof rests === "number") void countDown(button, rests);
     else button.disabled = false;
   } catch (failure) {
+    if (isLeft(failure)) return;
     if (isOver(failure)) return go(`#/login/${location.hash.replace(/^#\//, "")}`);
     notice(sentence(failure), nextStep(failure));
     const seconds = waits(failure);

@@ -1,8 +1,7 @@
 /** A recording, read in parts as it is watched; when its link has run out, a fresh one takes it on from there. */
 
 import { h } from "./dom.js";
-import type { Shapes } from "./heika.js";
-import { sentence } from "./heika.js";
+import { isLeft, sentence, type Shapes } from "./heika.js";
 import { notice } from "./page.js";
 
 type Playback = Shapes["Playback"];
@@ -12,11 +11,14 @@ export function player(label: string, link: Playback, again: () => Promise<Playb
   const video = h("video", { class: "player", "aria-label": label, src: link.url, controls: true, playsinline: true, preload: "metadata" });
   let renewed = false;
   video.addEventListener("playing", () => void (renewed = false));
-  video.addEventListener("error", () => void goOn().catch((failure: unknown) => notice(sentence(failure))));
+  video.addEventListener("error", () => void goOn().catch((failure: unknown) => {
+    if (!isLeft(failure)) notice(sentence(failure));
+  }));
 
   async function goOn(): Promise<void> {
-    const fresh = renewed ? null : await again();
+    const first = !renewed;
     renewed = true;
+    const fresh = first ? await again() : null;
     if (fresh === null) return notice("视频暂时放不了，请稍后再试。");
     const at = video.currentTime;
     const going = !video.paused;

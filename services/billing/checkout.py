@@ -133,7 +133,7 @@ async def take_in(session: AsyncSession, provider: Provider, order_id: UUID, fou
         means = await provider.means(ref)
         await payments.settle(session, order_id, Arrival(ref, found.amount, found.currency, means))
     elif found.status == "expired":
-        await payments.close(session, order_id, "expired")
+        await payments.close(session, order_id)
         await session.execute(
             update(Order).where(col(Order.id) == order_id).values(session_open=False, next_check_at=None)
         )
@@ -261,4 +261,4 @@ async def next_expiry(rt: Runtime) -> datetime | None:
         return await session.scalar(select(func.min(col(Order.expires_at))).where(*waiting))
 
 
-due = Due("check open orders", chase, next_at=next_expiry)
+due = Due("check open orders", chase, next_at=next_expiry, waits='SELECT FROM "order" WHERE next_check_at <= $1')

@@ -1,12 +1,12 @@
 """Payments: money that arrived is applied to its order once, parked for a person, or sent back; it is never dropped."""
 
 from dataclasses import dataclass, field
-from datetime import datetime
-from typing import Literal
+from datetime import datetime, timedelta
+from typing import Final, Literal
 from uuid import UUID
 
 import structlog
-from sqlalchemy import insert, select, update
+from sqlalchemy import case, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
@@ -20,6 +20,9 @@ from services.billing.member_time import GRACE
 from services.billing.models import Order, Payment, Refund
 
 log = structlog.get_logger(__name__)
+
+EARLY: Final = timedelta(minutes=1)
+"""How far the provider's clock may be ahead of ours for a session to be over in time."""
 
 SURPLUS_REASONS = {
     "second_payment": "this order was paid before",
@@ -205,13 +208,18 @@ async def book(session: AsyncSession, payment: Payment) -> bool:
     )
 
 
-async def close(session: AsyncSession, order_id: UUID, reason: Literal["canceled", "expired"]) -> bool:
-    """End an unpaid order and free its coupon; False when it was not open any more."""
+async def close(session: AsyncSession, order_id: UUID, reason: Literal["canceled", "expired"] | None = None) -> bool:
+    """End an unpaid order and free its coupon; False when it was not open any more.
+
+    Without a reason its session is over, which before its time is by being canceled: the provider's word of that may be
+    here before the request that canceled has come to its end.
+    """
     now = clock.now()
+    by_time = case((col(Order.expires_at) > now + EARLY, "canceled"), else_="expired")
     order = await session.scalar(
         update(Order)
         .where(col(Order.id) == order_id, col(Order.status) == "pending")
-        .values(status=reason, closed_at=now)
+        .values(status=reason or by_time, closed_at=now)
         .returning(Order)
         .execution_options(populate_existing=True)
     )
@@ -221,5 +229,5 @@ async def close(session: AsyncSession, order_id: UUID, reason: Literal["canceled
     order.next_check_at = now if order.session_open else None
     await session.flush()
     await coupons.release(session, order)
-    await emit(session, OrderClosed(order_id=order.id, member_id=order.member_id, reason=reason))
+    await emit(session, OrderClosed(order_id=order.id, member_id=order.member_id, reason=order.status))
     return True

@@ -97,7 +97,7 @@ async def _session_over(session: AsyncSession, subject: dict[str, Any]) -> str:
     order_id = await session.scalar(select(col(Order.id)).where(col(Order.session_id) == session_id))
     if order_id is None:
         return "not_ours"
-    closed = await payments.close(session, order_id, "expired")
+    closed = await payments.close(session, order_id)
     await session.execute(
         update(Order)
         .where(col(Order.id) == order_id, col(Order.status) != "pending")

@@ -8,7 +8,7 @@ from datetime import timedelta
 
 import pytest
 
-from contracts.billing import OrderPaid
+from contracts.billing import OrderClosed, OrderPaid
 from kit.ids import new_id
 from services.billing.settings import Settings
 from services.billing.webhooks import AT_ONCE
@@ -189,6 +189,22 @@ async def test_signed_events_about_nothing_of_ours_change_nothing(till: Till, su
         assert (await till.tell(kind, subject)).status_code == 200
     assert await till.api.sql("SELECT count(*) FROM payment") == [(0,)]
     assert await till.api.sql("SELECT count(*) FROM provider_event WHERE handled_at IS NULL") == [(0,)]
+
+
+async def test_a_session_that_ends_before_its_time_was_canceled_and_one_at_its_time_expired(till: Till) -> None:
+    for kind, after in (("canceled", timedelta(minutes=5)), ("expired", timedelta(minutes=30))):
+        member = new_id()
+        order = (await till.order(member)).json()
+        await till.api.emitted()
+        till.api.clock.advance(after)
+        # The provider's word may be here before the request that canceled has come to its end.
+        ((session_id,),) = await till.api.sql('SELECT session_id FROM "order" WHERE id = :id', id=order["id"])
+        assert (await till.tell("checkout.session.expired", {"id": session_id})).status_code == 200
+        await till.api.run_due()
+        assert (await till.read(member, order["id"]))["status"] == kind
+        (told,) = await till.api.emitted()
+        assert isinstance(told, OrderClosed)
+        assert told.reason == kind
 
 
 async def test_an_event_left_by_a_dead_process_is_handled_later(till: Till) -> None:

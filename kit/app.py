@@ -18,7 +18,7 @@ from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from kit import auth, clock, garbage, health, sandbox, spans
-from kit.consume import Consumer, Handler
+from kit.consume import FAILED, Consumer, Handler
 from kit.db import Database
 from kit.due import Due, keep_running
 from kit.error_answers import install_errors
@@ -86,7 +86,7 @@ class Runtime:
         self.done = 0
         self.due: tuple[Due, ...] = (
             *service.due,
-            Due("retry events", _retry_events, next_at=_next_retry),
+            Due("retry events", _retry_events, next_at=_next_retry, waits=FAILED),
             *_HOUSEKEEPING,
         )
 

@@ -49,6 +49,8 @@ _DUE = text(
     "SELECT event_id, type, body::text AS body, request_id, traceparent, attempts FROM event_failure "
     "WHERE next_attempt_at <= :now ORDER BY next_attempt_at LIMIT 1 FOR UPDATE SKIP LOCKED"
 )
+FAILED = "SELECT FROM event_failure WHERE next_attempt_at <= $1"
+"""What there is to try again by now."""
 _NEXT = text("SELECT min(next_attempt_at) FROM event_failure WHERE next_attempt_at > :now")
 _DONE = text("DELETE FROM event_failure WHERE event_id = :id")
 _FORGET = text("DELETE FROM inbox WHERE handled_at < clock_timestamp() - make_interval(days => 30)")

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from kit import clock
+from kit.db import fetch
 from kit.disconnects import is_disconnect
 from kit.metrics import DUE_ROWS
 
@@ -27,12 +29,15 @@ class Due:
 
     `next_at` tells the earliest instant after now at which there will be something to do, as far as is known, or None:
     the sandbox's clock stops there on its way. A job whose exact moment matters to nobody needs none.
+    `waits` is a look at what `run` takes, as the SQL of rows of which there are none, or may soon be none, when it would do
+    nothing; `$1` in it is now. The background asks it first: for a tenth of what `run` takes to find nothing.
     """
 
     name: str
     run: Callable[["Runtime"], Awaitable[int]]
     every_s: float = 1.0
     next_at: Callable[["Runtime"], Awaitable[datetime | None]] | None = None
+    waits: str | None = None
 
 
 async def run_due(runtime: "Runtime", jobs: tuple[Due, ...], until: float = inf) -> int:
@@ -70,11 +75,21 @@ async def _run(runtime: "Runtime", job: Due) -> None:
         DUE_ROWS.labels(runtime.service, job.name).inc(rows)
 
 
+async def waits(runtime: "Runtime", job: Due) -> bool:
+    """Whether there may be something to do, by the job's own look."""
+    if job.waits is None:
+        return True
+    given = [clock.now()] if "$1" in job.waits else []
+    async with runtime.db.engine.connect() as connection:
+        return bool((await fetch(connection, f"SELECT EXISTS ({job.waits})", *given))[0]["exists"])
+
+
 async def keep_running(runtime: "Runtime", job: Due) -> None:
     """Run one job for as long as the process lives; a failure is logged and tried again."""
     while True:
         try:
-            await _run(runtime, job)
+            if await waits(runtime, job):
+                await _run(runtime, job)
         except Exception as failure:
             if is_disconnect(failure):
                 log.warning("periodic work waits: database away", service=runtime.service, job=job.name)

@@ -282,4 +282,4 @@ async def chase(rt: Runtime) -> int:
     return len(refs)
 
 
-due = Due("chase disputes", chase)
+due = Due("chase disputes", chase, waits="SELECT FROM dispute WHERE next_check_at <= $1")

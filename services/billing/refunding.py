@@ -206,4 +206,4 @@ async def _put_off(rt: Runtime, refund_id: UUID) -> None:
         refund.next_attempt_at = next_chase(refund.created_at, now)
 
 
-due = Due("chase refunds", chase)
+due = Due("chase refunds", chase, waits="SELECT FROM refund WHERE status = 'pending' AND next_attempt_at <= $1")

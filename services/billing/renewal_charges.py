@@ -227,4 +227,9 @@ async def next_chase_at(rt: Runtime) -> datetime | None:
         )
 
 
-due = Due("chase renewal charges", chase, next_at=next_chase_at)
+due = Due(
+    "chase renewal charges",
+    chase,
+    next_at=next_chase_at,
+    waits="SELECT FROM renewal_attempt WHERE status = 'pending' AND next_attempt_at <= $1",
+)

@@ -286,4 +286,4 @@ async def next_at(rt: Runtime) -> datetime | None:
         )
 
 
-due = Due("renew subscriptions", run, next_at=next_at)
+due = Due("renew subscriptions", run, next_at=next_at, waits="SELECT FROM subscription WHERE next_at <= $1")

@@ -254,4 +254,4 @@ async def _look_at(rt: Runtime, provider: Provider, page_id: UUID, order_id: UUI
             await session.commit()
 
 
-due = Due("watch subscription pages", watch)
+due = Due("watch subscription pages", watch, waits="SELECT FROM subscription_page WHERE next_check_at <= $1")

@@ -214,4 +214,4 @@ async def handle_leftovers(rt: Runtime) -> int:
     return inbox.handled - before
 
 
-due = Due("handle webhooks", handle_leftovers)
+due = Due("handle webhooks", handle_leftovers, waits="SELECT FROM provider_event WHERE next_attempt_at <= $1")

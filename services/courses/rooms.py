@@ -209,7 +209,8 @@ async def _close_rooms(runtime: Runtime) -> int:
             await session.execute(_CLOSED, {"id": lesson_id, "now": clock.now()})
 
 
-close_rooms = Due("close rooms", _close_rooms)
+_WANTED: Final = "SELECT FROM live_room WHERE close_wanted AND closed_at IS NULL AND next_attempt_at <= $1"
+close_rooms = Due("close rooms", _close_rooms, waits=_WANTED)
 
 
 class RoomTokenInvalid(Forbidden):

@@ -153,8 +153,8 @@ service = Service(
     },
     due=[
         Due("mirror revocations", mirror_revocations),
-        Due("send notices", notices.send_notices),
-        Due("write imports", importing.write_imports),
+        Due("send notices", notices.send_notices, waits=notices.WAITING),
+        Due("write imports", importing.write_imports, waits="SELECT FROM member_import WHERE status = 'pending'"),
         Due("refresh signing keys", signing.refresh_keys, every_s=60.0),
         roles.due,
         Due("forget old codes", otp.forget_old_codes, every_s=300.0),

@@ -147,6 +147,9 @@ async def on_notice_wanted(session: AsyncSession, event: NoticeWanted) -> None:
     await session.execute(insert(Notice).values(values).on_conflict_do_nothing(index_elements=["teller", "reference"]))
 
 
+WAITING = "SELECT FROM notice WHERE status = 'pending' AND next_attempt_at <= $1"
+
+
 async def send_notices(rt: Runtime) -> int:
     """Send what is due; how many were tried.
 

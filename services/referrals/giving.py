@@ -82,4 +82,4 @@ async def _give(session: AsyncSession, batch_id: UUID, rows: list[GrantRow]) -> 
     await session.execute(_COUNT, counts)
 
 
-due = Due("give coupons in bulk", give_waiting)
+due = Due("give coupons in bulk", give_waiting, waits="SELECT FROM grant_batch WHERE finished_at IS NULL")

@@ -30,6 +30,13 @@ _NEXT = text(
     "SELECT least((SELECT min(settles_at) FROM sandbox_session WHERE settles_at > :now), (SELECT min(due_at) "
     "FROM sandbox_delivery WHERE delivered_at IS NULL AND attempts = 0 AND due_at > :now))"
 )
+# Keys that are too old (see idempotency.py) are dropped with whatever comes next.
+_WAITS = """
+SELECT FROM sandbox_session WHERE status = 'open' AND expires_at <= $1
+UNION ALL SELECT FROM sandbox_session WHERE settles_at <= $1
+UNION ALL SELECT FROM sandbox_refund WHERE status = 'pending'
+UNION ALL SELECT FROM sandbox_delivery WHERE delivered_at IS NULL AND due_at <= $1
+"""
 PAUSE_S = 1.0
 GRACE_S = 2.0
 _CLIENT = "courier's client"
@@ -87,7 +94,7 @@ async def _run(rt: "Runtime", woken: asyncio.Event, over: asyncio.Event) -> None
                     await asyncio.sleep(PAUSE_S)
                     woken.set()
         finally:
-            del rt.state[_CLIENT]
+            rt.state.pop(_CLIENT, None)
 
 
 async def _work(rt: "Runtime", client: "httpx.AsyncClient", *, wait: bool) -> int:
@@ -108,4 +115,4 @@ async def next_at(rt: "Runtime") -> datetime | None:
     return found
 
 
-due = Due("run the sandbox provider", drain, next_at=next_at)
+due = Due("run the sandbox provider", drain, next_at=next_at, waits=_WAITS)

@@ -42,6 +42,14 @@ _MEMBER_UNTIL = text(
 )
 
 
+# Somebody stood at the cashier's when the course was deleted: it is theirs all the same, and for sale no more.
+_BRING_BACK = text(
+    "UPDATE course SET deleted_at = NULL, published = false, version = version + 1, updated_at = :now "
+    "WHERE id = :course_id AND deleted_at IS NOT NULL AND EXISTS ("
+    "SELECT FROM purchase WHERE course_id = :course_id AND paid_at IS NOT NULL AND refunded_at IS NULL)"
+)
+
+
 async def require_access(
     session: AsyncSession, access: CourseAccess, course_id: UUID, member_id: UUID | None
 ) -> datetime | None:
@@ -96,6 +104,7 @@ async def on_order_paid(session: AsyncSession, event: OrderPaid) -> None:
     bought = {"member_id": event.member_id, "course_id": event.course_id, "paid_at": event.paid_at}
     statement = insert(Purchase).values(order_id=event.order_id, suspended=False, **bought)
     await session.execute(statement.on_conflict_do_update(index_elements=["order_id"], set_=bought))
+    await session.execute(_BRING_BACK, {"course_id": event.course_id, "now": clock.now()})
 
 
 async def on_order_refunded(session: AsyncSession, event: OrderRefunded) -> None:

@@ -5,13 +5,14 @@ from uuid import UUID
 
 from fastapi import Depends, Request, Response
 from pydantic import Field, model_validator
+from sqlalchemy import text
 from sqlmodel import col
 
 from kit import audit, clock
 from kit.app import router as new_router
 from kit.auth import admin_with
 from kit.db import SessionDep
-from kit.errors import StaleVersion, Unprocessable, problems
+from kit.errors import Conflict, StaleVersion, Unprocessable, problems
 from kit.http import require_version, version_tag
 from kit.page import Page, PageDep, keyset
 from kit.shapes import StrictIn, Text
@@ -38,6 +39,12 @@ class PriceMismatch(Unprocessable):
     """A paid course has an amount of at least 1, and no other course has one."""
 
     zh = "付费课程必须填写大于 0 的价格，其他课程不能填写价格。"
+
+
+class CourseSold(Conflict):
+    """Members have bought this course: set `published` to false instead, and it stays open to them alone."""
+
+    zh = "已有会员购买了这门课程：请改为下架（published 设为 false），已购会员仍可观看。"
 
 
 class InstructorUnknown(Unprocessable):
@@ -195,10 +202,19 @@ def touch(course: Course) -> None:
     course.updated_at = clock.now()
 
 
-@router.delete("/{course_id}", dependencies=EDITOR, status_code=204, responses=problems(CourseNotFound, StaleVersion))
+_SOLD = text(
+    "SELECT EXISTS (SELECT FROM purchase WHERE course_id = :id AND paid_at IS NOT NULL AND refunded_at IS NULL)"
+)
+
+
+@router.delete(
+    "/{course_id}", dependencies=EDITOR, status_code=204, responses=problems(CourseNotFound, StaleVersion, CourseSold)
+)
 async def delete_course(course: HeldCourse, session: SessionDep, request: Request) -> None:
-    """Take a course down for good; what members learned in it stays theirs."""
+    """Take a course that nobody bought down for good; what members learned in it stays theirs."""
     require_version(request, course.version)
+    if await session.scalar(_SOLD, {"id": course.id}):
+        raise CourseSold
     await audit.record(session, "course.deleted", course.id, before=course.model_dump())
     course.deleted_at = clock.now()
     touch(course)

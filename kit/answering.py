@@ -1,4 +1,4 @@
-"""The head of an answer, written in one piece: a line that was found to be good is not looked at again."""
+"""Answers in as few pieces as they may have: a line that was found to be good is not looked at again."""
 
 import re
 from typing import Final
@@ -12,6 +12,7 @@ _FRAMING: Final = frozenset({b"connection", b"content-length", b"transfer-encodi
 # What may stand in no value (RFC 9110 5.5).
 _FORBIDDEN: Final = bytes({*range(32), 127} - {9})
 _MOST_KNOWN: Final = 1000
+_MOST_JOINED: Final = 64 * 1024
 # Of these an answer has few different values: they are written as they were the last time.
 _REPEATED: Final = frozenset(
     {
@@ -29,14 +30,33 @@ _ready: dict[tuple[bytes, bytes], bytes] = {}
 class Cycle(RequestResponseCycle):
     """uvicorn's, for a third of the time; whatever is not plain it leaves to uvicorn."""
 
+    _head: bytes | None = None
+    """A head that waits for its body (as ASGI allows), to go out with it: to write costs as much as to make the answer."""
+
     async def send(self, message: Message) -> None:  # type: ignore[override]  # Starlette's type of the same
         """Write one message of the answer."""
-        plain = not (self.response_started or self.disconnected or self.flow.write_paused)
-        if not (plain and message["type"] == "http.response.start" and self._write_head(message)):
-            await super().send(message)  # type: ignore[arg-type]
+        if self._head is not None:
+            message = self._behind(self._head, message)
+        elif not (self.response_started or self.disconnected or self.flow.write_paused) and (
+            message["type"] == "http.response.start" and self._write_head(message)
+        ):
+            return
+        await super().send(message)  # type: ignore[arg-type]
+
+    def _behind(self, head: bytes, message: Message) -> Message:
+        """The body with the head that waited before it; the head alone goes first where they are not to be one piece."""
+        self._head = None
+        body = message.get("body", b"")
+        if self.disconnected:
+            return message
+        if len(body) > min(self.expected_content_length, _MOST_JOINED):
+            self.transport.write(head)
+            return message
+        self.expected_content_length += len(head)
+        return {**message, "body": head + body}
 
     def _write_head(self, message: Message) -> bool:
-        """Write status and headers; False when something about them is for uvicorn to look at."""
+        """Write status and headers, or keep them for the body; False when something about them is for uvicorn to look at."""
         status, length = message["status"], None
         lines = [STATUS_LINE[status]]
         for pair in (*self.default_headers, *message.get("headers", ())):
@@ -60,7 +80,11 @@ class Cycle(RequestResponseCycle):
         self.waiting_for_100_continue = False
         self.chunked_encoding = True if chunked else None if length is None else False
         self.expected_content_length = length or 0
-        self.transport.write(b"".join(lines))
+        head = b"".join(lines)
+        if length and self.scope["method"] != "HEAD" and status not in _NO_LENGTH:
+            self._head = head
+        else:
+            self.transport.write(head)
         return True
 
 

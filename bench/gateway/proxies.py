@@ -1,9 +1,12 @@
 """The gateway beside nginx and HAProxy, in front of the same services, in one run with p50 and p99.
 
-Run: `python -m bench.gateway.proxies` (three and a half minutes). Every server is one process with one thread. "Empty" is an
+Run: `python -m bench.gateway.proxies` (seven minutes). Every server is one process with one thread. "Empty" is an
 nginx that answers `{}`; the others check a token and read the database, and the gateway checks it and counts limits as well:
 "membership" by the hottest path there is, many readers in one statement; "check-ins" in a transaction, as most calls. CPU is the
 named process' own for each answer, less what it uses while nobody asks: it says the same on a busy machine.
+
+A shared machine is by a third slower in one minute than in the next: all ways take turns of two seconds, and each figure is
+the median of its turns, the ratio that of each turn to the direct one of the same round.
 """
 
 import asyncio
@@ -20,7 +23,7 @@ from pathlib import Path
 import asyncpg
 import httpx
 
-from bench.gateway.wrk import ask, ready
+from bench.gateway.wrk import Asked, ask, ready
 from bench.http import Line, Server, start
 from bench.members.reads import GIVE_TIME, sign_in
 from onebox.environment import UPSTREAMS, database_variable
@@ -30,6 +33,9 @@ from services.members.settings import SANDBOX_KEY
 
 LINES = (1, 16, 64, 256)
 SECONDS = 2
+ROUNDS = 3
+BETWEEN_SECONDS = 0.4
+"""For answers that nobody reads any more."""
 MEMBERS = 64
 IDLE_SECONDS = 3.0
 HOME_TURNS = 200
@@ -122,21 +128,41 @@ def gateway_environment(common: dict[str, str], port: int) -> dict[str, str]:
     return common | {f"HEIKA_UPSTREAM_{name.upper()}": f"http://127.0.0.1:{port}" for name in UPSTREAMS}
 
 
+def in_turns(ways: list[Way], path: str, lines: int, tokens: Path | None) -> dict[str, list[Asked]]:
+    """All turns of each way."""
+    asked: dict[str, list[Asked]] = {way.name: [] for way in ways}
+    for _ in range(ROUNDS):
+        for way in ways:
+            asked[way.name].append(ask(way.server, path, lines, SECONDS, tokens=tokens, idle=way.idle))
+            time.sleep(BETWEEN_SECONDS)
+    return asked
+
+
+def ratio(ours: list[Asked], theirs: list[Asked]) -> float:
+    """Answers a second beside another way's, round by round."""
+    return statistics.median(one.a_second / other.a_second for one, other in zip(ours, theirs, strict=True))
+
+
+def middle(turns: list[Asked]) -> Asked:
+    """The median of each figure."""
+    return Asked(*(statistics.median(getattr(turn, name) for turn in turns) for name in Asked.__dataclass_fields__))
+
+
 def table(title: str, ways: list[Way], path: str, tokens: Path | None) -> None:
     """Ask all ways in turn, for each number of connections, and print them beside the first."""
     print(f"\n{title:38}{'a second':>10}{'p50 ms':>9}{'p99 ms':>9}{'of direct':>11}{'CPU µs':>9}")
     for lines in LINES:
-        asked = {way.name: ask(way.server, path, lines, SECONDS, tokens=tokens, idle=way.idle) for way in ways}
+        asked = in_turns(ways, path, lines, tokens)
         direct = next(iter(asked.values()))
         print(f"{lines} connections")
-        for name, one in asked.items():
-            ratio = one.a_second / direct.a_second
-            print(f"  {name:36}{one.a_second:10.0f}{one.p50:9.2f}{one.p99:9.2f}{ratio:11.2f}{one.cpu:9.0f}")
+        for name, turns in asked.items():
+            one = middle(turns)
+            beside = ratio(turns, direct)
+            print(f"  {name:36}{one.a_second:10.0f}{one.p50:9.2f}{one.p99:9.2f}{beside:11.2f}{one.cpu:9.0f}")
         if "nginx" in asked and "the gateway over HTTP" in asked:
             ours, theirs = asked["the gateway over HTTP"], asked["nginx"]
-            print(
-                f"  {'the gateway of nginx':36}{ours.a_second / theirs.a_second:10.2f}{'':29}{theirs.cpu / ours.cpu:9.2f}"
-            )
+            cpu = middle(theirs).cpu / middle(ours).cpu
+            print(f"  {'the gateway of nginx':36}{'':28}{ratio(ours, theirs):11.2f}{cpu:9.2f}")
 
 
 def home(server: Server, token: str) -> None:

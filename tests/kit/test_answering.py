@@ -54,6 +54,9 @@ CASES: list[tuple[int, Pairs, bytes]] = [
     (200, [TWO, (b"x a", b"1")], GET),
     (200, [TWO, TWO], GET),
     (200, [(b"content-length", b"3")], GET),
+    (200, [(b"content-length", b"1")], GET),
+    (200, [(b"content-length", b"0")], GET),
+    (304, [TWO], GET),
 ]
 
 

@@ -17,7 +17,7 @@ from kit.auth import MemberDep
 from kit.db import SessionDep
 from kit.errors import Forbidden, problems
 from kit.shapes import Out, StrictIn, Text
-from services.courses.access import has_bought
+from services.courses.access import BOUGHT
 from services.courses.admin_courses import EDITOR, READER
 from services.courses.live import LiveLessonNotFound
 from services.courses.models import LiveLesson
@@ -70,18 +70,19 @@ async def shown_live_lesson(lesson_id: UUID, session: SessionDep) -> LiveLesson:
 
 ShownLiveLesson = Annotated[LiveLesson, Depends(shown_live_lesson, scope="function")]
 
-_HELD = text("""
+_HELD = text(f"""
 SELECT
     EXISTS (SELECT FROM live_grant WHERE lesson_id = :lesson_id AND member_id = :member_id) AS by_grant,
     coalesce((SELECT member_lessons @> CAST(:now AS timestamptz) FROM access WHERE member_id = :member_id), false)
         AS by_membership,
     EXISTS (SELECT FROM points_payment WHERE lesson_id = :lesson_id AND member_id = :member_id AND status = 'paid')
         AS by_points,
+    {BOUGHT.format(member_id=":member_id", course_id=":lesson_id")} AS by_purchase,
     (SELECT balance FROM points_payment WHERE lesson_id = :lesson_id AND member_id = :member_id
         ORDER BY asked_at DESC LIMIT 1) AS balance,
     (SELECT count(*) FROM arrival JOIN invite_link ON invite_link.id = arrival.link_id
         WHERE invite_link.lesson_id = :lesson_id AND invite_link.member_id = :member_id) AS arrivals
-""")
+""")  # noqa: S608 - constants
 
 
 async def access_of(
@@ -116,13 +117,16 @@ async def access_of(
         elif kind == "invites":
             done, option.have = held.arrivals >= needed, held.arrivals
         else:
-            done = await has_bought(session, member_id, lesson.id)
+            done = held.by_purchase
             option.amount = way.get("amount") or settings.live_amount
         if kind == "invites" and not done and not await shares_in(session, channel):
             continue
         options.append(option)
         if done and by is None:
             by = kind
+    if by is None:
+        # What was paid opens the lesson also when it is not offered any more.
+        by = "purchase" if held.by_purchase else "points" if held.by_points else None
     return AccessOut(granted=by is not None, by=by, options=options)
 
 

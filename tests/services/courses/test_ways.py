@@ -163,6 +163,22 @@ async def test_points_are_asked_for_once_and_open_the_lesson_when_taken(api: Api
     assert (await ask(api, "GET", path, new_id())).status_code == 404
 
 
+async def test_what_was_paid_opens_a_lesson_that_is_not_sold_any_more(api: Api) -> None:
+    ways = [{"kind": "points", "needed": 100}, {"kind": "purchase"}]
+    lesson_id, by_points, by_purchase = await plan_at(api, SOON, access=ways), new_id(), new_id()
+    await api.emitted()
+    await ask(api, "POST", f"{LIVE}/{lesson_id}/points-payment", by_points)
+    [wanted] = await api.emitted()
+    assert isinstance(wanted, PointsWanted)
+    await api.handle(PointsAnswered(request_id=wanted.request_id, member_id=by_points, taken=True, balance=0))
+    await api.handle(bought(lesson_id, by_purchase))
+    only = {"access": [{"kind": "membership"}]}
+    assert (await api.client.patch(f"{ADMIN}/{lesson_id}", json=only, headers=api.admin())).status_code == 200
+    for who, way in ((by_points, "points"), (by_purchase, "purchase"), (new_id(), None)):
+        answer = await access(api, lesson_id, who)
+        assert (answer["by"], [option["kind"] for option in answer["options"]]) == (way, ["membership"])
+
+
 async def test_a_canceled_lesson_gives_points_back_also_those_still_being_taken(api: Api) -> None:
     lesson_id = await plan_at(api, SOON, access=[{"kind": "points", "needed": 100}])
     path = f"{LIVE}/{lesson_id}/points-payment"

@@ -11,10 +11,10 @@ from sqlmodel import col
 
 from contracts.courses import LessonCompleted, QuestionAsked, QuestionUpvoted, QuestionUpvoteUndone
 from contracts.showcase import CommentPosted, EntryApproved, EntryFeatured, EntryPlaced, ReportUpheld
-from services.members.models import Evidence, LessonCategory
 from services.members.points import factor, give_points
 from services.members.profile import lock_kept
 from services.members.promotions import judge
+from services.members.tier_models import Evidence, LessonCategory
 
 LESSON_POINTS = 5
 WORK_POINTS = 10

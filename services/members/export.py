@@ -19,12 +19,10 @@ from services.members.membership import MembershipOut, SegmentOut, memberships, 
 from services.members.models import (
     Certificate,
     CheckIn,
-    Evidence,
     Identity,
     LoginSession,
     Member,
     PointEntry,
-    TierChange,
 )
 from services.members.notice_models import Notice
 from services.members.notices import NoticeOut, notice_out
@@ -34,6 +32,7 @@ from services.members.promotions import TierChangeOut
 from services.members.role_models import RoleChange
 from services.members.roles import RoleChangeOut
 from services.members.sign_in import phone_of
+from services.members.tier_models import Evidence, TierChange
 
 
 class DeviceOut(Out):

@@ -26,16 +26,15 @@ from services.members.members import MemberNotFound, kept_of
 from services.members.models import (
     Certificate,
     CheckIn,
-    Evidence,
     Identity,
     Member,
     Otp,
     PointEntry,
     SandboxSms,
-    TierChange,
 )
 from services.members.notice_models import Notice
 from services.members.role_models import RoleChange
+from services.members.tier_models import Evidence, TierChange
 from services.members.tiers import Role, Tier
 from services.members.tokens import end_sessions
 

@@ -14,8 +14,9 @@ from kit.db import SessionDep
 from kit.events import emit
 from kit.page import Page, PageDep, keyset
 from kit.shapes import Instant, Out
-from services.members.models import Member, TierChange
+from services.members.models import Member
 from services.members.profile import changed
+from services.members.tier_models import TierChange
 from services.members.tiers import TIERS, Tier
 
 api = router(prefix="/v1/admin/members/{member_id}/tier-changes", tags=["admin members"])

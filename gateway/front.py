@@ -7,7 +7,7 @@ from typing import Any, Final
 from starlette.middleware.gzip import GZipResponder
 from starlette.types import Message, Receive, Scope, Send
 
-from gateway.inbound import Headers, Inbound
+from gateway.inbound import HOP_BY_HOP, Headers, Inbound
 from kit.http import log_request
 
 SECURITY: Final = (
@@ -19,9 +19,11 @@ SECURITY_IN_PRODUCTION: Final = (*SECURITY, (b"strict-transport-security", b"max
 PAGE: Final = (b"content-security-policy", b"frame-ancestors 'none'")
 NO_PAGE: Final = (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'")
 _PRIVATE: Final = (b"cache-control", b"private, no-store")
-_OURS: Final = frozenset({b"x-request-id", b"server", b"date"})
+# Of one hop only (who is refused may be told that the connection ends), or said by the gateway and its server.
+_DROPPED: Final = HOP_BY_HOP | {b"x-request-id", b"server", b"date"}
+_CLOSE: Final = (b"connection", b"close")
 _GUARDED: Final = frozenset({NO_PAGE[0], *(name for name, _ in SECURITY_IN_PRODUCTION)})
-_NOTED: Final = _OURS | _GUARDED | {b"cache-control", b"content-length", b"content-type", b"ratelimit"}
+_NOTED: Final = _DROPPED | _GUARDED | {b"cache-control", b"content-length", b"content-type", b"ratelimit"}
 
 COMPRESSED_FROM: Final = 1024
 EXPOSED: Final = (
@@ -95,7 +97,7 @@ class Stamp:
         noted: dict[bytes, bytes] = {}
         for pair in message.get("headers", ()):
             if (name := pair[0]) in _NOTED:
-                if name in _OURS:
+                if name in _DROPPED:
                     continue
                 noted[name] = pair[1]
             headers.append(pair)
@@ -119,6 +121,8 @@ class Stamp:
             headers += self._guard
         else:
             headers += [pair for pair in self._guard if pair[0] not in noted]
+        if inbound.closes:
+            headers.append(_CLOSE)
         if b"content-security-policy" not in noted:
             headers.append(PAGE if noted.get(b"content-type", b"").startswith(b"text/html") else NO_PAGE)
         if b"ratelimit" not in noted:

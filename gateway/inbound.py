@@ -46,7 +46,17 @@ class Inbound:
     """A request as the gateway sees it; `headers` are those that go on to the service."""
 
     __slots__ = (
-        *("_read", "address", "ambiguous", "authorization", "caller", "content_length", "has_body", "headers"),
+        *(
+            "_read",
+            "address",
+            "ambiguous",
+            "authorization",
+            "caller",
+            "closes",
+            "content_length",
+            "has_body",
+            "headers",
+        ),
         *("id_header", "if_none_match", "judged", "origin", "parent", "rate_limit", "request_id", "served"),
         *("may_be_tagged", "traceparent"),
     )
@@ -56,7 +66,7 @@ class Inbound:
         self.rate_limit: Headers = []
         self.served: dict[str, Any] | None = None
         self.caller: Caller | None = None
-        self.ambiguous = self.judged = False
+        self.ambiguous = self.closes = self.judged = False
         keep = self.headers.append
         self._read: dict[bytes, bytes] = {}
         read = self._read

@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from gateway.deadlines import Deadlines
 from gateway.etags import tag
 from gateway.front import silence
-from gateway.inbound import HOP_BY_HOP, Inbound
+from gateway.inbound import Inbound
 from gateway.problems import BadUpstream, UpstreamTimeout
 from gateway.refused import refuse
 from gateway.routes import MIB, Route
@@ -148,15 +148,17 @@ class Exchange:
 
     def _start(self, message: Message) -> Awaitable[None]:
         self.started = True
-        status, whole, headers = message["status"], False, []
+        status = message["status"]
         self.observe(_CLASSES[status // 100])
+        if not self._inbound.may_be_tagged and status not in _NO_BODY and self._asked != "HEAD":
+            return self._send(message)
+        whole, headers = False, []
         for pair in message.get("headers", ()):
-            if (name := pair[0]) == b"content-length":
+            if pair[0] == b"content-length":
                 if status in _NO_BODY:
                     continue
                 whole = True
-            if name not in HOP_BY_HOP:
-                headers.append(pair)
+            headers.append(pair)
         start = {"type": "http.response.start", "status": status, "headers": headers}
         if status == _OK and whole and self._inbound.may_be_tagged:
             self.held = start

@@ -23,7 +23,7 @@ async def refuse(problem: Problem, inbound: Inbound, scope: Scope, receive: Rece
     response = problem.response(language_of(inbound.accept_language), inbound.request_id)
     if problem.status in (408, 413):
         # What is left of the body would be read as the next request.
-        response.headers["Connection"] = "close"
+        inbound.closes = True
     if problem.status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
         send = after_the_rest(receive, send)
     await response(scope, receive, send)

@@ -7,43 +7,20 @@ from typing import Any, Final
 from uuid import UUID
 
 import obstore
-import structlog
-from obstore.exceptions import BaseError
-from obstore.store import S3Store
 
 from kit import clock
+from kit.bucket import open_bucket, told_as
 from services.courses.media import MediaAway
 from services.courses.settings import Settings
 
-log = structlog.get_logger(__name__)
-
-CONNECT_WITHIN: Final = timedelta(seconds=3)
 ANSWER_WITHIN: Final = timedelta(seconds=30)
-TRIES: Final = {"max_retries": 2, "retry_timeout": timedelta(seconds=20)}
 
 
 class BucketMedia:
     """Files of a bucket; links are signed with its key and need no request to it."""
 
     def __init__(self, settings: Settings) -> None:
-        known = {
-            "endpoint": settings.bucket_endpoint,
-            "region": settings.bucket_region,
-            "access_key_id": settings.bucket_access_key,
-            "secret_access_key": settings.bucket_secret_key,
-        }
-        given: dict[str, Any] = {name: value for name, value in known.items() if value}
-        self.store = S3Store(
-            settings.bucket,
-            prefix=settings.bucket_prefix or None,
-            client_options={
-                "allow_http": settings.bucket_endpoint.startswith("http:"),
-                "connect_timeout": CONNECT_WITHIN,
-                "timeout": ANSWER_WITHIN,
-            },
-            retry_config=TRIES,  # type: ignore[arg-type]  # a TypedDict of just these
-            **given,
-        )
+        self.store = open_bucket(settings, ANSWER_WITHIN)
 
     def link(self, kind: str, owner_id: UUID, name: str, expires_at: datetime) -> str:
         """A presigned address; the store counts its seconds from now by the real clock."""
@@ -63,10 +40,6 @@ class BucketMedia:
 
 
 async def _asked(request: Awaitable[Any]) -> None:
-    try:
+    with told_as(MediaAway):
         async with asyncio.timeout(ANSWER_WITHIN.total_seconds()):
             await request
-    except (BaseError, OSError) as failure:
-        # TimeoutError is an OSError. The words name the object and never a key.
-        log.warning("media away", error=str(failure)[:300])
-        raise MediaAway(retry_after=5) from failure

@@ -229,5 +229,6 @@ async def close(session: AsyncSession, order_id: UUID, reason: Literal["canceled
     order.next_check_at = now if order.session_open else None
     await session.flush()
     await coupons.release(session, order)
-    await emit(session, OrderClosed(order_id=order.id, member_id=order.member_id, reason=order.status))
+    ended: Literal["canceled", "expired"] = "canceled" if order.status == "canceled" else "expired"
+    await emit(session, OrderClosed(order_id=order.id, member_id=order.member_id, reason=ended))
     return True

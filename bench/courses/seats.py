@@ -10,25 +10,19 @@ import asyncio
 import json
 import os
 import statistics
-import tempfile
 import time
 from base64 import urlsafe_b64decode
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 import asyncpg
 import uvloop
-from joserfc.jwk import OKPKey
 
-from bench.http import Line, Server, must, request, start
-from bench.load import pgbench, token
-from bench.referrals.claims import publish
+from bench.crowd import Stage, stage
+from bench.http import Line, Server, must, request
+from bench.load import pgbench
 from kit.ids import new_id
-from kit.migrations import upgrade
-from onebox.split import free_ports, uvicorn_command
-from onebox.stores import Postgres, Valkey
 
 CROWD = int(os.environ.get("CROWD", "5000"))
 SEATS = CROWD * 3 // 50
@@ -44,6 +38,10 @@ SELECT $1, '可颂跟做', '', '周砚', now() + interval '9 days', now() + inte
 COUNTED = "SELECT enrolled, general FROM live_lesson WHERE id = $1"
 LIST = "SELECT member_id, status FROM enrolment WHERE lesson_id = $1 ORDER BY place"
 TOLD = "SELECT count(*) FROM outbox WHERE type = 'courses.notice.wanted' AND body ->> 'kind' = 'lesson_seat'"
+FLOOR = (
+    "CREATE TABLE hot (id int PRIMARY KEY, enrolled bigint NOT NULL, capacity bigint NOT NULL)",
+    "INSERT INTO hot VALUES (1, 0, 1000000000)",
+)
 
 
 @dataclass(frozen=True)
@@ -138,18 +136,18 @@ async def _leave(
     return SEATS / took
 
 
-async def measure(server: Server, postgres: Postgres, folder: Path, key: OKPKey) -> tuple[list[float], list[Rush]]:
+async def measure(held: Stage) -> tuple[list[float], list[Rush]]:
     """Turn by turn, so that other work on the machine slows both alike."""
-    tokens = [token(key).decode().removeprefix("Bearer ") for _ in range(CROWD)]
+    tokens = held.bearers(CROWD)
     bearers = {_subject(bearer): bearer for bearer in tokens}
-    script = folder / "hot.sql"
+    script = held.folder / "hot.sql"
     script.write_text(HOT_ROW)
-    database = await asyncpg.connect(postgres.url("seats").replace("+asyncpg", ""))
+    database = await asyncpg.connect(held.plain_url)
     floors, rushes = [], []
     for turn in range(-1, ROUNDS):
-        floor = await asyncio.to_thread(pgbench, postgres, "floor", script)
-        lines = await arrive(server, tokens, known=turn >= 0)
-        done = await rush(server, database, lines, bearers)
+        floor = await asyncio.to_thread(pgbench, held.postgres, "floor", script)
+        lines = await arrive(held.server, tokens, known=turn >= 0)
+        done = await rush(held.server, database, lines, bearers)
         for line in lines:
             line.close()
         if turn >= 0:
@@ -187,41 +185,8 @@ def report(floors: list[float], rushes: list[Rush]) -> None:
 
 def main() -> None:
     """Run it on stores of its own, in a folder that is gone afterwards."""
-    key = OKPKey.generate_key("Ed25519", parameters={"kid": "bench", "use": "sig", "alg": "EdDSA"})
-    served = publish(key)
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary)
-        postgres, valkey = Postgres(folder / "postgres"), Valkey(folder / "valkey")
-        server: Server | None = None
-        try:
-            postgres.start()
-            valkey.start()
-            postgres.ensure_database("seats", "floor")
-            postgres.query(
-                "CREATE TABLE hot (id int PRIMARY KEY, enrolled bigint NOT NULL, capacity bigint NOT NULL)",
-                "INSERT INTO hot VALUES (1, 0, 1000000000)",
-                database="floor",
-            )
-            asyncio.run(upgrade("courses", postgres.url("seats")))
-            (port,) = free_ports(1)
-            environment = {
-                "HEIKA_ENV": "sandbox",
-                "HEIKA_DATA": str(folder / "heika"),
-                "HEIKA_JWKS_URL": f"http://127.0.0.1:{served.server_address[1]}/jwks.json",
-                "REDIS_URL": valkey.url,
-                "COURSES_DATABASE_URL": postgres.url("seats"),
-            }
-            command = uvicorn_command("services.courses.app:app", "127.0.0.1", port)
-            server = start(command, environment, port, "/healthz", folder / "log")
-            report(*uvloop.run(measure(server, postgres, folder, key)))
-        finally:
-            if server is not None:
-                server.process.terminate()
-                server.process.wait(30)
-            valkey.stop()
-            postgres.stop()
-            postgres.erase()
-            served.shutdown()
+    with stage("courses", floor=FLOOR) as held:
+        report(*uvloop.run(measure(held)))
 
 
 if __name__ == "__main__":

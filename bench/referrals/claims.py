@@ -7,36 +7,27 @@ one number.
 """
 
 import asyncio
-import json
 import os
 import statistics
-import tempfile
-import threading
 import time
 from collections import Counter
 from dataclasses import dataclass
 from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from typing import Any
 
 import asyncpg
 import uvloop
-from joserfc.jwk import OKPKey
 
-from bench.http import Line, Server, must, request, start
-from bench.load import pgbench, token
+from bench.crowd import Stage, stage
+from bench.http import Line, Server, must, request
+from bench.load import pgbench
 from kit.ids import new_id
-from kit.migrations import upgrade
-from onebox.split import free_ports, uvicorn_command
-from onebox.stores import Postgres, Valkey
 
 CROWD = int(os.environ.get("CROWD", "5000"))
 LEFT = CROWD // 5
 GIVEN_BEFORE = 9000
 ROUNDS = int(os.environ.get("ROUNDS", "5"))
 AT_ONCE = 250
-KID = "bench"
 HOT_ROW = "UPDATE hot SET claimed = claimed + 1 WHERE id = 1 AND claimed < total;\n"
 OPEN = """
 INSERT INTO campaign SELECT $1, title, code, kind, value, min_amount, plan_codes, $2::int + $3::int, $2::int, 1,
@@ -47,6 +38,10 @@ SELECT count(*) AS coupons, count(DISTINCT member_id) AS people, (SELECT claimed
     (SELECT count(*) FROM outbox WHERE type = 'referrals.coupon.issued' AND body ->> 'campaign_id' = $1::text) AS told
 FROM coupon WHERE campaign_id = $1
 """
+FLOOR = (
+    "CREATE TABLE hot (id int PRIMARY KEY, claimed bigint NOT NULL, total bigint NOT NULL)",
+    "INSERT INTO hot VALUES (1, 0, 1000000000)",
+)
 
 
 @dataclass(frozen=True)
@@ -107,17 +102,17 @@ async def rush(server: Server, database: Any, lines: list[Line], bearers: list[s
     return Rush(CROWD / took, LEFT / (last_given - started), cuts[49], cuts[98], cpu / CROWD * 1e6)
 
 
-async def measure(server: Server, postgres: Postgres, folder: Path, key: OKPKey) -> tuple[list[float], list[Rush]]:
+async def measure(held: Stage) -> tuple[list[float], list[Rush]]:
     """Turn by turn, so that other work on the machine slows both alike."""
-    bearers = [token(key).decode().removeprefix("Bearer ") for _ in range(CROWD)]
-    script = folder / "hot.sql"
+    bearers = held.bearers(CROWD)
+    script = held.folder / "hot.sql"
     script.write_text(HOT_ROW)
-    database = await asyncpg.connect(postgres.url("claims").replace("+asyncpg", ""))
+    database = await asyncpg.connect(held.plain_url)
     floors, rushes = [], []
     for turn in range(-1, ROUNDS):
-        floor = await asyncio.to_thread(pgbench, postgres, "floor", script)
-        lines = await arrive(server, bearers)
-        done = await rush(server, database, lines, bearers)
+        floor = await asyncio.to_thread(pgbench, held.postgres, "floor", script)
+        lines = await arrive(held.server, bearers)
+        done = await rush(held.server, database, lines, bearers)
         for line in lines:
             line.close()
         if turn >= 0:
@@ -125,24 +120,6 @@ async def measure(server: Server, postgres: Postgres, folder: Path, key: OKPKey)
             rushes.append(done)
     await database.close()
     return floors, rushes
-
-
-def publish(key: OKPKey) -> ThreadingHTTPServer:
-    """Serve the key that signs the crowd's tokens."""
-    jwks = json.dumps({"keys": [key.as_dict(private=False)]}).encode()
-
-    class Keys(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.send_response(200)
-            self.end_headers()
-            self.wfile.write(jwks)
-
-        def log_message(self, *_: object) -> None:
-            """Say nothing."""
-
-    served = ThreadingHTTPServer(("127.0.0.1", 0), Keys)
-    threading.Thread(target=served.serve_forever, daemon=True).start()
-    return served
 
 
 def report(floors: list[float], rushes: list[Rush]) -> None:
@@ -164,43 +141,9 @@ def report(floors: list[float], rushes: list[Rush]) -> None:
 
 def main() -> None:
     """Run it on stores of its own, in a folder that is gone afterwards."""
-    key = OKPKey.generate_key("Ed25519", parameters={"kid": KID, "use": "sig", "alg": "EdDSA"})
-    served = publish(key)
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary)
-        postgres, valkey = Postgres(folder / "postgres"), Valkey(folder / "valkey")
-        server: Server | None = None
-        try:
-            postgres.start()
-            valkey.start()
-            postgres.ensure_database("claims", "floor")
-            postgres.query(
-                "CREATE TABLE hot (id int PRIMARY KEY, claimed bigint NOT NULL, total bigint NOT NULL)",
-                "INSERT INTO hot VALUES (1, 0, 1000000000)",
-                database="floor",
-            )
-            asyncio.run(upgrade("referrals", postgres.url("claims")))
-            (port,) = free_ports(1)
-            environment = {
-                "HEIKA_ENV": "sandbox",
-                "HEIKA_DATA": str(folder / "heika"),
-                "HEIKA_JWKS_URL": f"http://127.0.0.1:{served.server_address[1]}/jwks.json",
-                "HEIKA_COUPON_KEY": "k" * 32,
-                "REDIS_URL": valkey.url,
-                "REFERRALS_DATABASE_URL": postgres.url("claims"),
-            }
-            # On a busy machine the crowd is long in coming; those who came first must not be hung up on.
-            command = [*uvicorn_command("services.referrals.app:app", "127.0.0.1", port), "--timeout-keep-alive", "900"]
-            server = start(command, environment, port, "/healthz", folder / "log")
-            report(*uvloop.run(measure(server, postgres, folder, key)))
-        finally:
-            if server is not None:
-                server.process.terminate()
-                server.process.wait(30)
-            valkey.stop()
-            postgres.stop()
-            postgres.erase()
-            served.shutdown()
+    # On a busy machine the crowd is long in coming; those who came first must not be hung up on.
+    with stage("referrals", floor=FLOOR, options=("--timeout-keep-alive", "900")) as held:
+        report(*uvloop.run(measure(held)))
 
 
 if __name__ == "__main__":

@@ -7,10 +7,8 @@ Reads go over HTTP to one process of the service; what is rebuilt is the sorted 
 import asyncio
 import os
 import statistics
-import tempfile
 import time
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import asyncpg
@@ -19,14 +17,11 @@ from joserfc import jwt
 from joserfc.jwk import OKPKey
 from redis.asyncio import Redis
 
-from bench.http import Line, Server, must, request, start
-from bench.referrals.claims import publish
+from bench.crowd import stage
+from bench.http import Line, Server, must, request
 from kit import auth
 from kit.app import Runtime
 from kit.ids import new_id
-from kit.migrations import upgrade
-from onebox.split import free_ports, uvicorn_command
-from onebox.stores import Postgres, Valkey
 from services.showcase.app import service
 from services.showcase.recount import recount
 from services.showcase.seed import CONTEST_ID
@@ -149,36 +144,8 @@ async def measure(server: Server, url: str, redis_url: str, key: OKPKey) -> None
 
 def main() -> None:
     """Run it on stores of its own, in a folder that is gone afterwards."""
-    key = OKPKey.generate_key("Ed25519", parameters={"kid": "bench", "use": "sig", "alg": "EdDSA"})
-    served = publish(key)
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary)
-        postgres, valkey = Postgres(folder / "postgres"), Valkey(folder / "valkey")
-        server: Server | None = None
-        try:
-            postgres.start()
-            valkey.start()
-            postgres.ensure_database("board")
-            asyncio.run(upgrade("showcase", postgres.url("board")))
-            (port,) = free_ports(1)
-            environment = {
-                "HEIKA_ENV": "sandbox",
-                "HEIKA_DATA": str(folder / "heika"),
-                "HEIKA_JWKS_URL": f"http://127.0.0.1:{served.server_address[1]}/jwks.json",
-                "REDIS_URL": valkey.url,
-                "SHOWCASE_DATABASE_URL": postgres.url("board"),
-            }
-            command = uvicorn_command("services.showcase.app:app", "127.0.0.1", port)
-            server = start(command, environment, port, "/healthz", folder / "log")
-            uvloop.run(measure(server, postgres.url("board"), valkey.url, key))
-        finally:
-            if server is not None:
-                server.process.terminate()
-                server.process.wait(30)
-            valkey.stop()
-            postgres.stop()
-            postgres.erase()
-            served.shutdown()
+    with stage("showcase") as held:
+        uvloop.run(measure(held.server, held.url, held.valkey.url, held.key))
 
 
 if __name__ == "__main__":

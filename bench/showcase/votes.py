@@ -9,23 +9,17 @@ must. Answers a CPU second are what one core would do, however busy the machine 
 import asyncio
 import os
 import statistics
-import tempfile
 from collections import defaultdict
 from itertools import count
-from pathlib import Path
 from typing import Any
 
 import asyncpg
 import uvloop
-from joserfc.jwk import OKPKey
 
-from bench.http import Figures, Server, Turn, hammer, must, request, start
-from bench.load import pgbench, token
-from bench.referrals.claims import publish
+from bench.crowd import Stage, stage
+from bench.http import Figures, Server, Turn, hammer, must, request
+from bench.load import pgbench
 from kit.ids import new_id
-from kit.migrations import upgrade
-from onebox.split import free_ports, uvicorn_command
-from onebox.stores import Postgres, Valkey
 from services.showcase.seed import CONTEST_ID
 
 MEMBERS = int(os.environ.get("MEMBERS", "12000"))
@@ -40,6 +34,11 @@ INSERT INTO entry (id, contest_id, member_id, title, story, status, submitted_at
 SELECT unnest($1::uuid[]), $2, gen_random_uuid(), 'cake', '', 'approved', now()
 """
 RECOUNT = "SELECT (SELECT count(*) FROM vote) AS votes, (SELECT sum(votes) FROM tally) AS tallied"
+FLOOR = (
+    "CREATE TABLE hot (id int PRIMARY KEY, votes bigint NOT NULL) WITH (fillfactor = 50)",
+    "INSERT INTO hot VALUES (1, 0)",
+    "CREATE TABLE ballot (id uuid PRIMARY KEY, entry int NOT NULL)",
+)
 
 
 def voting(raws: Any, made: list[bytes], given: list[int]) -> Turn:
@@ -71,25 +70,23 @@ async def meet(server: Server, bearers: list[str]) -> None:
     await hammer(server, 32, 600, turn)
 
 
-async def measure(
-    server: Server, postgres: Postgres, folder: Path, key: OKPKey
-) -> tuple[dict[str, list[float]], dict[str, Figures]]:
+async def measure(held: Stage) -> tuple[dict[str, list[float]], dict[str, Figures]]:
     """Turn by turn, so that other work on the machine slows all alike."""
-    bearers = [token(key).decode().removeprefix("Bearer ") for _ in range(MEMBERS)]
+    bearers = held.bearers(MEMBERS)
     scripts = {"pgbench, one hot row": UPDATE, "pgbench, a row and the hot row": WITH_ROW}
     for name, script in scripts.items():
-        (folder / f"{name}.sql").write_text(script)
-    database = await asyncpg.connect(postgres.url("votes").replace("+asyncpg", ""))
+        (held.folder / f"{name}.sql").write_text(script)
+    database = await asyncpg.connect(held.plain_url)
     await database.execute("UPDATE contest SET votes_per_day = 100")
     works = [new_id() for _ in range(WORKS)]
     await database.execute(ADD_WORKS, works, CONTEST_ID)
-    await meet(server, bearers)
+    await meet(held.server, bearers)
     given = [0]
     floors: defaultdict[str, list[float]] = defaultdict(list)
     total: defaultdict[str, Figures] = defaultdict(Figures)
     for turn in range(ROUNDS):
         for name in scripts:
-            floors[name].append(await asyncio.to_thread(pgbench, postgres, "floor", folder / f"{name}.sql"))
+            floors[name].append(await asyncio.to_thread(pgbench, held.postgres, "floor", held.folder / f"{name}.sql"))
         for clients in (64, 512):
             hot = new_id()
             await database.execute(ADD_WORKS, [hot], CONTEST_ID)
@@ -101,7 +98,7 @@ async def measure(
                     for entry, bearer in zip(entries, bearers, strict=True)
                 ]
                 total[f"votes for {name}, {clients} clients"] += await hammer(
-                    server, clients, SECONDS, voting(count(), made, given)
+                    held.server, clients, SECONDS, voting(count(), made, given)
                 )
     found = await database.fetchrow(RECOUNT)
     await database.close()
@@ -123,42 +120,8 @@ def report(floors: dict[str, list[float]], total: dict[str, Figures]) -> None:
 
 def main() -> None:
     """Run it on stores of its own, in a folder that is gone afterwards."""
-    key = OKPKey.generate_key("Ed25519", parameters={"kid": "bench", "use": "sig", "alg": "EdDSA"})
-    served = publish(key)
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary)
-        postgres, valkey = Postgres(folder / "postgres"), Valkey(folder / "valkey")
-        server: Server | None = None
-        try:
-            postgres.start()
-            valkey.start()
-            postgres.ensure_database("votes", "floor")
-            postgres.query(
-                "CREATE TABLE hot (id int PRIMARY KEY, votes bigint NOT NULL) WITH (fillfactor = 50)",
-                "INSERT INTO hot VALUES (1, 0)",
-                "CREATE TABLE ballot (id uuid PRIMARY KEY, entry int NOT NULL)",
-                database="floor",
-            )
-            asyncio.run(upgrade("showcase", postgres.url("votes")))
-            (port,) = free_ports(1)
-            environment = {
-                "HEIKA_ENV": "sandbox",
-                "HEIKA_DATA": str(folder / "heika"),
-                "HEIKA_JWKS_URL": f"http://127.0.0.1:{served.server_address[1]}/jwks.json",
-                "REDIS_URL": valkey.url,
-                "SHOWCASE_DATABASE_URL": postgres.url("votes"),
-            }
-            command = uvicorn_command("services.showcase.app:app", "127.0.0.1", port)
-            server = start(command, environment, port, "/healthz", folder / "log")
-            report(*uvloop.run(measure(server, postgres, folder, key)))
-        finally:
-            if server is not None:
-                server.process.terminate()
-                server.process.wait(30)
-            valkey.stop()
-            postgres.stop()
-            postgres.erase()
-            served.shutdown()
+    with stage("showcase", floor=FLOOR) as held:
+        report(*uvloop.run(measure(held)))
 
 
 if __name__ == "__main__":

@@ -25,9 +25,10 @@ def find() -> Path | None:
     """The prepared cluster, if all that made it is as it was; what later migrations do is done at the start."""
     try:
         made = json.loads((HOME / "made-by.json").read_text())
+        # Whoever installed it may be somebody whose files we may not read.
+        return CLUSTER if made.items() <= _makers().items() and (CLUSTER / "PG_VERSION").is_file() else None
     except (OSError, ValueError):
         return None
-    return CLUSTER if made.items() <= _makers().items() and (CLUSTER / "PG_VERSION").is_file() else None
 
 
 def make() -> Path:

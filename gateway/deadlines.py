@@ -30,10 +30,16 @@ class Deadlines:
     def _look(self) -> None:
         loop = asyncio.get_running_loop()
         now = loop.time()
-        for expire in [expire for expire, until in self._until.items() if until <= now]:
-            del self._until[expire]
-            expire()
+        for expire, until in self._until.items():
+            if until <= now:
+                # By itself: one that fails must not keep the others from theirs.
+                loop.call_soon(self._expire, expire)
         if self._until:
             loop.call_later(LATE_S, self._look)
         else:
             self._loop = None
+
+    def _expire(self, expire: Callable[[], None]) -> None:
+        # It may have been struck off a moment ago.
+        if self._until.pop(expire, None) is not None:
+            expire()

@@ -84,15 +84,20 @@ ROUTES: Final[tuple[Route, ...]] = (
 )
 
 _BY_SEGMENTS: Final = {tuple(route.prefix.split("/")[1:]): route for route in ROUTES}
+LONGEST_KNOWN: Final = 200
 _DEEPEST: Final = max(map(len, _BY_SEGMENTS))
 
 # These are divided among services by their next segment, so they lead nowhere but to themselves.
 _DIVIDED: Final = frozenset({("v1", "me"), ("v1", "admin"), ("v1", "sandbox")})
 
 
-@lru_cache(maxsize=4096)
 def find(path: str) -> Route | None:
     """The route of a decoded, clean path: the longest prefix of whole segments; None where nothing answers."""
+    # Anybody may send paths of 32 KiB, of which no 4,096 are to be kept.
+    return known(path) if len(path) <= LONGEST_KNOWN else _search(path)
+
+
+def _search(path: str) -> Route | None:
     segments = tuple(path.split("/", _DEEPEST + 1)[1 : _DEEPEST + 1])
     for length in range(len(segments), 0, -1):
         prefix = segments[:length]
@@ -100,6 +105,9 @@ def find(path: str) -> Route | None:
             return None if prefix in _DIVIDED and length < len(segments) else route
     return None
 
+
+known = lru_cache(maxsize=4096)(_search)
+"""`find`, which remembers what was asked."""
 
 PLAIN: Final = re.compile(rb"(?:/(?!\.)[A-Za-z0-9_~.@:,=+!$&'()*-]+)+/?")
 """What a well-behaved client sends. Everything else takes the slow look below."""

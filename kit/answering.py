@@ -12,6 +12,7 @@ _FRAMING: Final = frozenset({b"connection", b"content-length", b"transfer-encodi
 # What may stand in no value (RFC 9110 5.5).
 _FORBIDDEN: Final = bytes({*range(32), 127} - {9})
 _MOST_KNOWN: Final = 1000
+_LONGEST_KNOWN: Final = 200
 _MOST_JOINED: Final = 64 * 1024
 # Of these an answer has few different values: they are written as they were the last time.
 _REPEATED: Final = frozenset(
@@ -93,7 +94,7 @@ def _line(name: bytes, value: bytes) -> bytes | None:
     if (name not in _names and not _is_good(name)) or len(value.translate(None, _FORBIDDEN)) != len(value):
         return None
     line = b"%b: %b\r\n" % (name, value)
-    if name in _REPEATED and len(_ready) < _MOST_KNOWN:
+    if name in _REPEATED and len(value) <= _LONGEST_KNOWN and len(_ready) < _MOST_KNOWN:
         _ready[name, value] = line
     return line
 

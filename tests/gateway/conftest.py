@@ -11,7 +11,7 @@ from starlette.types import ASGIApp
 
 from gateway.app import Gateway, build
 from gateway.http_upstream import HttpUpstream
-from gateway.routes import SERVICES, find
+from gateway.routes import SERVICES, known
 from kit.settings import Settings
 from tests.gateway.toy import Toy, serving
 from tests.onebox.conftest import Heika, any_heika
@@ -49,9 +49,9 @@ async def _front(kind: str, upstreams: dict[str, ASGIApp] | None = None, **optio
 @pytest.fixture(autouse=True)
 def _routes_found_anew() -> Iterator[None]:
     """Tests put routes of their own into the table, and what was found once is kept."""
-    find.cache_clear()
+    known.cache_clear()
     yield
-    find.cache_clear()
+    known.cache_clear()
 
 
 @pytest.fixture(params=["in this process", "http"])

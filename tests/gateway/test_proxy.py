@@ -23,7 +23,7 @@ def headers_of(answer: httpx.Response, name: str) -> list[str]:
 def with_route(monkeypatch: pytest.MonkeyPatch, prefix: str, **changes: object) -> None:
     key = tuple(prefix.split("/")[1:])
     monkeypatch.setitem(routes._BY_SEGMENTS, key, replace(routes._BY_SEGMENTS[key], **changes))  # type: ignore[arg-type]
-    routes.find.cache_clear()
+    routes.known.cache_clear()
 
 
 async def test_method_path_query_headers_and_body_arrive_as_sent(front: Front) -> None:

@@ -7,6 +7,7 @@ from gateway.deadlines import LATE_S, Deadlines
 
 async def test_each_deadline_is_heard_of_once_and_only_while_its_call_is_under_way() -> None:
     heard: list[str] = []
+    done = asyncio.Event()
     deadlines = Deadlines()
 
     def says(name: str) -> None:
@@ -25,9 +26,11 @@ async def test_each_deadline_is_heard_of_once_and_only_while_its_call_is_under_w
 
     def over() -> None:
         says("over")
+        done.set()
 
     def late() -> None:
         says("late")
+        done.set()
 
     complaints: list[object] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context["exception"]))
@@ -36,16 +39,14 @@ async def test_each_deadline_is_heard_of_once_and_only_while_its_call_is_under_w
             deadlines.set(expire, seconds)
         deadlines.strike(over)
         deadlines.strike(over)
-        async with asyncio.timeout(5):
-            while "late" not in heard:
-                await asyncio.sleep(LATE_S)
+        await asyncio.wait_for(done.wait(), 5)
     finally:
         asyncio.get_running_loop().set_exception_handler(None)
     assert heard == ["fails", "strikes", "late"]
     assert [str(item) for item in complaints] == ["of this one alone"]
     # It rests when nothing is under way, and begins again.
     await asyncio.sleep(2 * LATE_S)
+    done.clear()
     deadlines.set(over, 0.0)
-    async with asyncio.timeout(5):
-        while "over" not in heard:
-            await asyncio.sleep(LATE_S)
+    await asyncio.wait_for(done.wait(), 5)
+    assert heard[-1] == "over"

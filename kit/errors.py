@@ -5,14 +5,11 @@ import re
 from http import HTTPStatus
 from typing import Any, ClassVar
 
-import structlog
 from fastapi import Request
 from starlette.responses import Response
 
 from kit.text import dump_json, scrub
 from kit.wording import in_language, language_of
-
-log = structlog.get_logger(__name__)
 
 TITLES = {
     400: ("请求无法理解", "Bad request"),

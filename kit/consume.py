@@ -31,7 +31,7 @@ Handler = Callable[[AsyncSession, Any], Awaitable[None]]
 Handlers = Mapping[type[Event], Sequence[Handler]]
 
 BATCH = 100
-BLOCK_MS = 1000
+BLOCK_MS = 3000
 CLAIM_EVERY_S = 15.0
 CLAIM_IDLE_MS = 30_000
 RETRY_AFTER = tuple(timedelta(seconds=s) for s in (1, 5, 30, 120, 600, 3600, 4 * 3600, 12 * 3600))

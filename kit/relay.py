@@ -51,6 +51,10 @@ _AGAIN = text(
     "AND written_at > clock_timestamp() - make_interval(days => 20)"
 )
 _EPOCH = "SELECT epoch FROM relay_state WHERE id = 1"
+_LOOK = (
+    f"SELECT ({_EPOCH}) AS epoch, EXISTS (SELECT FROM outbox WHERE published_at IS NULL) "  # noqa: S608 - constants
+    "OR EXISTS (SELECT FROM outbox WHERE published_at = '-infinity') AS any_left"
+)
 _SET_EPOCH = text(
     "INSERT INTO relay_state (id, epoch) VALUES (1, :epoch) ON CONFLICT (id) DO UPDATE SET epoch = excluded.epoch"
 )
@@ -75,6 +79,7 @@ class Relay:
         self.listeners = listeners
         self.published = 0
         self._rest: float | None = None
+        self._any_left = True
         self._wake = asyncio.Event()
         self._one = asyncio.Lock()
 
@@ -106,8 +111,7 @@ class Relay:
                     trimmed_at = asyncio.get_running_loop().time()
                     await self._trim()
                 # A committed row behind another's open transaction gets no wake-up of its own when that one ends.
-                held_back = await connection.fetchval(_HELD_BACK.text)
-                await self._pause(HELD_BACK_POLL_S if held_back else POLL_S)
+                await self._pause(HELD_BACK_POLL_S if self._any_left else POLL_S)
         finally:
             with contextlib.suppress(OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError):
                 async with asyncio.timeout(1.0):
@@ -124,10 +128,11 @@ class Relay:
             memory = await self._memory()
             # Asked every second of an idle process: of the driver itself, which takes a fifth of the time.
             async with self.runtime.db.engine.connect() as connection:
-                known = await fetch(connection, _EPOCH)
-                if not known or known[0]["epoch"] != memory:
+                (look,) = await fetch(connection, _LOOK)
+                if look["epoch"] != memory:
                     await self._tell_again(memory)
-                found = await fetch(connection, _READY, BATCH, AGAIN_AT_ONCE)
+                self._any_left = look["epoch"] != memory or look["any_left"]
+                found = await fetch(connection, _READY, BATCH, AGAIN_AT_ONCE) if self._any_left else []
             if not found:
                 return 0
             again = sum(row["again"] for row in found)

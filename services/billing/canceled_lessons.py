@@ -97,4 +97,4 @@ async def _give_back_one(session: AsyncSession, order_id: UUID) -> bool:
     return True
 
 
-due = Due("give canceled lessons back", _give_back)
+due = Due("give canceled lessons back", _give_back, waits="SELECT FROM canceled_lesson")

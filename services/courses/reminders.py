@@ -69,4 +69,11 @@ async def _next(runtime: Runtime) -> datetime | None:
     return min((moment for moment in found if moment is not None), default=None)
 
 
-reminders = Due("remind of live lessons", _remind, next_at=_next)
+# Of a lesson that comes soon tomorrow's reminder may be missing for good; the job knows.
+_WAITS: Final = " UNION ALL ".join(
+    f"SELECT FROM live_lesson WHERE status = 'scheduled' AND deleted_at IS NULL AND starts_at > $1 "  # noqa: S608
+    f"AND starts_at <= $1 + interval '{before.total_seconds()} seconds' AND NOT EXISTS (SELECT FROM live_reminder "
+    f"WHERE lesson_id = live_lesson.id AND kind = '{kind}' AND live_reminder.starts_at = live_lesson.starts_at)"
+    for kind, before in BEFORE.items()
+)
+reminders = Due("remind of live lessons", _remind, next_at=_next, waits=_WAITS)

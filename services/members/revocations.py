@@ -7,18 +7,21 @@ from uuid import UUID
 
 import structlog
 from redis.exceptions import RedisError
-from sqlalchemy import event, select
+from sqlalchemy import event
 from sqlalchemy.ext.asyncio import AsyncSession
-from sqlmodel import col
 
 from kit import clock
 from kit.app import Runtime
 from kit.auth import FROZEN_KEY, LONGEST_TOKEN_SECONDS, REVOKED_KEY, revocations
-from services.members.models import LoginSession, Member
+from kit.db import fetch
 
 log = structlog.get_logger(__name__)
 
 TOKEN_LIFE = timedelta(seconds=LONGEST_TOKEN_SECONDS)
+
+# Older ones need no mention: the tokens of such a session have expired by themselves.
+_ENDED = "SELECT id, revoked_at FROM login_session WHERE revoked_at > $1"
+_FROZEN = "SELECT id FROM member WHERE frozen"
 
 
 def tell_ended(session: AsyncSession, sessions: Sequence[UUID]) -> None:
@@ -36,14 +39,11 @@ def tell_frozen(session: AsyncSession, member_id: UUID, *, frozen: bool) -> None
 async def mirror_revocations(rt: Runtime) -> int:
     """Write both sets anew from the rows, so that a Redis that lost them has them again; counts as nothing done."""
     now = clock.now()
-    async with rt.db.session() as session:
-        revoked_at = col(LoginSession.revoked_at)
-        # Older ones need no mention: the tokens of such a session have expired by themselves.
-        ended = select(col(LoginSession.id), revoked_at).where(revoked_at > now - TOKEN_LIFE)
-        gone = {f"session:{row.id}": (row.revoked_at + TOKEN_LIFE).timestamp() for row in await session.execute(ended)}
-        frozen = [
-            str(item) for item in (await session.execute(select(col(Member.id)).where(col(Member.frozen)))).scalars()
-        ]
+    # Every second: of the driver itself, which takes a fifth of the time.
+    async with rt.db.engine.connect() as connection:
+        ended = await fetch(connection, _ENDED, now - TOKEN_LIFE)
+        frozen = [str(row["id"]) for row in await fetch(connection, _FROZEN)]
+    gone = {f"session:{row['id']}": (row["revoked_at"] + TOKEN_LIFE).timestamp() for row in ended}
     try:
         async with rt.redis.pipeline(transaction=True) as pipeline:
             pipeline.zremrangebyscore(REVOKED_KEY, "-inf", now.timestamp())

@@ -17,13 +17,18 @@ class _InTurn(asyncio.LifoQueue[Any]):
         self._waiting: deque[asyncio.Future[Any]] = deque()
 
     def put_nowait(self, item: Any) -> None:
-        """Give to the first who waits, or lay down."""
+        """Give to the first who waits, or lay down; QueueFull where there is no room."""
+        if self.full() and not any(not waiter.done() for waiter in self._waiting):
+            raise asyncio.QueueFull
+        self._give(item)
+
+    def _give(self, item: Any) -> None:
         while self._waiting:
             waiter = self._waiting.popleft()
             if not waiter.done():
                 waiter.set_result(item)
                 return
-        super().put_nowait(item)
+        self._put(item)
 
     async def get(self) -> Any:
         """What was laid down last, or what is given next, in turn."""
@@ -35,8 +40,8 @@ class _InTurn(asyncio.LifoQueue[Any]):
             return await waiter
         except asyncio.CancelledError:
             if waiter.done() and not waiter.cancelled():
-                # It was given in the very moment in which it was given up.
-                self.put_nowait(waiter.result())
+                # It was given in the very moment in which it was given up; what came back since may have filled the stack.
+                self._give(waiter.result())
             raise
 
 

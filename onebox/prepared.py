@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import json
+import os
 import shutil
 import sys
 import tempfile
@@ -42,8 +43,11 @@ def make() -> Path:
             store.ensure_database(*UPSTREAMS)
             asyncio.run(_migrate(store))
             store.stop()
+            # Whoever is stopped on the way, or loses power, leaves nothing that a start would take for whole.
+            (HOME / "made-by.json").unlink(missing_ok=True)
             shutil.rmtree(HOME, ignore_errors=True)
             shutil.copytree(store.cluster, CLUSTER)
+            os.sync()
             (HOME / "made-by.json").write_text(json.dumps(_makers(), indent=1, sort_keys=True))
         finally:
             store.stop()

@@ -6,7 +6,7 @@ from typing import Final, Literal
 from uuid import UUID
 
 import structlog
-from sqlalchemy import case, insert, select, update
+from sqlalchemy import case, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
@@ -18,6 +18,7 @@ from services.billing import books, coupons, course_sales, gifts, recognition, s
 from services.billing.means import Means
 from services.billing.member_time import GRACE
 from services.billing.models import Order, Payment, Refund
+from services.billing.provider import SESSION_LIFE
 
 log = structlog.get_logger(__name__)
 
@@ -215,7 +216,8 @@ async def close(session: AsyncSession, order_id: UUID, reason: Literal["canceled
     here before the request that canceled has come to its end.
     """
     now = clock.now()
-    by_time = case((col(Order.expires_at) > now + EARLY, "canceled"), else_="expired")
+    in_time = func.least(col(Order.expires_at), col(Order.created_at) + SESSION_LIFE)
+    by_time = case((in_time > now + EARLY, "canceled"), else_="expired")
     order = await session.scalar(
         update(Order)
         .where(col(Order.id) == order_id, col(Order.status) == "pending")

@@ -42,6 +42,8 @@ _MEMBER_UNTIL = text(
 )
 
 
+# Whoever deletes it meanwhile is waited for, or waits and sees that it is sold.
+_HOLD = text("SELECT FROM course WHERE id = :course_id FOR UPDATE")
 # Somebody stood at the cashier's when the course was deleted: it is theirs all the same, and for sale no more.
 _BRING_BACK = text(
     "UPDATE course SET deleted_at = NULL, published = false, version = version + 1, updated_at = :now "
@@ -102,6 +104,7 @@ async def on_order_paid(session: AsyncSession, event: OrderPaid) -> None:
     if event.course_id is None:
         return
     bought = {"member_id": event.member_id, "course_id": event.course_id, "paid_at": event.paid_at}
+    await session.execute(_HOLD, {"course_id": event.course_id})
     statement = insert(Purchase).values(order_id=event.order_id, suspended=False, **bought)
     await session.execute(statement.on_conflict_do_update(index_elements=["order_id"], set_=bought))
     await session.execute(_BRING_BACK, {"course_id": event.course_id, "now": clock.now()})

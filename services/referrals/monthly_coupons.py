@@ -99,7 +99,7 @@ async def take_monthly_coupon(request: Request, caller: MemberDep, rt: RuntimeDe
     async with rt.db.session() as session, session.begin():
         await rt.db.connect(session)
         standing = (await session.execute(_STANDING, asked)).one()
-        if not (standing.included and settings.monthly_coupon_amount):
+        if not (standing.included and settings.monthly_coupon_amount > 0):
             raise MonthlyCouponNotIncluded
         await _open_month(session, asked["campaign"], now, settings)
     return await take(asked["campaign"], caller.id, request, rt, source="monthly")

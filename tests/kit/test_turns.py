@@ -7,7 +7,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
-from kit.turns import FairPool
+from kit.turns import FairPool, _InTurn
 from tests.harness import Run
 from tests.kit.conftest import service
 
@@ -47,3 +47,16 @@ async def test_a_connection_given_back_goes_to_who_waited_longest_and_not_to_a_n
         async with engine.connect() as again:
             assert (await again.execute(text("SELECT 2"))).scalar_one() == 2
         await engine.dispose()
+
+
+async def test_what_was_given_up_is_there_again_also_where_the_stack_is_full() -> None:
+    stack = _InTurn(1)
+    gives_up = asyncio.create_task(stack.get())
+    await asyncio.sleep(0)
+    stack.put_nowait("handed over")
+    stack.put_nowait("laid down")
+    with pytest.raises(asyncio.QueueFull):
+        stack.put_nowait("too much")
+    gives_up.cancel()
+    await asyncio.gather(gives_up, return_exceptions=True)
+    assert {stack.get_nowait(), stack.get_nowait()} == {"handed over", "laid down"}

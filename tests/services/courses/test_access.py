@@ -1,11 +1,13 @@
 """Who may watch: judged by the instant, from the newest picture that members sent."""
 
+import asyncio
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
 import httpx
 import pytest
+from sqlalchemy import text
 
 from contracts.billing import OrderPaid, OrderRefunded
 from contracts.members import MemberErased
@@ -146,6 +148,19 @@ async def test_a_course_that_is_sold_is_not_deleted(api: Api) -> None:
     assert [(await watch(api, lesson, who)).status_code for who in (first, second, None)] == [404, 200, 404]
     brought_back = (await api.client.get(address, headers=api.admin())).json()
     assert (brought_back["published"], brought_back["version"]) == (False, course["version"] + 2)
+
+
+async def test_a_course_paid_while_it_is_being_deleted_comes_back(api: Api) -> None:
+    course = await add_course(api, access="paid", amount=9900)
+    member_id = new_id()
+    async with api.rt.db.session() as session, session.begin():
+        # As far as the deleting request can see, nobody has bought it.
+        await session.execute(text("SELECT FROM course WHERE id = :id FOR UPDATE"), {"id": course["id"]})
+        payment = asyncio.create_task(api.handle(paid(member_id, course["id"], new_id())))
+        await asyncio.sleep(0.2)
+        await session.execute(text("UPDATE course SET deleted_at = now() WHERE id = :id"), {"id": course["id"]})
+    await payment
+    assert (await watch(api, course["lessons"][0]["id"], member_id)).status_code == 200
 
 
 async def test_a_refund_heard_before_its_payment_still_closes_the_course(api: Api) -> None:

@@ -25,12 +25,9 @@ _FORGET = (
         "UPDATE instructor SET member_id = NULL, name = :nobody, title = '', bio = '', avatar_url = NULL, "
         "verified_at = NULL, version = version + 1 WHERE member_id = :id"
     ),
-    # Also where nothing was heard yet: what comes late must not begin anew.
     text(
-        "INSERT INTO access (member_id, version, member_lessons, live_priority, live_replay, qa_priority) "
-        "VALUES (:id, 9223372036854775807, '{}', '{}', '{}', '{}') ON CONFLICT (member_id) DO UPDATE SET "
-        "version = excluded.version, member_lessons = excluded.member_lessons, live_priority = excluded.live_priority, "
-        "live_replay = excluded.live_replay, qa_priority = excluded.qa_priority"
+        "UPDATE access SET version = 9223372036854775807, member_lessons = '{}', live_priority = '{}', "
+        "live_replay = '{}', qa_priority = '{}' WHERE member_id = :id"
     ),
     text("DELETE FROM person WHERE member_id = :id"),
     text("DELETE FROM live_grant WHERE member_id = :id"),

@@ -32,11 +32,7 @@ _FORGET_TOUCHES = text("UPDATE touch SET visitor_id = NULL WHERE member_id = :id
 _FORGET_CARDS = text("UPDATE purchase SET fingerprint = NULL, address_prefix = NULL WHERE member_id = :id")
 
 _FORGET_PARTNERS = text("UPDATE partner SET member_id = NULL WHERE member_id = :id")
-# Also where nothing was heard yet: what comes late must not begin anew.
-_FORGET_BENEFITS = text(
-    "INSERT INTO coupon_benefit (member_id, version, spans) VALUES (:id, 9223372036854775807, '{}') "
-    "ON CONFLICT (member_id) DO UPDATE SET version = excluded.version, spans = excluded.spans"
-)
+_FORGET_BENEFITS = text("UPDATE coupon_benefit SET version = 9223372036854775807, spans = '{}' WHERE member_id = :id")
 _FORGET_NOTES = text("UPDATE grant_row SET note = NULL WHERE member_id = :id")
 
 

@@ -2,9 +2,9 @@
 
 from collections.abc import Callable, Coroutine
 from http import HTTPStatus
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
-from fastapi import Request, Response
+from fastapi import Depends, Request, Response
 from sqlalchemy import text
 
 from kit import audit
@@ -28,8 +28,6 @@ __all__ = ["IdempotencyInFlight", "IdempotencyKeyReused", "IdempotentRoute", "pu
 
 MAX_KEY_LENGTH = 255
 EXAMPLE_KEY = "6f1d7c0e-7a52-4b0e-9d7e-2c1f4a5b8e90"
-KEY_REQUIRED: dict[str, Any] = {"x-idempotency-key": "required"}
-"""`openapi_extra=` of a POST that refuses to run without a key."""
 
 
 class IdempotencyKeyRequired(BadRequest):
@@ -43,6 +41,16 @@ class IdempotencyKeyInvalid(BadRequest):
 
     zh = "Idempotency-Key 的长度应为 1 到 255 个字符。"
 
+
+async def _given(request: Request) -> str:
+    key = request.headers.get("idempotency-key")
+    if key is None:
+        raise IdempotencyKeyRequired
+    return key
+
+
+KeyDep = Annotated[str, Depends(_given)]
+"""The key of a POST that refuses to run without one. Name it after the caller: who may not call learns that first."""
 
 _LOCK = text("SELECT pg_try_advisory_xact_lock(:lock)")
 Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
@@ -69,6 +77,8 @@ class IdempotentRoute(StrictRoute):
     def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
         options["openapi_extra"] = {"x-idempotency-key": "optional"} | (options.get("openapi_extra") or {})
         super().__init__(path, endpoint, **options)
+        if self.openapi_extra and any(needed.call is _given for needed in self.dependant.dependencies):
+            self.openapi_extra["x-idempotency-key"] = "required"
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """FastAPI's handler, run once for each key."""
@@ -76,15 +86,10 @@ class IdempotentRoute(StrictRoute):
         if "POST" not in (self.methods or set()):
             return original
         limit, in_group = self.body_limit, is_in_group(self.endpoint)
-        required = (self.openapi_extra or {}).get("x-idempotency-key") == "required"
 
         async def handle(request: Request) -> Response:
             place = await place_of(request)
             if place is None:
-                if required:
-                    if await caller_of(request) is None:
-                        raise NotAuthenticated
-                    raise IdempotencyKeyRequired
                 return await original(request)
             strict = StrictRequest(request.scope, request.receive)
             if in_group:

@@ -21,7 +21,7 @@ from kit.auth import MemberDep
 from kit.db import SessionDep
 from kit.errors import Conflict, Unprocessable, problems
 from kit.http import client_address
-from kit.idempotency import KEY_REQUIRED
+from kit.idempotency import KeyDep
 from kit.ids import new_id
 from kit.shapes import CleanStr
 from services.billing import checkout, coupons, gifts, items, payments
@@ -85,7 +85,6 @@ class OrderIn(ItemIn):
 @router.post(
     "",
     status_code=201,
-    openapi_extra=KEY_REQUIRED,
     responses=problems(
         *items.REFUSALS,
         UrlNotAllowed,
@@ -100,7 +99,13 @@ class OrderIn(ItemIn):
     | {200: {"model": OrderOut, "description": "The open order that this member has for this plan or course already."}},
 )
 async def place_order(
-    body: OrderIn, caller: MemberDep, session: SessionDep, rt: RuntimeDep, request: Request, response: Response
+    body: OrderIn,
+    caller: MemberDep,
+    _: KeyDep,
+    session: SessionDep,
+    rt: RuntimeDep,
+    request: Request,
+    response: Response,
 ) -> OrderOut:
     """Order a plan, for yourself or as a gift, or a course; a second open order of the same answers 200 with the first."""
     _check_offered(body, rt.settings)

@@ -5,7 +5,7 @@ from datetime import timedelta
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import Depends, Request
+from fastapi import Depends
 from pydantic import Field
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -18,7 +18,7 @@ from kit.app import router as new_router
 from kit.auth import Caller, MemberDep, admin_with
 from kit.db import SessionDep
 from kit.errors import Conflict, Unprocessable, problems
-from kit.idempotency import KEY_REQUIRED
+from kit.idempotency import KeyDep
 from kit.shapes import MAX_INTEGER, CleanStr, Out, StrictIn
 from services.billing import gifts, payments, refunding
 from services.billing.member_time import segments_of, span_of_purchase, span_without, told_segments
@@ -195,28 +195,26 @@ REFUSALS = (
     "/orders/{order_id}/refunds",
     tags=["refunds"],
     status_code=201,
-    openapi_extra=KEY_REQUIRED,
     responses=problems(*REFUSALS),
 )
 async def refund_order(
-    order: OwnOrder, body: RefundIn, caller: MemberDep, session: SessionDep, rt: RuntimeDep, request: Request
+    order: OwnOrder, body: RefundIn, caller: MemberDep, key: KeyDep, session: SessionDep, rt: RuntimeDep
 ) -> RefundOut:
     """Give the caller's money back; all of it takes the membership time too, a part leaves it."""
-    return await _refund(session, rt, order, body, caller, request, keep_time=False)
+    return await _refund(session, rt, order, body, caller, key, keep_time=False)
 
 
 @router.post(
     "/admin/orders/{order_id}/refunds",
     tags=["admin orders"],
     status_code=201,
-    openapi_extra=KEY_REQUIRED,
     responses=problems(*REFUSALS),
 )
 async def refund_order_as_admin(
-    caller: Refunder, order: AnyOrder, body: AdminRefundIn, session: SessionDep, rt: RuntimeDep, request: Request
+    caller: Refunder, order: AnyOrder, body: AdminRefundIn, key: KeyDep, session: SessionDep, rt: RuntimeDep
 ) -> RefundOut:
     """Give a member's money back as long as the way it came allows; less than what is refundable leaves the time."""
-    return await _refund(session, rt, order, body, caller, request, keep_time=body.keep_time)
+    return await _refund(session, rt, order, body, caller, key, keep_time=body.keep_time)
 
 
 async def _refund(
@@ -225,20 +223,20 @@ async def _refund(
     order: Order,
     body: RefundIn,
     caller: Caller,
-    request: Request,
+    key: str,
     *,
     keep_time: bool,
 ) -> RefundOut:
-    key = f"{caller.id} {request.headers.get('idempotency-key', '')}"
+    request_key = f"{caller.id} {key}"
     locked = await payments.lock_order(session, order.id)
     if locked is None:
         raise OrderNotFound
     # A repetition after the provider was away finds the refund it wrote and goes on with it.
     refund = await session.scalar(
-        select(Refund).where(col(Refund.order_id) == order.id, col(Refund.request_key) == key)
+        select(Refund).where(col(Refund.order_id) == order.id, col(Refund.request_key) == request_key)
     )
     if refund is None:
-        refund = await _write(session, rt.settings, locked, body, caller, key, keep_time=keep_time)
+        refund = await _write(session, rt.settings, locked, body, caller, request_key, keep_time=keep_time)
         if caller.role == "admin":
             given = {"refund": refund.id, "amount": refund.amount, "reason": refund.reason, "keep_time": keep_time}
             await audit.record(session, "order.refunded", order.id, after=given)

@@ -18,7 +18,7 @@ from kit.db import SessionDep, new_registry
 from kit.errors import Conflict, Problem, problems
 from kit.events import Event, emit
 from kit.group import GroupCommit
-from kit.idempotency import KEY_REQUIRED, answers_in_group
+from kit.idempotency import KeyDep, answers_in_group
 from kit.ids import new_id
 from kit.page import Page, PageDep, keyset
 from kit.settings import ServiceSettings
@@ -74,8 +74,8 @@ async def write_note(body: NoteIn, session: SessionDep, caller: OptionalMemberDe
     return NoteOut.model_validate(note)
 
 
-@routes.post("/paid", status_code=201, openapi_extra=KEY_REQUIRED)
-async def write_paid_note(body: NoteIn, session: SessionDep, caller: MemberDep) -> NoteOut:
+@routes.post("/paid", status_code=201)
+async def write_paid_note(body: NoteIn, session: SessionDep, caller: MemberDep, _: KeyDep) -> NoteOut:
     """Write a note that needs a key."""
     return await write_note(body, session, caller)
 

@@ -41,7 +41,9 @@ CACHED_TOKENS = 20_000
 REVOKED_KEY = "heika:revoked"
 """Sorted set in Redis: `session:<uuid>` or `member:<uuid>`, scored by the epoch second until which it matters."""
 FROZEN_KEY = "heika:frozen"
-"""Set in Redis: ids of frozen members."""
+"""Set in Redis: ids of frozen members, and `NOBODY`."""
+NOBODY = "-"
+"""Always in the set of the frozen: so an empty answer tells of a Redis that forgot, not of nobody frozen."""
 HERE_S = 10.0
 
 Role = Literal["member", "admin", "partner"]
@@ -120,13 +122,16 @@ class Revocations:
         return time.monotonic() - self._read_at >= age
 
     async def poll(self, redis: Redis) -> None:
-        """Read both sets; when Redis is away, what was known stays known."""
+        """Read both sets; when Redis is away, or has forgotten them, what was known stays known."""
         self._read_at = time.monotonic()
         try:
             gone: Any = await redis.zrangebyscore(REVOKED_KEY, clock.now().timestamp(), "+inf")
             frozen: Any = await redis.smembers(FROZEN_KEY)
         except (RedisError, OSError) as failure:
             log.warning("revocations not read", error=type(failure).__name__)
+            return
+        if not gone and not frozen:
+            # Members writes them again within a second, unless it is stopped, too.
             return
         self._know(frozenset(item.decode() for item in gone), frozenset(item.decode() for item in frozen))
 

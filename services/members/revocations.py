@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from kit import clock
 from kit.app import Runtime
-from kit.auth import FROZEN_KEY, LONGEST_TOKEN_SECONDS, REVOKED_KEY, revocations
+from kit.auth import FROZEN_KEY, LONGEST_TOKEN_SECONDS, NOBODY, REVOKED_KEY, revocations
 from kit.db import fetch
 
 log = structlog.get_logger(__name__)
@@ -50,8 +50,7 @@ async def mirror_revocations(rt: Runtime) -> int:
             if gone:
                 pipeline.zadd(REVOKED_KEY, gone)
             pipeline.delete(FROZEN_KEY)
-            if frozen:
-                pipeline.sadd(FROZEN_KEY, *frozen)
+            pipeline.sadd(FROZEN_KEY, NOBODY, *frozen)
             await pipeline.execute()
     except (RedisError, OSError) as failure:
         log.warning("revocations not mirrored", error=type(failure).__name__)

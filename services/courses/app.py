@@ -100,23 +100,26 @@ service = Service(
         lesson_requests.admin_router,
     ],
     sandbox_routers=[rooms.sandbox_router],
-    handlers=merging.merging.handlers(
-        {
-            MembershipChanged: [access.on_membership_changed, enrolments.on_membership_changed],
-            MemberRegistered: [persons.on_member_registered, invite_links.on_member_registered],
-            MemberChanged: [persons.on_member_changed],
-            MemberErased: [erasure.on_member_erased],
-            EntryChanged: [works.on_entry_changed],
-            EntryFeatured: [works.on_entry_featured],
-            EntryPlaced: [works.on_entry_placed],
-            PointsAnswered: [points_payments.on_points_answered],
-            OrderPaid: [access.on_order_paid],
-            OrderRefunded: [access.on_order_refunded],
-            OrderDisputed: [access.on_order_disputed],
-        }
+    handlers=erasure.erasing.handlers(
+        merging.merging.handlers(
+            {
+                MembershipChanged: [access.on_membership_changed, enrolments.on_membership_changed],
+                MemberRegistered: [persons.on_member_registered, invite_links.on_member_registered],
+                MemberChanged: [persons.on_member_changed],
+                MemberErased: [erasure.on_member_erased],
+                EntryChanged: [works.on_entry_changed],
+                EntryFeatured: [works.on_entry_featured],
+                EntryPlaced: [works.on_entry_placed],
+                PointsAnswered: [points_payments.on_points_answered],
+                OrderPaid: [access.on_order_paid],
+                OrderRefunded: [access.on_order_refunded],
+                OrderDisputed: [access.on_order_disputed],
+            }
+        )
     ),
     due=[
         merging.merging.due,
+        erasure.erasing.due,
         search.index_courses,
         attachments.discard_attachments,
         live_states.end_unattended,

@@ -4,6 +4,7 @@ from sqlalchemy import select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
+from contracts.erasing import Erasing
 from contracts.members import MemberErased
 from services.courses.enrolments import give_back
 from services.courses.models import Enrolment, LiveLesson
@@ -25,10 +26,7 @@ _FORGET = (
         "UPDATE instructor SET member_id = NULL, name = :nobody, title = '', bio = '', avatar_url = NULL, "
         "verified_at = NULL, version = version + 1 WHERE member_id = :id"
     ),
-    text(
-        "UPDATE access SET version = 9223372036854775807, member_lessons = '{}', live_priority = '{}', "
-        "live_replay = '{}', qa_priority = '{}' WHERE member_id = :id"
-    ),
+    text("DELETE FROM access WHERE member_id = :id"),
     text("DELETE FROM person WHERE member_id = :id"),
     text("DELETE FROM live_grant WHERE member_id = :id"),
     text("DELETE FROM attendance WHERE member_id = :id"),
@@ -49,10 +47,13 @@ _FORGET = (
 
 
 async def on_member_erased(session: AsyncSession, event: MemberErased) -> None:
-    """Forget the member; scores stay without a name, and a picture of their time that comes late opens nothing."""
+    """Forget the member; scores stay without a name."""
     for statement in _FORGET:
         await session.execute(statement, {"id": event.member_id, "nobody": ERASED_NAME})
     seats = select(col(Enrolment.lesson_id)).where(col(Enrolment.member_id) == event.member_id)
     lessons = select(LiveLesson).where(col(LiveLesson.id).in_(seats)).order_by(col(LiveLesson.id)).with_for_update()
     for lesson in (await session.execute(lessons)).scalars().all():
         await give_back(session, lesson, event.member_id)
+
+
+erasing = Erasing()

@@ -8,6 +8,7 @@ from sqlalchemy import BigInteger, CheckConstraint, Column, Float, Identity, Ind
 from sqlalchemy.dialects.postgresql import INT4MULTIRANGE, JSONB, TSTZMULTIRANGE
 from sqlmodel import Field, SQLModel
 
+from contracts.erasing import ErasedMemberColumns
 from contracts.merging import MergedMemberColumns
 from kit.db import UNCHECKED, instant, new_registry
 from kit.ids import new_id
@@ -245,3 +246,9 @@ class MergedMember(MergedMemberColumns, Model, table=True):
     """Whose account became part of whose."""
 
     __tablename__ = "merged_member"
+
+
+class ErasedMember(ErasedMemberColumns, Model, table=True):
+    """Who left."""
+
+    __tablename__ = "erased_member"

@@ -75,24 +75,34 @@ service = Service(
         fraud_cases.routes,
         webhook_log.routes,
     ],
-    handlers=merging.merging.handlers(
-        {
-            MemberRegistered: [origins.on_member_registered],
-            MemberChanged: [cards.on_member_changed],
-            MemberErased: [cards.on_member_erased, share_links.on_member_erased],
-            MembershipChanged: [monthly_coupons.on_membership_changed],
-            LessonCompleted: [rewards.on_lesson_completed],
-            OrderPaid: [rewards.on_order_paid],
-            OrderRefunded: [rewards.on_order_refunded],
-            OrderDisputed: [rewards.on_order_disputed],
-            CouponReserved: [coupons.on_coupon_reserved],
-            CouponReleased: [coupons.on_coupon_released],
-            CouponRedeemed: [coupons.on_coupon_redeemed],
-            EntryShared: [share_links.on_entry_shared],
-            PrizeWon: [prizes.on_prize_won],
-        }
+    handlers=cards.erasing.handlers(
+        merging.merging.handlers(
+            {
+                MemberRegistered: [origins.on_member_registered],
+                MemberChanged: [cards.on_member_changed],
+                MemberErased: [cards.on_member_erased, share_links.on_member_erased],
+                MembershipChanged: [monthly_coupons.on_membership_changed],
+                LessonCompleted: [rewards.on_lesson_completed],
+                OrderPaid: [rewards.on_order_paid],
+                OrderRefunded: [rewards.on_order_refunded],
+                OrderDisputed: [rewards.on_order_disputed],
+                CouponReserved: [coupons.on_coupon_reserved],
+                CouponReleased: [coupons.on_coupon_released],
+                CouponRedeemed: [coupons.on_coupon_redeemed],
+                EntryShared: [share_links.on_entry_shared],
+                PrizeWon: [prizes.on_prize_won],
+            }
+        )
     ),
-    due=[merging.merging.due, giving.due, former.due, commission_states.due, webhook_sending.due, *webhook_upkeep.due],
+    due=[
+        merging.merging.due,
+        cards.erasing.due,
+        giving.due,
+        former.due,
+        commission_states.due,
+        webhook_sending.due,
+        *webhook_upkeep.due,
+    ],
     start=[claims.claims_writer, webhook_sending.webhook_sender],
     seed=seed,
     listeners=frozenset({"members", "billing", "showcase"}),

@@ -9,6 +9,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, insert
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
+from contracts.erasing import Erasing
 from contracts.members import MemberChanged, MemberErased
 from kit import clock
 from services.referrals.former import remember
@@ -32,7 +33,7 @@ _FORGET_TOUCHES = text("UPDATE touch SET visitor_id = NULL WHERE member_id = :id
 _FORGET_CARDS = text("UPDATE purchase SET fingerprint = NULL, address_prefix = NULL WHERE member_id = :id")
 
 _FORGET_PARTNERS = text("UPDATE partner SET member_id = NULL WHERE member_id = :id")
-_FORGET_BENEFITS = text("UPDATE coupon_benefit SET version = 9223372036854775807, spans = '{}' WHERE member_id = :id")
+_FORGET_BENEFITS = text("DELETE FROM coupon_benefit WHERE member_id = :id")
 _FORGET_NOTES = text("UPDATE grant_row SET note = NULL WHERE member_id = :id")
 
 
@@ -93,3 +94,6 @@ async def on_member_erased(session: AsyncSession, event: MemberErased) -> None:
     ):  # fmt: skip
         await session.execute(statement, {"id": event.member_id})
     await session.execute(delete(Device).where(col(Device.member_id) == event.member_id))
+
+
+erasing = Erasing()

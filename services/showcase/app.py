@@ -61,21 +61,23 @@ service = Service(
         features.api,
         features.admin_api,
     ],
-    handlers=merging.merging.handlers(
-        {
-            MemberRegistered: [cards.on_member_registered],
-            MemberChanged: [cards.on_member_changed],
-            MemberErased: [
-                cards.on_member_erased,
-                discarding.on_member_erased,
-                reports.on_member_erased,
-                sharing.on_member_erased,
-                lesson_works.on_member_erased,
-            ],
-            MemberInvited: [signals.on_member_invited],
-        }
+    handlers=cards.erasing.handlers(
+        merging.merging.handlers(
+            {
+                MemberRegistered: [cards.on_member_registered],
+                MemberChanged: [cards.on_member_changed],
+                MemberErased: [
+                    cards.on_member_erased,
+                    discarding.on_member_erased,
+                    reports.on_member_erased,
+                    sharing.on_member_erased,
+                    lesson_works.on_member_erased,
+                ],
+                MemberInvited: [signals.on_member_invited],
+            }
+        )
     ),
-    due=[merging.merging.due, discarding.due],
+    due=[merging.merging.due, cards.erasing.due, discarding.due],
     start=[uploads.darkroom, signals.keyed, leaderboard_events.boards_of],
     seed=seed,
     listeners=frozenset({"members", "courses", "referrals"}),

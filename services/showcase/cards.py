@@ -9,6 +9,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
+from contracts.erasing import Erasing
 from contracts.members import MemberChanged, MemberErased, MemberRegistered
 from kit import clock
 from kit.shapes import Out
@@ -91,3 +92,6 @@ async def _name(session: AsyncSession, member_id: UUID, nickname: str, at: datet
             where=held.is_(None) | (held < row.excluded.changed_at),
         )
     )
+
+
+erasing = Erasing()

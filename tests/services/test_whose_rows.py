@@ -91,7 +91,7 @@ def test_every_table_about_members_follows_a_merge(name: str) -> None:
         source = inspect.getsource(merging)
     else:
         on_member_merged: Any
-        [on_member_merged] = service_of(name).handlers[MemberMerged]
+        on_member_merged, *_ = service_of(name).handlers[MemberMerged]
         source = source_of(on_member_merged.__self__.move)
     missing = [
         table

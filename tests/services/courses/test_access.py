@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import text
 
 from contracts.billing import OrderPaid, OrderRefunded
-from contracts.members import MemberErased
+from contracts.members import MemberChanged, MemberErased, MemberRegistered
 from kit import clock
 from kit.ids import new_id
 from tests.harness import Api
@@ -192,3 +192,26 @@ async def test_an_erased_member_leaves_a_score_and_nothing_else(api: Api, lesson
     assert (await watch(api, lesson_id, member_id)).status_code == 403
     assert await api.sql("SELECT count(*) FROM progress UNION ALL SELECT count(*) FROM completion") == [(0,), (0,)]
     assert await api.sql("SELECT score, comment FROM rating WHERE member_id <> :id", id=member_id) == [(2, None)]
+    # What a request on its way, or another process, writes meanwhile is forgotten in a while.
+    await api.client.put(f"/v1/lessons/{lesson_id}/progress", json={"position_s": 9, "watched": []}, headers=headers)
+    passes = 0
+    for wait in (10, 50, 20 * 60, 24 * 3600):
+        api.clock.advance(timedelta(seconds=wait))
+        passes += await api.run_due()
+        assert await api.run_due() == 0
+        assert await api.sql("SELECT count(*) FROM progress") == [(0,)]
+    assert passes == 3
+    # And for ever what is heard late, also of one of whom nothing was heard before.
+    unheard = new_id()
+    for late in (member_id, unheard):
+        await api.handle(
+            MemberErased(member_id=late),
+            MemberRegistered(member_id=late, nickname="Ada", registered_at=clock.now()),
+            membership(late, segment(clock.now(), 30), version=10),
+            MemberChanged(member_id=late, nickname="Ada", tier="beginner"),
+            MemberErased(member_id=late),
+        )
+        assert (await watch(api, lesson_id, late)).status_code == 403
+    for table in ("access", "person", "progress"):
+        assert await api.sql(f"SELECT count(*) FROM {table}") == [(0,)]  # noqa: S608 - constants
+    assert await api.sql("SELECT erased_id FROM erased_member ORDER BY erased_id") == [(unheard,), (None,)]

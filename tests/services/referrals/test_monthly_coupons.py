@@ -6,7 +6,7 @@ from uuid import UUID
 
 import httpx
 
-from contracts.members import MemberErased, MembershipChanged, SegmentPicture
+from contracts.members import MemberErased, MemberMerged, MembershipChanged, SegmentPicture
 from contracts.referrals import CouponIssued
 from kit import clock
 from kit.ids import new_id
@@ -84,6 +84,13 @@ async def test_a_black_card_brings_one_coupon_a_month(api: Api) -> None:
     api.clock.advance(timedelta(days=30))
     await holds(api, who, days=40, version=3)
     assert (await take(api, who)).status_code == 403
+    # Also of one of whose card nothing had been heard yet, and who was somebody else before.
+    unheard, former = await member(api), new_id()
+    await api.handle(MemberMerged(kept_id=unheard, merged_id=former), MemberErased(member_id=unheard))
+    for late in (unheard, former):
+        await holds(api, late, days=40)
+        assert (await take(api, late)).status_code == 403
+    assert await api.sql("SELECT count(*) FROM coupon_benefit") == [(0,)]
 
 
 async def test_the_coupon_of_the_month_is_for_members_whose_plan_has_it(api: Api) -> None:

@@ -16,6 +16,7 @@ from sqlmodel import col
 
 from kit import clock
 from kit.app import Runtime
+from kit.db import fetch
 from kit.due import Due
 from kit.outbound import Outbound
 from services.referrals.webhook_endpoints import outbound_of, secrets_of
@@ -47,6 +48,13 @@ UPDATE webhook_endpoint SET busy_until = now() + CAST(:lease AS interval) WHERE 
     LIMIT :most FOR UPDATE OF endpoint SKIP LOCKED
 ) RETURNING id, busy_until
 """)
+# Asked four times a second of the driver itself: for a tenth of what it takes to find nothing to take.
+_LOOK: Final = """
+SELECT EXISTS (SELECT FROM webhook_endpoint endpoint
+    WHERE status = 'active' AND (busy_until IS NULL OR busy_until < now())
+    AND EXISTS (SELECT FROM webhook_delivery WHERE endpoint_id = endpoint.id AND status = 'pending'
+        AND next_attempt_at <= $1)) AS due
+"""
 _RENEW: Final = text("""
 UPDATE webhook_endpoint SET busy_until = now() + CAST(:lease AS interval)
 WHERE id = :endpoint AND busy_until = :held AND status = 'active'
@@ -98,10 +106,16 @@ class Sender:
         """Look for what is due for as long as the process lives."""
         while True:
             try:
-                await self.start_due()
+                if await self._is_due():
+                    await self.start_due()
             except Exception:
                 log.exception("webhooks wait")
             await asyncio.sleep(POLL_S)
+
+    async def _is_due(self) -> bool:
+        """Whether anything is due to an endpoint that nobody sends to."""
+        async with self._turn, self._rt.db.engine.connect() as connection:
+            return bool((await fetch(connection, _LOOK, clock.now()))[0]["due"])
 
     async def start_due(self) -> int:
         """Start on every endpoint that something is due for, as far as there is room; how many were started."""

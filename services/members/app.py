@@ -159,6 +159,7 @@ service = Service(
         roles.due,
         Due("forget old codes", otp.forget_old_codes, every_s=300.0),
         Due("forget old sessions", sessions.forget_old_sessions, every_s=300.0),
+        Due("forget old tokens", sessions.forget_old_tokens, every_s=300.0),
     ],
     start=[_start, membership.reader, profile.reader, rotating.rotating],
     export=export.export_member,

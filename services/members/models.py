@@ -160,7 +160,7 @@ class RefreshToken(Model, table=True):
 
     token_hash: bytes = Field(sa_column=Column(LargeBinary, primary_key=True))
     session_id: UUID = Field(foreign_key="login_session.id", ondelete="CASCADE", index=True)
-    expires_at: datetime = Field(sa_column=instant())
+    expires_at: datetime = Field(sa_column=instant(index=True))
     used_at: datetime | None = Field(default=None, sa_column=instant(nullable=True))
 
 

@@ -14,12 +14,13 @@ from kit.db import SessionDep
 from kit.errors import NotFound, problems
 from kit.page import Page, PageDep, keyset
 from kit.shapes import Instant, Out
-from services.members.models import LoginSession
+from services.members.models import LoginSession, RefreshToken
 from services.members.tokens import end_sessions
 
 api = router(prefix="/v1/me/sessions", tags=["sign-in"])
 
 KEPT_FOR = timedelta(days=30)
+TOKENS_AT_ONCE = 5000
 
 
 class SessionNotFound(NotFound):
@@ -49,6 +50,20 @@ async def forget_old_sessions(rt: Runtime) -> int:
         )
         gone = delete(LoginSession).where(col(LoginSession.id).in_(old)).returning(col(LoginSession.id))
         return len((await session.execute(gone)).all())
+
+
+async def forget_old_tokens(rt: Runtime) -> int:
+    """Delete refresh tokens a month past their end, also those of sessions that go on for years; how many."""
+    async with rt.db.session() as session, session.begin():
+        old = (
+            select(col(RefreshToken.token_hash))
+            .where(col(RefreshToken.expires_at) < clock.now() - KEPT_FOR)
+            .order_by(col(RefreshToken.expires_at))
+            .limit(TOKENS_AT_ONCE)
+            .with_for_update(skip_locked=True)
+        )
+        gone = delete(RefreshToken).where(col(RefreshToken.token_hash).in_(old))
+        return len((await session.execute(gone.returning(col(RefreshToken.session_id)))).all())
 
 
 @api.get("")

@@ -14,6 +14,7 @@ from sqlalchemy import text
 
 from kit import auth, clock
 from kit.auth import revocations
+from services.members import sessions
 from services.members.app import service
 from services.members.revocations import mirror_revocations
 from services.members.signing import refresh_keys, rotate_now
@@ -183,6 +184,24 @@ async def test_a_frozen_account_is_refused_everywhere_and_opens_again(api: Api) 
     assert (await api.client.patch(path, json={"frozen": False}, headers=api.admin())).status_code == 200
     assert (await me(api, pair)).status_code == 200
     assert (await refresh(api, pair["refresh_token"])).status_code == 200
+
+
+async def test_a_session_that_goes_on_for_a_year_leaves_no_trail_of_tokens(api: Api, monkeypatch: Any) -> None:
+    monkeypatch.setattr(sessions, "TOKENS_AT_ONCE", 2)
+    pair = await sign_in(api)
+    for _ in range(18):
+        first, pair = pair, (await refresh(api, pair["refresh_token"])).json()
+        api.clock.advance(timedelta(days=20))
+    await api.run_due()
+    assert await api.run_due() == 0
+    # Of the last ninety days: sixty for which a token lives, and a month beyond.
+    assert await api.sql("SELECT count(*), count(used_at) FROM refresh_token") == [(4, 3)]
+    assert (await refresh(api, pair["refresh_token"])).status_code == 200
+    reused = await refresh(api, first["refresh_token"])
+    assert (reused.status_code, reused.json()["code"]) == (401, "refresh_token_reused")
+    api.clock.advance(timedelta(days=91))
+    assert await api.run_due() > 0
+    assert await api.sql("SELECT FROM login_session") == await api.sql("SELECT FROM refresh_token") == []
 
 
 async def test_a_session_that_was_ended_stops_working_within_five_seconds(run: Run) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Annotated, Final
 from uuid import UUID
 
@@ -31,6 +32,8 @@ from services.referrals.newcomers import waits_for
 routes = router(prefix="/v1", tags=["coupons"])
 
 WRITER: Final = "coupon claims"
+Writer = GroupCommit[Want | Problem, Issued]
+"""Writes what somebody wants, or that they were refused: a refusal that is known before is kept under its key, too."""
 NO_CAMPAIGN: Final = UUID(int=0)
 TRIES: Final = 5
 TRY_SECONDS: Final = 5
@@ -113,11 +116,8 @@ async def claim_by_code(body: CodeIn, request: Request, caller: MemberDep, rt: R
 
 async def take(campaign_id: UUID, member_id: UUID, request: Request, rt: Runtime, *, source: str = "claim") -> Response:
     """Answer with a coupon of this campaign, for an endpoint that `answers_in_group`; only a claim needs an audience."""
-    group: GroupCommit[Want, Issued] = rt.state[WRITER]
-
-    def render(coupon: Issued) -> Response:
-        return json_response(coupon_out(coupon, rt.settings.coupon_keys), 201, {"Cache-Control": "private, no-store"})
-
+    group: Writer = rt.state[WRITER]
+    render = partial(_shown, rt)
     waits = waits_for(member_id)
     while True:
         wait = next(waits, None)
@@ -131,6 +131,16 @@ async def take(campaign_id: UUID, member_id: UUID, request: Request, rt: Runtime
             await asyncio.sleep(wait)
 
 
+async def refuse(refusal: Problem, request: Request, rt: Runtime) -> Response:
+    """Raise this refusal, for an endpoint that `answers_in_group`; or answer what its key was answered meanwhile."""
+    group: Writer = rt.state[WRITER]
+    return (await group.answer(request, refusal, partial(_shown, rt)))[1]
+
+
+def _shown(rt: Runtime, coupon: Issued) -> Response:
+    return json_response(coupon_out(coupon, rt.settings.coupon_keys), 201, {"Cache-Control": "private, no-store"})
+
+
 @asynccontextmanager
 async def claims_writer(rt: Runtime) -> AsyncIterator[None]:
     """The one writer of this process' claims; a process that could not sign coupons does not start."""
@@ -140,5 +150,7 @@ async def claims_writer(rt: Runtime) -> AsyncIterator[None]:
     yield
 
 
-async def _write(connection: AsyncConnection, wants: Sequence[Want]) -> list[Issued | Problem]:
-    return await issue(connection, list(wants))
+async def _write(connection: AsyncConnection, rows: Sequence[Want | Problem]) -> list[Issued | Problem]:
+    wants = [row for row in rows if isinstance(row, Want)]
+    issued = iter(await issue(connection, wants))
+    return [row if isinstance(row, Problem) else next(issued) for row in rows]

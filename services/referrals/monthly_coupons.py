@@ -18,7 +18,7 @@ from kit.db import SessionDep
 from kit.errors import Forbidden, problems
 from kit.idempotency import answers_in_group
 from kit.shapes import Out
-from services.referrals.claims import take
+from services.referrals.claims import refuse, take
 from services.referrals.coupons import CouponOut
 from services.referrals.fixed_ids import fixed_id
 from services.referrals.issue import CouponAlreadyClaimed, CouponUnknown
@@ -99,9 +99,11 @@ async def take_monthly_coupon(request: Request, caller: MemberDep, rt: RuntimeDe
     async with rt.db.session() as session, session.begin():
         await rt.db.connect(session)
         standing = (await session.execute(_STANDING, asked)).one()
-        if not (standing.included and settings.monthly_coupon_amount > 0):
-            raise MonthlyCouponNotIncluded
-        await _open_month(session, asked["campaign"], now, settings)
+        included = standing.included and settings.monthly_coupon_amount > 0
+        if included:
+            await _open_month(session, asked["campaign"], now, settings)
+    if not included:
+        return await refuse(MonthlyCouponNotIncluded(), request, rt)
     return await take(asked["campaign"], caller.id, request, rt, source="monthly")
 
 

@@ -48,7 +48,12 @@ async def test_a_black_card_brings_one_coupon_a_month(api: Api) -> None:
     refused = await take(api, who)
     assert (refused.status_code, refused.json()["code"]) == (403, "monthly_coupon_not_included")
     assert refused.json()["action"] == "buy_membership"
+    january = {"Idempotency-Key": "january"}
+    refused = await take(api, who, **january)
     await holds(api, who, days=40, grace=7)
+    again = await take(api, who, **january)
+    assert (again.status_code, again.content) == (403, refused.content)
+    assert (refused.status_code, again.headers["Idempotency-Replayed"]) == (403, "true")
     await api.emitted()
     shown = {"month": "2027-01", "amount": 300, "min_amount": 1000, "included": True, "claimed": False}
     assert (await api.client.get(PATH, headers=api.member(who))).json() == shown

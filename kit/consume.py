@@ -19,6 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from kit import clock, spans, trace
 from kit.disconnects import is_disconnect
 from kit.events import Event
+from kit.forgetting import drop_the_dead, forget_handled
 from kit.metrics import EVENT_FAILURES, EVENT_SECONDS
 from kit.relay import stream_of
 
@@ -53,7 +54,6 @@ FAILED = "SELECT FROM event_failure WHERE next_attempt_at <= $1"
 """What there is to try again by now."""
 _NEXT = text("SELECT min(next_attempt_at) FROM event_failure WHERE next_attempt_at > :now")
 _DONE = text("DELETE FROM event_failure WHERE event_id = :id")
-_FORGET = text("DELETE FROM inbox WHERE handled_at < clock_timestamp() - make_interval(days => 30)")
 
 
 class Letter(NamedTuple):
@@ -252,9 +252,9 @@ class Consumer:
         return found
 
     async def forget(self) -> int:
-        """Drop inbox rows older than any event that could still be told again."""
-        async with self.runtime.db.session() as session, session.begin():
-            return int((await session.execute(_FORGET)).rowcount)  # type: ignore[attr-defined]
+        """Forget what was handled long ago, and processes that are gone; how many events."""
+        await drop_the_dead(self.runtime.redis, self.streams, self.group)
+        return await forget_handled(self.runtime.db)
 
     async def lag(self) -> int:
         """How many events of the streams this service has not handled yet."""

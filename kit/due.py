@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 MAX_ROUNDS = 1000
+SOON_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +66,7 @@ async def next_due(runtime: "Runtime", jobs: tuple[Due, ...]) -> datetime | None
     return min((instant for instant in told if instant is not None), default=None)
 
 
-async def _run(runtime: "Runtime", job: Due) -> None:
+async def _run(runtime: "Runtime", job: Due) -> int:
     # One run at a time in a process: who moves the clock must wait for what the background is doing by the old one.
     turn: asyncio.Lock = runtime.state.setdefault(f"turn of {job.name}", asyncio.Lock())
     async with turn:
@@ -73,6 +74,7 @@ async def _run(runtime: "Runtime", job: Due) -> None:
         runtime.done += rows
     if rows:
         DUE_ROWS.labels(runtime.service, job.name).inc(rows)
+    return rows
 
 
 async def waits(runtime: "Runtime", job: Due) -> bool:
@@ -85,14 +87,18 @@ async def waits(runtime: "Runtime", job: Due) -> bool:
 
 
 async def keep_running(runtime: "Runtime", job: Due) -> None:
-    """Run one job for as long as the process lives; a failure is logged and tried again."""
+    """Run one job for as long as the process lives; a failure is logged and tried again.
+
+    What found something to do looks again soon: jobs that are seldom looked at do a portion at a time.
+    """
     while True:
+        rest = job.every_s
         try:
-            if await waits(runtime, job):
-                await _run(runtime, job)
+            if await waits(runtime, job) and await _run(runtime, job):
+                rest = min(rest, SOON_S)
         except Exception as failure:
             if is_disconnect(failure):
                 log.warning("periodic work waits: database away", service=runtime.service, job=job.name)
             else:
                 log.exception("periodic work failed", service=runtime.service, job=job.name)
-        await asyncio.sleep(job.every_s)
+        await asyncio.sleep(rest)

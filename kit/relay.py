@@ -27,6 +27,7 @@ AGAIN_PAUSE_S = 0.02
 POLL_S = 1.0
 HELD_BACK_POLL_S = 0.01
 TRIM_EVERY_S = 30.0
+FORGET_AT_ONCE = 5000
 KEEP_HOURS = 48
 """How long published rows stay, so that a Redis that lost its memory can be told everything again."""
 
@@ -60,7 +61,8 @@ _SET_EPOCH = text(
 )
 _FORGET = text(
     "DELETE FROM outbox WHERE id IN (SELECT id FROM outbox "
-    "WHERE published_at > '-infinity' AND published_at < clock_timestamp() - make_interval(hours => :hours) LIMIT 5000)"
+    "WHERE published_at > '-infinity' AND published_at < clock_timestamp() - make_interval(hours => :hours) "
+    "ORDER BY published_at LIMIT :most)"
 )
 
 
@@ -109,7 +111,9 @@ class Relay:
                     await self._pause(self._rest)
                 if asyncio.get_running_loop().time() - trimmed_at > TRIM_EVERY_S:
                     trimmed_at = asyncio.get_running_loop().time()
-                    await self._trim()
+                    if await self._trim() == FORGET_AT_ONCE:
+                        # After a burst, or a long pause, there is more; between two portions what is new is told.
+                        trimmed_at = 0.0
                 # A committed row behind another's open transaction gets no wake-up of its own when that one ends.
                 await self._pause(HELD_BACK_POLL_S if self._any_left else POLL_S)
         finally:
@@ -180,8 +184,11 @@ class Relay:
         self._wake.set()
         return int(result.rowcount)  # type: ignore[attr-defined]
 
-    async def _trim(self) -> None:
-        """Drop from the stream what every listener has behind it, and from the outbox what is past its keeping."""
+    async def _trim(self) -> int:
+        """Drop from the stream what every listener has behind it, and from the outbox what is past its keeping.
+
+        At most `FORGET_AT_ONCE` rows of the outbox; how many those were.
+        """
         groups: list[dict[str, Any]] = []
         with contextlib.suppress(RedisError):
             groups = await self.runtime.redis.xinfo_groups(self.stream)
@@ -193,7 +200,8 @@ class Relay:
             edge = min(oldest, key=_stream_id)
             await self.runtime.redis.xtrim(self.stream, minid=edge, approximate=True)
         async with self.runtime.db.session() as session, session.begin():
-            await session.execute(_FORGET, {"hours": KEEP_HOURS})
+            gone = await session.execute(_FORGET, {"hours": KEEP_HOURS, "most": FORGET_AT_ONCE})
+        return int(gone.rowcount)  # type: ignore[attr-defined]
 
 
 def _fields(row: Any) -> dict[Any, Any]:

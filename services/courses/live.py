@@ -4,19 +4,19 @@ from datetime import date, datetime, time, timedelta
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from fastapi import Query, Response
+from fastapi import Query, Request, Response
 from pydantic import BeforeValidator
 from sqlalchemy import ColumnElement, Select, and_, or_, select
 from sqlmodel import col
 
 from kit import clock
-from kit.app import json_response
 from kit.app import router as new_router
 from kit.db import SessionDep
 from kit.errors import NotFound, problems
 from kit.page import Page, PageDep, keyset
 from kit.shapes import Count, Fen, Instant, Out, StrictIn
 from kit.wording import Wrong
+from services.courses.live_clock import with_clock
 from services.courses.models import LiveLesson, LiveStatus
 
 router = new_router(prefix="/v1/live-lessons", tags=["live lessons"])
@@ -78,9 +78,9 @@ def live_rows() -> Select[Any]:
     return select(*columns).where(col(LiveLesson.deleted_at).is_(None))
 
 
-def live_out(row: Any) -> dict[str, Any]:
+def live_out(row: Any, now: datetime | None = None) -> dict[str, Any]:
     """A row as the API shows it."""
-    return dict(row._mapping) | {"server_time": clock.now()}  # noqa: SLF001 - SQLAlchemy's public name for this
+    return dict(row._mapping) | {"server_time": now or clock.now()}  # noqa: SLF001 - SQLAlchemy's public name for this
 
 
 def _midnight(value: object, *, after: bool) -> object:
@@ -132,6 +132,7 @@ ComingQuery = Annotated[
 
 @router.get("", response_model=Page[LiveLessonOut])
 async def list_live_lessons(
+    request: Request,
     session: SessionDep,
     page: PageDep,
     status: StatusQuery = None,
@@ -144,15 +145,16 @@ async def list_live_lessons(
     if coming:
         statement = statement.where(still_to_come())
     rows, next_cursor = await keyset(session, statement, page, ORDER)
-    body = {"items": [live_out(row) for row in rows], "next_cursor": next_cursor}
-    return json_response(body, headers={"Cache-Control": "no-cache"})
+    now = clock.now()
+    return with_clock(request, {"items": [live_out(row, now) for row in rows], "next_cursor": next_cursor}, now)
 
 
 @router.get("/{lesson_id}", response_model=LiveLessonOut, responses=problems(LiveLessonNotFound))
-async def read_live_lesson(lesson_id: UUID, session: SessionDep) -> Response:
+async def read_live_lesson(lesson_id: UUID, request: Request, session: SessionDep) -> Response:
     """One live lesson, with the server's clock to count down by."""
     shown = live_rows().where(col(LiveLesson.id) == lesson_id, col(LiveLesson.status) != "draft")
     row = (await session.execute(shown)).one_or_none()
     if row is None:
         raise LiveLessonNotFound
-    return json_response(live_out(row), headers={"Cache-Control": "no-cache"})
+    now = clock.now()
+    return with_clock(request, live_out(row, now), now)

@@ -3,16 +3,18 @@
 from typing import Any
 from uuid import UUID
 
-from fastapi import Response
+from fastapi import Request, Response
 from sqlalchemy import Select, exists
 from sqlmodel import col
 
+from kit import clock
 from kit.app import json_response
 from kit.app import router as new_router
 from kit.auth import OptionalMemberDep
 from kit.db import SessionDep
 from kit.shapes import Out
 from services.courses.live import ORDER, LiveLessonOut, live_out, live_rows, still_to_come
+from services.courses.live_clock import with_clock
 from services.courses.models import Enrolment, LiveLesson
 
 router = new_router(prefix="/v1/live-lessons/next", tags=["live lessons"])
@@ -38,9 +40,12 @@ def _coming(member_id: UUID | None) -> Select[Any]:
 
 
 @router.get("", response_model=NextLessonOut)
-async def read_next_lesson(caller: OptionalMemberDep, session: SessionDep) -> Response:
+async def read_next_lesson(request: Request, caller: OptionalMemberDep, session: SessionDep) -> Response:
     """The live lesson to count down to, with the server's clock; null where there is none."""
     row = (await session.execute(_coming(None))).one_or_none()
     mine = (await session.execute(_coming(caller.id))).one_or_none() if caller else None
-    body = {"next": live_out(row) if row else None, "mine": live_out(mine) if mine else None}
-    return json_response(body, headers={"Cache-Control": "private, no-store" if caller else "no-cache"})
+    now = clock.now()
+    body = {"next": live_out(row, now) if row else None, "mine": live_out(mine, now) if mine else None}
+    if caller:
+        return json_response(body, headers={"Cache-Control": "private, no-store"})
+    return with_clock(request, body, now)

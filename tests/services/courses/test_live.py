@@ -45,6 +45,30 @@ async def test_a_live_lesson_is_shown_as_promised(api: Api) -> None:
     assert item | {"server_time": 0} == shown | {"server_time": 0}
 
 
+async def test_who_holds_a_lesson_is_sent_it_again_once_its_clock_is_behind(api: Api) -> None:
+    lesson_id = await plan(api, capacity=9)
+    for path in ("/v1/live-lessons", f"/v1/live-lessons/{lesson_id}", "/v1/live-lessons/next"):
+        api.clock.set(clock.now().replace(microsecond=0) + timedelta(seconds=1))
+        first = await api.client.get(path)
+        held = {"If-None-Match": f'"x", {first.headers["etag"]}'}
+        api.clock.advance(timedelta(seconds=5))
+        again = await api.client.get(path, headers=held)
+        assert (again.status_code, again.content, again.headers["etag"]) == (304, b"", first.headers["etag"])
+        # A page counts down by the clock in what its browser shows again.
+        api.clock.advance(timedelta(seconds=6))
+        later = await api.client.get(path, headers=held)
+        assert (later.status_code, later.headers["cache-control"]) == (200, "no-cache")
+        assert later.headers["etag"] != first.headers["etag"]
+        held = {"If-None-Match": later.headers["etag"]}
+        await seat(api, lesson_id, new_id())
+        assert (await api.client.get(path, headers=held)).status_code == 200
+        # Nor is any tag one of an answer to come, or of somebody's own list.
+        ahead = later.headers["etag"][:-2] + "9" * 3 + '"'
+        assert (await api.client.get(path, headers={"If-None-Match": ahead})).status_code == 200
+    mine = await api.client.get("/v1/live-lessons/next", headers=api.member() | held)
+    assert (mine.status_code, "etag" in mine.headers) == (200, False)
+
+
 async def test_drafts_are_for_admins(api: Api) -> None:
     created = await api.client.post(ADMIN, json=PLAN, headers=api.admin())
     lesson_id = created.json()["id"]

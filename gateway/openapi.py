@@ -10,6 +10,7 @@ from gateway.samples import show
 from gateway.tags import AUDIENCES, TAGS
 from gateway.usual_answers import complete, shared, sized
 from kit.auth import SCOPES, admin_scheme
+from kit.openapi import with_references
 
 Document = dict[str, Any]
 
@@ -56,8 +57,8 @@ def merge(documents: Mapping[str, Document]) -> Document:
             public = document["paths"]
         renamed = _take_components(service, document, components)
         for path, item in public.items():
-            _take_path(service, path, _renamed(item, renamed), paths, listed)
-        webhooks |= _renamed(document.get("webhooks", {}), renamed)
+            _take_path(service, path, with_references(item, renamed), paths, listed)
+        webhooks |= with_references(document.get("webhooks", {}), renamed)
     schemes = components.pop("securitySchemes", {}) | SECURITY
     _name_uniquely(paths)
     for path, item in paths.items():
@@ -125,22 +126,10 @@ def _take_components(service: str, document: Document, components: dict[str, dic
     for kind, name, component in _components(document):
         reference = renamed.get(f"#/components/{kind}/{name}")
         own_name = reference.rsplit("/", 1)[1] if reference else name
-        components.setdefault(kind, {})[own_name] = _renamed(component, renamed)
+        components.setdefault(kind, {})[own_name] = with_references(component, renamed)
     for name, scheme in document.get("components", {}).get("securitySchemes", {}).items():
         components.setdefault("securitySchemes", {}).setdefault(name, scheme)
     return renamed
-
-
-def _renamed(value: Any, references: Mapping[str, str]) -> Any:
-    """A copy in which references lead to their new names."""
-    if isinstance(value, dict):
-        return {
-            key: references.get(item, item) if key == "$ref" and isinstance(item, str) else _renamed(item, references)
-            for key, item in value.items()
-        }
-    if isinstance(value, list):
-        return [_renamed(item, references) for item in value]
-    return value
 
 
 def _take_path(service: str, path: str, item: Document, paths: dict[str, Document], listed: set[str]) -> None:
@@ -154,6 +143,8 @@ def _take_path(service: str, path: str, item: Document, paths: dict[str, Documen
             if path.startswith("/v1/partner/"):
                 # What Authorize logs a partner in to by id and secret, beside a token that was had elsewhere.
                 value["security"] = [{"partner": []}, *value.get("security", ())]
+            # That nobody must say who they are is said, too: linters and generators take silence for forgetfulness.
+            value.setdefault("security", [])
             held[key] = fill_in(value | {"tags": tags})
         else:
             held.setdefault(key, value)

@@ -47,10 +47,9 @@ def complete(path: str, operation: dict[str, Any]) -> None:
     if route is None or path in ("/healthz", "/readyz"):
         usual = {"500"}
     else:
-        usual = {"429", "500"} | ({"401"} if route.checks_bearer else set())
+        # 400: a path or header that cannot be understood.
+        usual = {"400", "429", "500"} | ({"401"} if route.checks_bearer else set())
         usual |= set() if route.service == "gateway" else _BEHIND
-        # A path or header that cannot be understood; where 422 stands, there is more to get wrong, and it is said.
-        usual |= set() if "422" in operation["responses"] else {"400"}
     responses = operation["responses"]
     for status in sorted(usual - responses.keys()):
         responses[status] = {"$ref": f"#/components/responses/{_NAMES[status]}"}
@@ -94,7 +93,7 @@ def sized(value: Any) -> Any:
     """A copy in which every whole number is described as one of 64 bits: fen and counts outgrow 32."""
     if isinstance(value, dict):
         kind = value.get("type")
-        whole = kind == "integer" or (isinstance(kind, list) and "integer" in kind)
+        whole = kind == "integer" or (isinstance(kind, list) and set(kind) - {"null"} == {"integer"})
         more = {"format": "int64"} if whole and "format" not in value else {}
         return {key: sized(item) for key, item in value.items()} | more
     return [sized(item) for item in value] if isinstance(value, list) else value

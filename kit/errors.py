@@ -261,7 +261,7 @@ PROBLEM_SCHEMA: dict[str, Any] = {
                 "type": "object",
                 "required": ["loc", "msg", "code"],
                 "properties": {
-                    "loc": {"type": "array", "items": {"type": ["string", "integer"]}},
+                    "loc": {"type": "array", "items": {"anyOf": [{"type": "string"}, {"type": "integer"}]}},
                     "msg": {"type": "string"},
                     "code": {"type": "string"},
                 },

@@ -1,5 +1,6 @@
 """A service's OpenAPI document: problems in place of FastAPI's own error shapes, and the headers every call knows."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from fastapi import FastAPI
@@ -53,6 +54,7 @@ def service_document(app: FastAPI) -> dict[str, Any]:
         schemas.pop("HTTPValidationError", None)
         schemas.pop("ValidationError", None)
         schemas["Problem"] = PROBLEM_SCHEMA
+        document |= with_references(document, _name_anew(schemas))
         document["components"].get("securitySchemes", {}).pop(OPTIONAL_SCHEME, None)
         for item in document["paths"].values():
             for method in METHODS:
@@ -60,6 +62,27 @@ def service_document(app: FastAPI) -> dict[str, Any]:
                     _complete(method, item[method])
         app.openapi_schema = document
     return app.openapi_schema
+
+
+def _name_anew(schemas: dict[str, Any]) -> dict[str, str]:
+    """Call pages and forms as a class may be called, `OrderPage`, `ImportCoursesForm`; what references change into what."""
+    changed = {}
+    for name in [name for name in schemas if name.startswith(("Body_", "Page_"))]:
+        kind, *words = name.strip("_").split("_")
+        said = f"{''.join(word.capitalize() for word in words)}Form" if kind == "Body" else schemas[name]["title"]
+        schemas[said] = schemas.pop(name) | {"title": said}
+        changed[f"#/components/schemas/{name}"] = f"#/components/schemas/{said}"
+    return changed
+
+
+def with_references(value: Any, changed: Mapping[str, str]) -> Any:
+    """A copy in which references lead to their new names."""
+    if isinstance(value, dict):
+        return {
+            key: changed.get(item, item) if key == "$ref" and isinstance(item, str) else with_references(item, changed)
+            for key, item in value.items()
+        }
+    return [with_references(item, changed) for item in value] if isinstance(value, list) else value
 
 
 def _complete(method: str, operation: dict[str, Any]) -> None:

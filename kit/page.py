@@ -35,6 +35,11 @@ class Page(Out, Generic[Item]):
     items: list[Item]
     next_cursor: str | None = None
 
+    @classmethod
+    def model_parametrized_name(cls, params: tuple[Any, ...]) -> str:
+        """`OrderPage` for a page of OrderOut: what generated clients call it."""
+        return f"{params[0].__name__.removesuffix('Out')}Page"
+
 
 class PageParams:
     """`limit` and `cursor` of a list request."""

@@ -1,9 +1,19 @@
 """Building blocks of request and response bodies: strict integers, clean text, UTC instants."""
 
-from datetime import datetime
+import re
+from datetime import date, datetime
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    JsonValue,
+    PlainSerializer,
+)
 
 from kit.text import clean_text, instant
 from kit.wording import Wrong
@@ -14,6 +24,7 @@ MAX_INTEGER = 2**53
 # Outside them a change of zone or a sum of months leaves what a datetime can hold.
 FIRST_YEAR, LAST_YEAR = 1900, 9990
 
+NOT_A_DAY = ("a day is written YYYY-MM-DD", "日期应写成 YYYY-MM-DD，如 2026-05-01")
 NOT_RFC_3339 = ("an instant is RFC 3339 text", "时间应为 RFC 3339 文本，如 2026-05-01T08:00:00Z")
 
 
@@ -27,6 +38,15 @@ def _instant_text(value: object) -> object:
         raise Wrong(*NOT_RFC_3339)
     if isinstance(value, str) and value.lstrip("+-").replace(".", "", 1).isdigit():
         raise Wrong(*NOT_RFC_3339)
+    return value
+
+
+def _day_text(value: object) -> object:
+    # Neither seconds since 1970 nor an instant is a day; pydantic would take both.
+    if isinstance(value, datetime) or not isinstance(value, (str, date)):
+        raise Wrong(*NOT_A_DAY)
+    if isinstance(value, str) and not re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", value):
+        raise Wrong(*NOT_A_DAY)
     return value
 
 
@@ -44,7 +64,15 @@ CleanStr = Annotated[str, AfterValidator(_strip)]
 
 def Text(minimum: int = 0, maximum: int = 2000) -> Any:  # noqa: N802 - reads as a type in annotations
     """A type for text of so many characters after NFC and stripping, without NUL or lone surrogates."""
-    return Annotated[CleanStr, Field(max_length=maximum * 4), AfterValidator(_between(minimum, maximum))]
+    told: dict[str, JsonValue] = {"maxLength": maximum} | ({"minLength": minimum, "pattern": r"\S"} if minimum else {})
+    # More may arrive than counts in the end, but not without bound.
+    arriving = Field(max_length=maximum * 4, json_schema_extra=told)
+    return Annotated[CleanStr, arriving, AfterValidator(_between(minimum, maximum))]
+
+
+def Matching(pattern: str) -> Any:  # noqa: N802 - stands in annotations beside Field
+    """The form that a cleaned text must have; pydantic checks a pattern behind a validator, but does not tell of it."""
+    return Field(pattern=pattern, json_schema_extra={"pattern": pattern})
 
 
 def _between(minimum: int, maximum: int) -> Any:
@@ -69,6 +97,10 @@ Instant = Annotated[
     PlainSerializer(instant, when_used="json"),
 ]
 """An RFC 3339 instant with an offset; answers carry UTC with Z."""
+
+
+Day = Annotated[date, BeforeValidator(_day_text)]
+"""A calendar day in a request, as YYYY-MM-DD and nothing else."""
 
 
 class In(BaseModel):

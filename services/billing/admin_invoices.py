@@ -19,7 +19,7 @@ from kit.db import SessionDep
 from kit.errors import Conflict, NotFound, problems
 from kit.events import emit
 from kit.page import Page, PageDep, keyset
-from kit.shapes import CleanStr, StrictIn
+from kit.shapes import CleanStr, Matching, StrictIn
 from kit.wording import Wrong
 from services.billing import payments
 from services.billing.invoice_models import InvoiceRequest, InvoiceState
@@ -31,7 +31,7 @@ router = new_router(prefix="/v1/admin/invoice-requests", tags=["admin invoices"]
 
 Reader = Annotated[Caller, admin_with("orders:read")]
 Accountant = Annotated[Caller, admin_with("orders:write")]
-Number = Annotated[CleanStr, Field(pattern=r"^[0-9A-Za-z-]{1,40}$")]
+Number = Annotated[CleanStr, Matching(r"^[0-9A-Za-z-]{1,40}$")]
 Reason = Annotated[CleanStr, Field(min_length=1, max_length=300)]
 
 

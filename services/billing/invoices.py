@@ -14,7 +14,7 @@ from kit.app import router as new_router
 from kit.db import SessionDep
 from kit.errors import Conflict, problems
 from kit.ids import new_id
-from kit.shapes import CleanStr, Instant, Out, StrictIn
+from kit.shapes import CleanStr, Instant, Matching, Out, StrictIn
 from services.billing import payments
 from services.billing.invoice_models import InvoiceRequest, InvoiceState
 from services.billing.models import Order
@@ -28,7 +28,9 @@ REFUNDED = "订单已全额退款，无需开票。 The order was refunded in fu
 Title = Annotated[CleanStr, Field(min_length=1, max_length=100)]
 TaxId = Annotated[CleanStr, Field(max_length=40), AfterValidator(tidy_tax_id)]
 Email = Annotated[
-    CleanStr, Field(max_length=254, pattern=r"^[^\s@,;<>\"()\x00-\x1f\x7f]+@[^\s@,;<>\"()]+\.[^\s@.,;<>\"()]+$")
+    CleanStr,
+    Field(max_length=254),
+    Matching(r"^[^\s@,;<>\"()\x00-\x1f\x7f]+@[^\s@,;<>\"()]+\.[^\s@.,;<>\"()]+$"),
 ]
 
 

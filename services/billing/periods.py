@@ -8,6 +8,7 @@ from fastapi import Depends, Query
 
 from kit import clock
 from kit.errors import Unprocessable
+from kit.shapes import Day
 
 DAY = timedelta(days=1)
 EARLIEST, LATEST = date(2000, 1, 1), date(2200, 1, 1)
@@ -64,8 +65,8 @@ class Period:
 
 
 async def asked_period(
-    first: Annotated[date | None, Query(alias="from", description="first business day; 29 days before `to`")] = None,
-    last: Annotated[date | None, Query(alias="to", description="last business day, included; today")] = None,
+    first: Annotated[Day | None, Query(alias="from", description="first business day; 29 days before `to`")] = None,
+    last: Annotated[Day | None, Query(alias="to", description="last business day, included; today")] = None,
 ) -> Period:
     """The period that a request names: the last thirty days where it names none."""
     last = last or max(clock.today(), first or clock.today())

@@ -18,7 +18,7 @@ from kit.auth import Caller, admin_with
 from kit.db import SessionDep
 from kit.errors import Conflict, NotFound, Unprocessable, problems
 from kit.page import Page, PageDep, keyset
-from kit.shapes import Instant, Out, StrictIn
+from kit.shapes import Day, Instant, Out, StrictIn
 from services.billing import reconciling, repairs
 from services.billing.periods import EARLIEST
 from services.billing.provider import PaymentProviderUnavailable
@@ -72,7 +72,7 @@ class RepairNotPossible(Conflict):
 class ReconciliationIn(StrictIn):
     """The business day to compare."""
 
-    day: date
+    day: Day
 
 
 class RepairIn(StrictIn):
@@ -174,7 +174,7 @@ async def reconcile_day(
 
 @router.get("")
 async def list_reconciliations(
-    _: Reader, session: SessionDep, page: PageDep, day: date | None = None
+    _: Reader, session: SessionDep, page: PageDep, day: Day | None = None
 ) -> Page[ReconciliationOut]:
     """All comparisons, the latest first; `day` narrows them to one business day."""
     query = select(Reconciliation)

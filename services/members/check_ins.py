@@ -62,14 +62,19 @@ class MonthOut(Out):
     streak: int
 
 
+MONTH: Final = r"^(?:19|2[0-9])[0-9]{2}-(?:0[1-9]|1[0-2])$"
+
+
 def _read_month(value: str) -> str:
     # Years as PostgreSQL's and Python's dates know them, with room for the day after the month.
-    if not re.fullmatch(r"(?:19|2\d)\d\d-(?:0[1-9]|1[0-2])", value, re.ASCII):
+    if not re.fullmatch(MONTH, value):
         raise Wrong("a month is YYYY-MM", "月份应写成 YYYY-MM")
     return value
 
 
-Month = Annotated[str, AfterValidator(_read_month), Query(examples=["2026-11"], json_schema_extra={"maxLength": 7})]
+Month = Annotated[
+    str, AfterValidator(_read_month), Query(examples=["2026-11"], json_schema_extra={"maxLength": 7, "pattern": MONTH})
+]
 
 
 async def _insert(session: AsyncSession, member_id: UUID, day: date, now: datetime, times: int) -> CheckInOut | None:

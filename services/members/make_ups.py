@@ -12,7 +12,7 @@ from kit.app import router
 from kit.auth import MemberDep
 from kit.db import SessionDep
 from kit.errors import Conflict, Unprocessable, problems
-from kit.shapes import In
+from kit.shapes import Day, In
 from services.members.check_ins import STREAKS, AlreadyCheckedIn, CheckInOut
 from services.members.members import MemberNotFound
 from services.members.models import CheckIn
@@ -46,7 +46,7 @@ class NotEnoughPoints(Conflict):
 class MakeUpIn(In):
     """The day to make up, in the business zone."""
 
-    day: date
+    day: Day
 
 
 REFUSALS = (AlreadyCheckedIn, MakeUpUsed, NotEnoughPoints, DayNotOpen, MemberNotFound)

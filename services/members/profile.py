@@ -74,7 +74,14 @@ class ProfilePatch(In):
 
     # By a factory: the document must not show a default that nobody may send.
     nickname: Annotated[CleanStr, Field(min_length=1, max_length=30)] = Field(default_factory=str)
-    avatar_url: Annotated[CleanStr, Field(max_length=500), AfterValidator(_web_address)] | None = None
+    avatar_url: (
+        Annotated[
+            CleanStr,
+            Field(max_length=500, json_schema_extra={"pattern": r"^(https?://|/v1/)\S*$"}),
+            AfterValidator(_web_address),
+        ]
+        | None
+    ) = None
     city: Annotated[CleanStr, Field(max_length=50)] | None = None
     bio: Annotated[CleanStr, Field(max_length=500)] | None = None
     language: Language = "zh-CN"

@@ -19,7 +19,7 @@ from kit.db import SessionDep
 from kit.errors import Conflict, NotFound, StaleVersion, problems
 from kit.http import require_version, version_tag
 from kit.page import Page, PageDep, keyset
-from kit.shapes import CleanStr, Count, Instant, Out, StrictIn
+from kit.shapes import CleanStr, Count, Instant, Matching, Out, StrictIn
 from kit.wording import Wrong
 from services.referrals.models import Campaign, ReferralRule
 
@@ -29,14 +29,16 @@ Reader = Annotated[Caller, admin_with("coupons:read")]
 Editor = Annotated[Caller, admin_with("coupons:write")]
 
 Title = Annotated[CleanStr, Field(min_length=1, max_length=200)]
-Code = Annotated[CleanStr, Field(min_length=3, max_length=64, pattern=r"^[A-Za-z0-9_-]+$")]
+Code = Annotated[CleanStr, Field(min_length=3, max_length=64), Matching(r"^[A-Za-z0-9_-]+$")]
 PlanCode = Annotated[CleanStr, Field(min_length=1, max_length=64)]
 Number = Annotated[int, Field(strict=True, ge=1, le=2**53)]
 Each = Annotated[int, Field(strict=True, ge=1, le=1_000_000)]
 Days = Annotated[int, Field(strict=True, ge=1, le=3650)]
 TIERS: Final = "potential|beginner|enthusiast|expert|instructor"
 Audience = Annotated[
-    CleanStr, Field(max_length=100, pattern=rf"^(everyone|new_members|tier:({TIERS})|label:.+|channel:[a-z0-9_-]+)$")
+    CleanStr,
+    Field(max_length=100),
+    Matching(rf"^(everyone|new_members|tier:({TIERS})|label:.+|channel:[a-z0-9_-]+)$"),
 ]
 MAX_PERCENT: Final = 100
 EARLIEST, LATEST = datetime(2000, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)

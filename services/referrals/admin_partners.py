@@ -20,7 +20,7 @@ from kit.errors import NotFound, StaleVersion, Unprocessable, problems
 from kit.events import emit
 from kit.http import require_version, version_tag
 from kit.page import Page, PageDep, keyset
-from kit.shapes import CleanStr, Instant, Out, StrictIn
+from kit.shapes import CleanStr, Instant, Matching, Out, StrictIn
 from services.referrals.newcomers import living_soon
 from services.referrals.partner_models import Partner, PartnerTerms
 from services.referrals.terms import HoldDays, TermsIn, TermsOut, newest_terms
@@ -29,7 +29,7 @@ routes = router(prefix="/v1/admin/partners", tags=["admin partners"])
 
 Editor = Annotated[Caller, admin_with("partners:write")]
 Name = Annotated[CleanStr, Field(min_length=1, max_length=100)]
-Email = Annotated[CleanStr, Field(min_length=3, max_length=254, pattern=r"^[^@\s]+@[^@\s]+$")]
+Email = Annotated[CleanStr, Field(min_length=3, max_length=254), Matching(r"^[^@\s]+@[^@\s]+$")]
 
 
 class PartnerNotFound(NotFound):

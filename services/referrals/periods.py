@@ -8,6 +8,7 @@ from fastapi import Depends, Query
 
 from kit import clock
 from kit.errors import Unprocessable
+from kit.shapes import Day
 
 MAX_DAYS = 3660
 EARLIEST, LATEST = date(2000, 1, 1), date(2200, 1, 1)
@@ -29,8 +30,8 @@ class Period:
 
 
 async def asked_period(
-    since: Annotated[date | None, Query(alias="from", description="first day; a month back when left out")] = None,
-    until: Annotated[date | None, Query(alias="to", description="last day; today when left out")] = None,
+    since: Annotated[Day | None, Query(alias="from", description="first day; a month back when left out")] = None,
+    until: Annotated[Day | None, Query(alias="to", description="last day; today when left out")] = None,
 ) -> Period:
     """The period a query asks for."""
     last = until or clock.today()

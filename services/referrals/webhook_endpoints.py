@@ -20,7 +20,7 @@ from kit.db import SessionDep
 from kit.errors import Conflict, NotFound, Unprocessable, problems
 from kit.outbound import AddressRefused, Outbound
 from kit.page import Page, PageDep, keyset
-from kit.shapes import CleanStr, Instant, Out, StrictIn
+from kit.shapes import CleanStr, Instant, Matching, Out, StrictIn
 from kit.text import instant
 from kit.vault import open_vault
 from services.referrals.partner_models import Partner
@@ -34,7 +34,7 @@ OVERLAP: Final = timedelta(hours=24)
 MOST: Final = 20
 MOST_SECRETS: Final = 10
 
-Url = Annotated[CleanStr, Field(min_length=8, max_length=2000, pattern=r"^https?://[!-~]+$")]
+Url = Annotated[CleanStr, Field(min_length=8, max_length=2000), Matching(r"^https?://[!-~]+$")]
 EventTypes = Annotated[list[CleanStr], Field(min_length=1, max_length=len(TOLD))]
 Status = Literal["active", "disabled"]
 

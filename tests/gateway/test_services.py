@@ -57,6 +57,21 @@ def test_every_operation_has_a_name_of_its_own() -> None:
     assert sorted(operations) == sorted(set(operations))
 
 
+def test_the_document_is_told_so_that_linters_and_generators_need_not_guess() -> None:
+    merged = merged_document()
+    # What generated clients call their classes.
+    assert [name for name in merged["components"]["schemas"] if not re.fullmatch(r"[A-Z][A-Za-z0-9]+", name)] == []
+    silent = [
+        f"{method} {path}"
+        for path, item in merged["paths"].items()
+        for method, operation in item.items()
+        if "security" not in operation or (path.startswith("/v1/") and "400" not in operation["responses"])
+    ]
+    assert silent == []
+    assert merged["paths"]["/v1/plans"]["get"]["security"] == []
+    assert merged["components"]["schemas"]["CampaignIn"]["properties"]["audience"]["pattern"].startswith("^(everyone|")
+
+
 def references(value: Any) -> Iterator[str]:
     if isinstance(value, dict):
         if isinstance(value.get("$ref"), str):

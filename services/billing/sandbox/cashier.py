@@ -51,7 +51,7 @@ class PayIn(StrictIn):
     settles_in: Annotated[timedelta, Field(ge=timedelta(0), le=MAX_DELAY)] | None = None
 
 
-class PaymentOut(Out):
+class SessionPaymentOut(Out):
     """The session after the button: `complete` once paid, `open` when another try is possible."""
 
     session_id: str
@@ -91,7 +91,7 @@ async def cashier_page(key: SessionKey, session: SessionDep) -> HTMLResponse:
 @router.post("/pay", responses=problems(SessionNotFound, SessionClosed))
 async def pay_session(
     key: SessionKey, session: SessionDep, wanted: Annotated[PayIn, Body(default_factory=PayIn)]
-) -> PaymentOut:
+) -> SessionPaymentOut:
     """Pay; answers after the money has moved, while the signed webhook is on its way."""
     visit = await pay(
         session,
@@ -104,13 +104,13 @@ async def pay_session(
 
 
 @router.post("/fail", responses=problems(SessionNotFound, SessionClosed))
-async def fail_session(key: SessionKey, session: SessionDep) -> PaymentOut:
+async def fail_session(key: SessionKey, session: SessionDep) -> SessionPaymentOut:
     """Decline the payment; the session stays open for another try, unless its money was only on its way."""
     return _answer(await fail(session, key))
 
 
-def _answer(visit: SandboxSession) -> PaymentOut:
-    return PaymentOut(
+def _answer(visit: SandboxSession) -> SessionPaymentOut:
+    return SessionPaymentOut(
         session_id=visit.id,
         status=visit.status,
         payment_status=visit.payment_status,

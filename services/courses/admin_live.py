@@ -40,6 +40,7 @@ from services.courses.live_news import notify, tell
 from services.courses.models import LiveLesson
 from services.courses.reminders import pass_over
 from services.courses.rooms import want_closed
+from services.courses.ways import keep_earned
 
 router = new_router(prefix="/v1/admin/live-lessons", tags=["admin live lessons"])
 
@@ -228,6 +229,7 @@ async def change_live_lesson(
     await session.flush()
     await audit.record(session, "live_lesson.changed", lesson.id, before=before, after=lesson.model_dump())
     await offer(session, lesson, runtime.settings.live_amount, before["access"])
+    await keep_earned(session, lesson, before["access"])
     moved = (before["starts_at"], before["ends_at"]) != (lesson.starts_at, lesson.ends_at)
     if moved and lesson.status == "scheduled":
         await pass_over(session, lesson)

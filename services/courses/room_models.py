@@ -25,7 +25,7 @@ class Person(Model, table=True):
 
 
 class LiveGrant(Model, table=True):
-    """A live lesson opened to a member by an admin."""
+    """A live lesson opened to a member by an admin, or by what they earned before an admin changed its ways in."""
 
     __tablename__ = "live_grant"
     __table_args__ = (Index("live_grant_member", "member_id"),)

@@ -1,5 +1,6 @@
 """Ways in: what opens a live lesson to a member, what each way still takes, and who switched sharing off."""
 
+import math
 from datetime import datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
@@ -47,7 +48,10 @@ class Option(Out):
 
 
 class AccessOut(Out):
-    """Whether the caller may come in, by which way, and all the ways there are; `grant` is an admin's."""
+    """Whether the caller may come in, by which way, and all the ways there are.
+
+    `grant` is an admin's, or was earned by inviting while that, or so few, still opened the lesson.
+    """
 
     granted: bool
     by: WayKind | Literal["grant"] | None
@@ -128,6 +132,27 @@ async def access_of(
         # What was paid opens the lesson also when it is not offered any more.
         by = "purchase" if held.by_purchase else "points" if held.by_points else None
     return AccessOut(granted=by is not None, by=by, options=options)
+
+
+_KEEP_EARNED = text("""
+INSERT INTO live_grant (lesson_id, member_id, reason, granted_at)
+SELECT :lesson_id, invite_link.member_id, :reason, :now
+FROM invite_link JOIN arrival ON arrival.link_id = invite_link.id WHERE invite_link.lesson_id = :lesson_id
+GROUP BY invite_link.member_id HAVING count(*) >= :needed ON CONFLICT DO NOTHING
+""")
+EARNED = "已完成当时要求的邀请"
+
+
+async def keep_earned(session: AsyncSession, lesson: LiveLesson, before: list[dict[str, Any]]) -> None:
+    """Let in for good who earned it by invitations, where the lesson's ways before this change took fewer than now, or none."""
+    needed = _invites(before)
+    if needed is not None and needed < (_invites(lesson.access) or math.inf):
+        values = {"lesson_id": lesson.id, "reason": EARNED, "needed": needed, "now": clock.now()}
+        await session.execute(_KEEP_EARNED, values)
+
+
+def _invites(ways: list[dict[str, Any]]) -> int | None:
+    return next((way["needed"] for way in ways if way["kind"] == "invites"), None)
 
 
 async def shares_in(session: AsyncSession, channel: Channel | None) -> bool:

@@ -137,6 +137,31 @@ async def test_sharing_is_switched_off_by_channel_and_what_was_earned_stays(api:
     assert (await access(api, lesson_id, inviter, channel="mini_program"))["by"] == "invites"
 
 
+async def test_who_earned_it_by_invitations_comes_in_also_when_they_open_it_no_more(api: Api) -> None:
+    ways = [{"kind": "membership"}, {"kind": "invites", "needed": 2}]
+    lesson_id, earned, almost = await plan_at(api, SOON, access=ways), new_id(), new_id()
+    for inviter, arrivals in ((earned, 2), (almost, 1)):
+        token = await link(api, lesson_id, inviter)
+        for _ in range(arrivals):
+            assert await arrive(api, token, new_id()) == (201, True)
+
+    async def stand() -> list[str | None]:
+        return [(await access(api, lesson_id, member_id))["by"] for member_id in (earned, almost)]
+
+    assert await stand() == ["invites", None]
+    member = {"kind": "membership"}
+    for access_now, expected in (
+        ([member, {"kind": "invites", "needed": 3}], ["grant", None]),
+        ([member], ["grant", None]),
+        ([member, {"kind": "invites", "needed": 1}], ["grant", "invites"]),
+        ([member], ["grant", "grant"]),
+    ):
+        changed = await api.client.patch(f"{ADMIN}/{lesson_id}", json={"access": access_now}, headers=api.admin())
+        assert changed.status_code == 200, changed.text
+        assert await stand() == expected
+    assert await api.sql("SELECT count(*) FROM live_grant") == [(2,)]
+
+
 async def test_points_are_asked_for_once_and_open_the_lesson_when_taken(api: Api) -> None:
     lesson_id, member_id = await plan_at(api, SOON, access=[{"kind": "points", "needed": 100}]), new_id()
     path = f"{LIVE}/{lesson_id}/points-payment"

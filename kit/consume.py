@@ -95,7 +95,8 @@ class Consumer:
                 await self._read(">")
             except ResponseError as failure:
                 if "NOGROUP" not in str(failure):
-                    log.exception("consumer failed", service=self.group)
+                    # Such as a Redis whose disk is full, which reads on and writes nothing.
+                    log.warning("consumer waits", service=self.group, error=str(failure)[:200])
                     await asyncio.sleep(0.5)
                 unread = True
             except Exception as failure:

@@ -1,4 +1,4 @@
-"""A database that is away, told from one that refuses what it is asked."""
+"""A database that is away, or cannot write, told from one that refuses what it is asked."""
 
 import asyncpg
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
@@ -14,13 +14,14 @@ _LOST = (
 
 
 def is_disconnect(failure: BaseException) -> bool:
-    """Whether a database call failed because the database is away, rather than because of what was asked."""
+    """Whether a database call failed because of how the database is, away or full, rather than because of what was asked."""
     if isinstance(failure, _LOST):
         return True
-    # 57P01..57P03: shut down, crash shutdown, cannot connect now; 08xxx: connection exceptions; 53300: too many.
+    # 57P01..57P03: shut down, crash shutdown, cannot connect now; 08xxx: connection exceptions; 53xxx: disk full, out of
+    # memory, too many connections; 25006: read only, as a primary is that was replaced.
     state = getattr(getattr(failure, "orig", failure), "sqlstate", None) or ""
     return (
         (isinstance(failure, DBAPIError) and failure.connection_invalidated)
-        or state[:2] == "08"
-        or state in ("57P01", "57P02", "57P03", "53300")
+        or state[:2] in ("08", "53")
+        or state in ("57P01", "57P02", "57P03", "25006")
     )

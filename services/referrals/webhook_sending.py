@@ -17,6 +17,7 @@ from sqlmodel import col
 from kit import clock
 from kit.app import Runtime
 from kit.db import fetch
+from kit.disconnects import is_disconnect
 from kit.due import Due
 from kit.outbound import Outbound
 from services.referrals.webhook_endpoints import outbound_of, secrets_of
@@ -108,8 +109,11 @@ class Sender:
             try:
                 if await self._is_due():
                     await self.start_due()
-            except Exception:
-                log.exception("webhooks wait")
+            except Exception as failure:
+                if is_disconnect(failure):
+                    log.warning("webhooks wait: database away")
+                else:
+                    log.exception("webhooks wait")
             await asyncio.sleep(POLL_S)
 
     async def _is_due(self) -> bool:

@@ -6,11 +6,14 @@ import time
 import pytest
 from joserfc import jwt
 from joserfc.jwk import OctKey, OKPKey
+from sqlalchemy.exc import DBAPIError
 
 from kit import auth, clock
+from kit.consume import Letter
 from kit.ids import new_id
 from tests.harness import Api, sign
 from tests.harness import signing_key as the_key
+from tests.kit.conftest import NoteWritten
 
 
 async def test_a_failed_commit_is_a_500_and_writes_nothing(api: Api) -> None:
@@ -185,6 +188,26 @@ async def test_a_revoked_session_and_a_frozen_member_are_refused(api: Api) -> No
     await api.rt.redis.zadd(auth.REVOKED_KEY, {f"session:{session_id}": clock.now().timestamp() + 900})
     await auth.revocations.poll(api.rt.redis)
     assert (await api.client.get("/v1/notes/mine", headers=headers)).json()["code"] == "not_authenticated"
+
+
+async def test_a_database_without_room_is_503_and_goes_on_when_there_is_some(api: Api) -> None:
+    await api.sql("CREATE FUNCTION no_room() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RAISE disk_full; END'")
+    await api.sql("CREATE TRIGGER no_room BEFORE INSERT ON note EXECUTE FUNCTION no_room()")
+    key = {"Idempotency-Key": "no room"}
+    for headers in ({}, key):
+        answer = await api.client.post("/v1/notes", json={"words": "x"}, headers=headers)
+        assert (answer.status_code, answer.json()["code"]) == (503, "database_unavailable")
+        assert int(answer.headers["retry-after"]) >= 1
+    event = NoteWritten(words="waits")
+    letter = Letter(event.id, event.wire_type, event.model_dump_json(), None, None)
+    with pytest.raises(DBAPIError):
+        await api.rt.consumer.deliver(letter)
+    # It is no failure of the event's: it stays where it is, and no attempt is counted.
+    assert await api.sql("SELECT FROM event_failure") == await api.sql("SELECT FROM inbox") == []
+    await api.sql("DROP TRIGGER no_room ON note")
+    await api.rt.consumer.deliver(letter)
+    assert (await api.client.post("/v1/notes", json={"words": "x"}, headers=key)).status_code == 201
+    assert await api.sql("SELECT words FROM note ORDER BY words") == [("heard waits",), ("x",)]
 
 
 async def test_a_deadlock_is_503_to_be_tried_again_and_leaves_nothing(api: Api) -> None:

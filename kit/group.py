@@ -95,7 +95,11 @@ class GroupCommit(Generic[Row, Result]):
         """Write this row with whatever else is waiting; its result, once committed. QueueFull when too many wait."""
         answer: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         self._wait(_Waiting(row, answer))
-        return await answer
+        try:
+            return await answer
+        finally:
+            # A refusal's traceback leads here and on to the refusal: a ring that only a search for garbage would end.
+            del answer
 
     async def answer(
         self,
@@ -124,7 +128,10 @@ class GroupCommit(Generic[Row, Result]):
             answer.cancel()
             raise
         # Who goes away leaves a row that is written all the same: until it is, nobody may ask for it again.
-        return await asyncio.shield(answer)
+        try:
+            return await asyncio.shield(answer)
+        finally:
+            del answer
 
     def _wait(self, waiting: _Waiting[Row, Result]) -> None:
         self.db.require()

@@ -1,6 +1,8 @@
 """Group commit: many rows in one commit, each with its own answer, none spoiled by another."""
 
 import asyncio
+import gc
+import weakref
 from collections.abc import Sequence
 from typing import Any
 
@@ -173,3 +175,23 @@ async def test_a_caller_who_leaves_does_not_stop_the_writer(api: Api) -> None:
     assert await group.submit("stays") == "STAYS"
     with pytest.raises(asyncio.CancelledError):
         await leaving
+
+
+async def test_a_refusal_is_gone_with_whoever_heard_it(api: Api) -> None:
+    group = group_of(api, [])
+
+    async def refused() -> weakref.ref[Problem]:
+        try:
+            await group.submit("long")
+        except TooLong as told:
+            return weakref.ref(told)
+        raise AssertionError
+
+    gc.disable()
+    try:
+        heard = await refused()
+        # The writer has told it, and lets go of it as it ends.
+        await asyncio.sleep(0)
+        assert heard() is None
+    finally:
+        gc.enable()

@@ -16,10 +16,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
 from kit import clock
 from kit.errors import Conflict, Problem, Unprocessable, request_language
+from kit.strict import JSON_LIMIT
 
 KEEP = timedelta(hours=48)
 
 _NONCE = 12
+_JSON = re.compile(r"application/(?:[\w.+-]+\+)?json\s*(?:;|$)", re.IGNORECASE)
 _BOUNDARY = re.compile(r'multipart/[^;]+;(?:.*;)?\s*boundary="?([^";]+)', re.IGNORECASE)
 _STORED_HEADERS = frozenset({"content-type", "location", "etag", "cache-control"})
 
@@ -28,6 +30,7 @@ class IdempotencyKeyReused(Unprocessable):
     """This Idempotency-Key was used with another request; take a fresh one for a new request."""
 
     zh = "这个 Idempotency-Key 已用于另一个请求，新请求请换一个新的。"
+    loc = ("header", "Idempotency-Key")
 
 
 class IdempotencyInFlight(Conflict):
@@ -79,10 +82,17 @@ class Place:
         self._fingerprinting = hmac.digest(said, b"request", sha256)
         self._sealing = AESGCM(hmac.digest(said, b"answer", sha256))
 
-    async def fingerprint(self, request: Request) -> bytes:
-        """What tells one request from another: its query and its body; not the boundary, which a form has anew each time."""
-        digest = hmac.new(self._fingerprinting, request.scope["query_string"] + b"\0", sha256)
-        boundary = _BOUNDARY.match(request.headers.get("content-type", ""))
+    async def fingerprints(self, request: Request) -> tuple[bytes, bytes]:
+        """What tells one request from another, its query and its body: as it is meant, and as it was sent.
+
+        A boundary, which a form has anew each time, is no part of it. JSON is meant as its values: whoever writes it anew
+        for a retry may order and space it otherwise.
+        """
+        kind = request.headers.get("content-type", "")
+        if _JSON.match(kind):
+            return await self._of_json(request)
+        boundary = _BOUNDARY.match(kind)
+        digest = self._digest(request)
         between = b"--" + boundary[1].encode() if boundary else b""
         rest = b""
         async for chunk in request.stream():
@@ -96,7 +106,29 @@ class Place:
             digest.update(rest[:done])
             rest = rest[done:]
         digest.update(rest)
-        return digest.digest()
+        return digest.digest(), digest.digest()
+
+    async def _of_json(self, request: Request) -> tuple[bytes, bytes]:
+        digest, content = self._digest(request), b""
+        meant = digest.copy()
+        async for chunk in request.stream():
+            digest.update(chunk)
+            # More than that is no JSON that any endpoint takes, whatever it says of itself.
+            content = content + chunk if len(content) <= JSON_LIMIT else content
+        as_sent = digest.digest()
+        if len(content) > JSON_LIMIT:
+            return as_sent, as_sent
+        try:
+            said = orjson.dumps(orjson.loads(content), option=orjson.OPT_SORT_KEYS)
+        except (ValueError, TypeError):  # no JSON, or deeper than can be written
+            return as_sent, as_sent
+        if said == content:
+            return as_sent, as_sent
+        meant.update(said)
+        return meant.digest(), as_sent
+
+    def _digest(self, request: Request) -> hmac.HMAC:
+        return hmac.new(self._fingerprinting, request.scope["query_string"] + b"\0", sha256)
 
     def seal(self, body: bytes) -> bytes:
         """AES-256-GCM, its nonce in front."""
@@ -126,6 +158,7 @@ class Asked:
 
     place: Place
     fingerprint: bytes
+    as_sent: bytes
     language: str
     request_id: str | None
 
@@ -138,8 +171,8 @@ async def asked_of(request: Request, place: Place) -> Asked:
     """The request that wants its answer kept there; its body is read once, however often an endpoint tries."""
     asked: Asked | None = request.scope.get("heika.asked")
     if asked is None:
-        fingerprint = await place.fingerprint(request)
-        asked = Asked(place, fingerprint, request_language(request), request.scope.get("heika.request_id"))
+        fingerprints = await place.fingerprints(request)
+        asked = Asked(place, *fingerprints, request_language(request), request.scope.get("heika.request_id"))
         request.scope["heika.asked"] = asked
     return asked
 
@@ -151,7 +184,8 @@ async def find(connection: AsyncConnection, requests: Sequence[Asked]) -> dict[b
     found: dict[bytes, Response | IdempotencyKeyReused] = {}
     for asked in requests:
         row = kept.get(asked.place.scope)
-        if row is not None and row.fingerprint != asked.fingerprint:
+        # Those kept by an earlier release are of bodies as they were sent.
+        if row is not None and row.fingerprint not in {asked.fingerprint, asked.as_sent}:
             found[row.scope] = IdempotencyKeyReused()
         elif row is not None:
             headers = row.headers | {"Idempotency-Replayed": "true"}

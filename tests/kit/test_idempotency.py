@@ -2,9 +2,13 @@
 
 import asyncio
 from hashlib import sha256
+from typing import Any, cast
 
 import pytest
+from fastapi import Request
 
+from kit.ids import new_id
+from kit.kept_answers import Place
 from tests.harness import Api
 
 BODY = {"words": "one"}
@@ -39,6 +43,41 @@ async def test_the_same_key_with_another_body_is_refused(api: Api) -> None:
     await api.client.post("/v1/notes", json=BODY, headers=headers)
     other = await api.client.post("/v1/notes", json={"words": "two"}, headers=headers)
     assert (other.status_code, other.json()["code"]) == (422, "idempotency_key_reused")
+    assert len(await api.sql("SELECT id FROM note")) == 1
+
+
+async def test_the_same_values_written_otherwise_are_the_same_body(api: Api) -> None:
+    member_id = new_id()
+    headers = api.member(member_id) | {"Idempotency-Key": "k1", "Content-Type": "application/json; charset=utf-8"}
+
+    async def send(content: bytes, kind: str = headers["Content-Type"]) -> tuple[int, Any]:
+        answer = await api.client.post("/v1/notes", content=content, headers=headers | {"Content-Type": kind})
+        return answer.status_code, answer.json().get("code") or answer.headers.get("idempotency-replayed")
+
+    sent = b'{"words": "\\u4e00", "weight": 2}'
+    assert await send(sent) == (201, None)
+    rewritten = b' {"weight":2,\n"words":"\xe4\xb8\x80"}'
+    for kind in (headers["Content-Type"], "APPLICATION/JSON", "application/vnd.note+json"):
+        assert await send(rewritten, kind) == (201, "true")
+    reused = (422, "idempotency_key_reused")
+    others = ("2.0", '"2"', "true", "3", "[2, 1]", '{"b": 2, "a": 1}', "2}", "2, 1", "[" * 2000, "[" * 300 + "]" * 300)
+    for other in others:
+        assert await send(sent.replace(b"2}", other.encode() + b"}")) == reused
+    assert await send(b"") == await send(b'{"words": "\\u4e00"}') == reused
+    # What is not said to be JSON is what it is, byte by byte.
+    assert await send(rewritten, "text/plain") == reused
+    # Answers that an earlier release kept go by the bytes as well.
+    told = iter([{"type": "http.request", "body": sent}])
+    request = Request(
+        {"type": "http", "query_string": b"", "headers": [(b"content-type", b"application/json")]},
+        cast("Any", lambda: asyncio.sleep(0, next(told))),
+    )
+    meant, as_sent = await Place(api.rt.service, str(member_id), "POST", "/v1/notes", "k1").fingerprints(request)
+    assert await api.sql(
+        "UPDATE idempotency_key SET fingerprint = :b WHERE fingerprint = :a RETURNING 1", a=meant, b=as_sent
+    )
+    assert await send(sent) == (201, "true")
+    assert await send(rewritten) == reused
     assert len(await api.sql("SELECT id FROM note")) == 1
 
 

@@ -101,8 +101,14 @@ WITH brought AS (
     WHERE p.paid_at >= :since AND p.paid_at < :until AND p.total > 0
     GROUP BY b.channel_code
 ), opened AS (
-    SELECT channel_code, count(*) AS touches FROM touch
-    WHERE at >= :since AND at < :until AND NOT at_registration GROUP BY channel_code
+    SELECT channel_code, sum(touches)::bigint AS touches FROM (
+        SELECT channel_code, count(*) AS touches FROM touch
+        WHERE at >= :since AND at < :until AND NOT at_registration GROUP BY channel_code
+        UNION ALL
+        SELECT channel_code, touches FROM touch_day
+        WHERE day >= (CAST(:since AS timestamptz) AT TIME ZONE :zone)::date
+            AND day < (CAST(:until AS timestamptz) AT TIME ZONE :zone)::date
+    ) counted GROUP BY channel_code
 )
 SELECT c.code, coalesce(o.touches, 0) AS touches, coalesce(p.registrations, 0) AS registrations,
     coalesce(p.first_lessons, 0) AS first_lessons, coalesce(m.payers, 0) AS payers,
@@ -138,7 +144,7 @@ async def channels(_: Reader, session: SessionDep, page: PageDep, rt: RuntimeDep
 @routes.get("/stats", response_model=StatsOut, responses=problems(BadPeriod))
 async def channel_stats(_: Reader, session: SessionDep, asked: PeriodDep) -> Response:
     """What each channel brought from the first day through the last, in the business zone."""
-    period = {"since": asked.since, "until": asked.until}
+    period = {"since": asked.since, "until": asked.until, "zone": clock.ZONE.key}
     rows = (await session.execute(_STATS, period)).all()
     items: list[dict[str, Any]] = [dict(zip(row._fields, row, strict=True)) for row in rows]
     return json_response({"items": items}, headers={"Cache-Control": "private, no-store"})

@@ -110,6 +110,7 @@ class Touch(Model, table=True):
         Index("touch_visitor_id_idx", "visitor_id", "at", postgresql_where=text("outcome = 'open'")),
         Index("touch_channel_code_at_idx", "channel_code", "at"),
         Index("touch_newcomer_id_idx", "newcomer_id", postgresql_where=text("newcomer_id IS NOT NULL")),
+        Index("touch_idle_at_idx", "at", postgresql_where=text("newcomer_id IS NULL")),
         CheckConstraint("outcome IN ('open', 'won', 'lost')", name="outcome"),
     )
 

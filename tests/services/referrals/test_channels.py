@@ -2,13 +2,15 @@
 
 import json
 import re
-from datetime import timedelta
+from datetime import datetime, time, timedelta
+from typing import Any
 
 import pytest
 
 from contracts.billing import OrderRefunded
 from kit import clock
 from kit.ids import new_id
+from services.referrals import touch_upkeep
 from tests.harness import Api
 from tests.services.referrals.world import lesson, member, paid
 
@@ -86,6 +88,42 @@ async def test_figures_of_channels_count_what_happened_in_the_period(api: Api) -
     assert rows["douyin"] == {"code": "douyin"} | nothing | {"touches": 3, "registrations": 2, "first_lessons": 1}
     sales = {"payers": 1, "revenue": 4000, "median_days_to_pay": 2.0}
     assert {item["code"]: item for item in then.json()["items"]}["douyin"] == {"code": "douyin"} | nothing | sales
+
+
+async def test_links_opened_long_ago_are_forgotten_and_still_counted_on_their_day(api: Api, monkeypatch: Any) -> None:
+    monkeypatch.setattr(touch_upkeep, "AT_ONCE", 2)
+    api.clock.set(datetime.combine(clock.today() + timedelta(days=1), time(23, 59), tzinfo=clock.ZONE))
+    first = clock.today()
+    for visitor in "abc":
+        await api.client.post("/v1/touches", json={"channel": "douyin", "visitor_id": visitor})
+    await member(api, visitor_id="a")
+    looking = await api.client.post(
+        "/v1/touches", json={"channel": "weibo", "visitor_id": "d"}, headers=api.member(new_id())
+    )
+    assert looking.status_code == 201
+    api.clock.advance(timedelta(minutes=2))
+    await api.client.post("/v1/touches", json={"channel": "douyin", "visitor_id": "c"})
+
+    async def opened() -> list[tuple[int, int]]:
+        admin, told = api.admin(), []
+        for day in (first, first + timedelta(days=1)):
+            period = {"from": str(day), "to": str(day)}
+            items = (await api.client.get(f"{CHANNELS}/stats", headers=admin, params=period)).json()["items"]
+            rows = {item["code"]: item["touches"] for item in items}
+            told.append((rows["douyin"], rows["weibo"]))
+        return told
+
+    assert await opened() == [(3, 1), (1, 0)]
+    api.clock.advance(timedelta(days=400) - timedelta(minutes=1))
+    await api.run_due()
+    assert await opened() == [(3, 1), (1, 0)]
+    assert await api.sql("SELECT visitor_id FROM touch WHERE newcomer_id IS NULL") == [("c",)]
+    api.clock.advance(timedelta(minutes=1))
+    assert await api.run_due() == 1
+    assert await api.run_due() == 0
+    assert await opened() == [(3, 1), (1, 0)]
+    # Where a member came from stays.
+    assert await api.sql("SELECT visitor_id, outcome FROM touch") == [("a", "won")]
 
 
 @pytest.mark.parametrize(

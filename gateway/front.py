@@ -87,6 +87,8 @@ class Stamp:
                 return silence()
             if not message.get("more_body", False):
                 self.done = True
+                # It holds this, and this holds it: a ring that only a search for garbage would end.
+                self._packer = None
                 self.seconds = time.perf_counter() - self.started_at
             if self._bare:
                 message = {"type": "http.response.body", "body": b"", "more_body": not self.done}

@@ -1,12 +1,13 @@
 """Periodic work: jobs that claim due rows, run every second or so, and at once when the sandbox's clock is moved."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import chain, repeat
 from math import inf
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 MAX_ROUNDS = 1000
-SOON_S = 1.0
+LOOK_EVERY_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +32,8 @@ class Due:
     `next_at` tells the earliest instant after now at which there will be something to do, as far as is known, or None:
     the sandbox's clock stops there on its way. A job whose exact moment matters to nobody needs none.
     `waits` is a look at what `run` takes, as the SQL of rows of which there are none, or may soon be none, when it would do
-    nothing; `$1` in it is now. The background asks it first: for a tenth of what `run` takes to find nothing.
+    nothing; `$1` in it is now. The background asks it first, each second and with those of the service's other jobs: for a
+    tenth of what `run` takes to find nothing.
     """
 
     name: str
@@ -77,28 +79,55 @@ async def _run(runtime: "Runtime", job: Due) -> int:
     return rows
 
 
-async def waits(runtime: "Runtime", job: Due) -> bool:
-    """Whether there may be something to do, by the job's own look."""
-    if job.waits is None:
-        return True
-    given = [clock.now()] if "$1" in job.waits else []
-    async with runtime.db.engine.connect() as connection:
-        return bool((await fetch(connection, f"SELECT EXISTS ({job.waits})", *given))[0]["exists"])
+async def waiting(runtime: "Runtime", jobs: Iterable[Due]) -> list[Due]:
+    """Those of these jobs that may have something to do, by their own looks, which are one statement; the rest as well."""
+    looks = [job for job in jobs if job.waits is not None]
+    idle: set[Due] = set()
+    if looks:
+        given = [clock.now()] if any("$1" in str(job.waits) for job in looks) else []
+        asked = ", ".join(f"EXISTS ({job.waits})" for job in looks).replace("$1", "$1::timestamptz")
+        async with runtime.db.engine.connect() as connection:
+            [said] = await fetch(connection, f"SELECT {asked}", *given)
+        idle = {job for job, found in zip(looks, said, strict=True) if not found}
+    return [job for job in jobs if job not in idle]
 
 
-async def keep_running(runtime: "Runtime", job: Due) -> None:
-    """Run one job for as long as the process lives; a failure is logged and tried again.
+def keep_running(runtime: "Runtime", jobs: Sequence[Due]) -> list[Coroutine[Any, Any, None]]:
+    """What runs these jobs for as long as the process lives: a loop for each, and one that looks for all that have a look."""
+    calls = {job: asyncio.Event() for job in jobs if job.waits is not None}
+    loops = [_keep_running(runtime, job, calls.get(job)) for job in jobs]
+    return [*loops, _keep_looking(runtime, calls)] if calls else loops
 
-    What found something to do looks again soon: jobs that are seldom looked at do a portion at a time.
-    """
+
+async def _keep_looking(runtime: "Runtime", calls: dict[Due, asyncio.Event]) -> None:
+    while True:
+        with _told_of(runtime, "looks"):
+            for job in await waiting(runtime, [job for job, call in calls.items() if not call.is_set()]):
+                calls[job].set()
+        await asyncio.sleep(LOOK_EVERY_S)
+
+
+async def _keep_running(runtime: "Runtime", job: Due, call: asyncio.Event | None) -> None:
+    """A failure is logged and tried again. What found something to do is tried again soon: jobs do a portion at a time."""
     while True:
         rest = job.every_s
-        try:
-            if await waits(runtime, job) and await _run(runtime, job):
-                rest = min(rest, SOON_S)
-        except Exception as failure:
-            if is_disconnect(failure):
-                log.warning("periodic work waits: database away", service=runtime.service, job=job.name)
-            else:
-                log.exception("periodic work failed", service=runtime.service, job=job.name)
-        await asyncio.sleep(rest)
+        if call is not None:
+            await call.wait()
+        with _told_of(runtime, job.name):
+            if await _run(runtime, job):
+                rest = min(rest, LOOK_EVERY_S)
+        if call is not None:
+            call.clear()
+        else:
+            await asyncio.sleep(rest)
+
+
+@contextmanager
+def _told_of(runtime: "Runtime", name: str) -> Iterator[None]:
+    try:
+        yield
+    except Exception as failure:
+        if is_disconnect(failure):
+            log.warning("periodic work waits: database away", service=runtime.service, job=name)
+        else:
+            log.exception("periodic work failed", service=runtime.service, job=name)

@@ -32,7 +32,7 @@ from kit.app import Runtime, Service, create_app
 from kit.audit import AdminActed
 from kit.consume import Letter
 from kit.db import Database
-from kit.due import Due, run_due, waits
+from kit.due import Due, run_due, waiting
 from kit.events import EVENTS, Event
 from kit.ids import new_id
 from kit.log import configure_logs
@@ -136,7 +136,7 @@ def _looked_at(job: Due) -> Due:
     """The job as the background runs it: only when its own look says that something waits."""
 
     async def run(runtime: Runtime) -> int:
-        return await job.run(runtime) if await waits(runtime, job) else 0
+        return await job.run(runtime) if job in await waiting(runtime, runtime.due) else 0
 
     return replace(job, run=run)
 

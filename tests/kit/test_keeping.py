@@ -8,6 +8,7 @@ from uuid import UUID
 
 import pytest
 
+import kit.due
 import kit.forgetting
 import kit.relay
 from kit.app import Due, Runtime
@@ -112,7 +113,34 @@ async def test_a_job_that_found_something_looks_again_soon(run: Run, monkeypatch
     async with run(service) as api:
         with monkeypatch.context() as quick:
             quick.setattr(asyncio, "sleep", rest)
+            [loop] = keep_running(api.rt, [Due("purge", some, every_s=300.0)])
             with pytest.raises(Over):
-                await keep_running(api.rt, Due("purge", some, every_s=300.0))
+                await loop
     assert done == [5000, 5000, 12, 0]
     assert rests == [1.0, 1.0, 1.0, 300.0]
+
+
+async def test_one_look_for_all_calls_those_that_have_something_to_do(api: Api, monkeypatch: Any) -> None:
+    monkeypatch.setattr(kit.due, "LOOK_EVERY_S", 0.01)
+    done: list[str] = []
+    again = asyncio.Event()
+
+    def job(name: str) -> Due:
+        async def work(_: Runtime) -> int:
+            done.append(name)
+            if done.count(name) == 1:
+                raise RuntimeError
+            again.set()
+            # It waits still, and is not called while it is at work.
+            await asyncio.sleep(0.1)
+            return 1
+
+        return Due(name, work, waits=f"SELECT FROM note WHERE words = '{name}' AND $1 > '2000-01-01'")
+
+    await api.sql("INSERT INTO note (id, words, weight) VALUES (:id, 'b', 0)", id=new_id())
+    loops = [asyncio.create_task(loop) for loop in keep_running(api.rt, [job(name) for name in "abc"])]
+    await asyncio.wait_for(again.wait(), 10)
+    for loop in loops:
+        loop.cancel()
+    await asyncio.wait(loops)
+    assert done == ["b", "b"]

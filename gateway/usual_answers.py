@@ -7,11 +7,12 @@ from typing import Any, Final
 
 from gateway.problems import AmbiguousAuthorization, AmbiguousPath, BadUpstream, UpstreamTimeout, UpstreamUnavailable
 from gateway.routes import find
-from kit.errors import DatabaseUnavailable, Internal, NotAuthenticated, TooManyRequests, problems
+from kit.errors import DatabaseUnavailable, Internal, NotAuthenticated, PayloadTooLarge, TooManyRequests, problems
 
 _NAMES: Final = {
     "400": "BadRequest",
     "401": "NotAuthenticated",
+    "413": "PayloadTooLarge",
     "429": "TooManyRequests",
     "500": "Internal",
     "502": "BadUpstream",
@@ -24,6 +25,7 @@ _ANSWERS: Final = {
         AmbiguousPath,
         AmbiguousAuthorization,
         NotAuthenticated,
+        PayloadTooLarge,
         TooManyRequests,
         Internal,
         BadUpstream,
@@ -33,6 +35,8 @@ _ANSWERS: Final = {
     ).items()
 }
 _BEHIND: Final = {"502", "503", "504"}
+
+_BOUNDS: Final = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum")
 
 # A name of more codes says less than the answer where it stands.
 _NAMED_CODES: Final = 4
@@ -50,6 +54,7 @@ def complete(path: str, operation: dict[str, Any]) -> None:
         # 400: a path or header that cannot be understood.
         usual = {"400", "429", "500"} | ({"401"} if route.checks_bearer else set())
         usual |= set() if route.service == "gateway" else _BEHIND
+        usual |= {"413"} if "requestBody" in operation else set()
     responses = operation["responses"]
     for status in sorted(usual - responses.keys()):
         responses[status] = {"$ref": f"#/components/responses/{_NAMES[status]}"}
@@ -95,5 +100,6 @@ def sized(value: Any) -> Any:
         kind = value.get("type")
         whole = kind == "integer" or (isinstance(kind, list) and set(kind) - {"null"} == {"integer"})
         more = {"format": "int64"} if whole and "format" not in value else {}
-        return {key: sized(item) for key, item in value.items()} | more
+        # Pydantic tells bounds of numbers as floats, and generated clients then compare with those.
+        return {key: int(item) if key in _BOUNDS and whole else sized(item) for key, item in value.items()} | more
     return [sized(item) for item in value] if isinstance(value, list) else value

@@ -15,7 +15,7 @@ from sqlalchemy.sql import operators
 from sqlalchemy.sql.elements import UnaryExpression
 
 from kit.errors import Unprocessable
-from kit.shapes import Out
+from kit.shapes import Digits, Out
 from kit.text import dump_json
 
 Item = TypeVar("Item")
@@ -51,7 +51,7 @@ class PageParams:
 
 # Not the class itself: FastAPI takes what is no coroutine to a thread, which costs more than a page of rows.
 async def _page(
-    limit: Annotated[int, Query(ge=1, le=100, description="how many at most")] = 20,
+    limit: Annotated[int, Query(ge=1, le=100, description="how many at most"), Digits] = 20,
     cursor: Annotated[
         str | None, Query(max_length=MAX_CURSOR_LENGTH, description="next_cursor of the page before")
     ] = None,

@@ -14,6 +14,7 @@ from pydantic import (
     JsonValue,
     PlainSerializer,
 )
+from pydantic_core import PydanticKnownError
 
 from kit.text import clean_text, instant
 from kit.wording import Wrong
@@ -36,7 +37,7 @@ def _instant_text(value: object) -> object:
     # Numbers are no instants (api.md: RFC 3339); pydantic would take 0 as 1970.
     if not isinstance(value, (str, datetime)):
         raise Wrong(*NOT_RFC_3339)
-    if isinstance(value, str) and value.lstrip("+-").replace(".", "", 1).isdigit():
+    if isinstance(value, str) and not re.match(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ]", value):
         raise Wrong(*NOT_RFC_3339)
     return value
 
@@ -47,6 +48,13 @@ def _day_text(value: object) -> object:
         raise Wrong(*NOT_A_DAY)
     if isinstance(value, str) and not re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", value):
         raise Wrong(*NOT_A_DAY)
+    return value
+
+
+def _digits(value: object) -> object:
+    # Of what stands in a query, pydantic takes `1_0` and `1.0` for whole numbers as well.
+    if isinstance(value, str) and not re.fullmatch(r"-?[0-9]+", value):
+        raise PydanticKnownError("int_parsing")
     return value
 
 
@@ -86,6 +94,9 @@ def _between(minimum: int, maximum: int) -> Any:
 
 Count = Annotated[int, Field(strict=True, ge=0, le=MAX_INTEGER)]
 """A strict integer from 0 to 2^53: no `true`, no `"12"`, no `1.5`."""
+
+Digits = BeforeValidator(_digits)
+"""Beside an integer of a query: written in digits."""
 
 Fen = Count
 """Money in minor units."""

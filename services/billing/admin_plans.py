@@ -45,6 +45,7 @@ class OriginalAmountTooLow(Unprocessable):
     """The original amount is what a discount is shown against: it must not be below the amount."""
 
     zh = "原价用于展示折扣，不能低于现价。"
+    loc = ("body", "original_amount")
 
 
 class PlanIn(StrictIn):

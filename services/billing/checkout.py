@@ -47,6 +47,7 @@ class PaymentMethodRefused(Unprocessable):
     """The payment provider does not take this payment; choose another payment method."""
 
     zh = "支付渠道无法受理这笔付款，请换一种支付方式。"
+    loc = ("body", "payment_method")
 
 
 async def ensure_session(session: AsyncSession, provider: Provider, order: Order) -> None:

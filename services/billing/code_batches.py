@@ -53,6 +53,7 @@ class BatchOverAlready(Unprocessable):
     """These codes would expire before anybody could redeem one; let `expires_at` be later than now."""
 
     zh = "这批兑换码还没发出就已过期，请把 expires_at 设为将来的时间。"
+    loc = ("body", "expires_at")
 
 
 class CodesAlreadyDownloaded(Gone):

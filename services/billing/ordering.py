@@ -51,6 +51,7 @@ class AutoRenewNeedsCard(Unprocessable):
     """Auto-renewal works with cards only; pay by card, or buy once without it."""
 
     zh = "自动续费仅支持银行卡，请改用银行卡，或不勾选自动续费。"
+    loc = ("body", "payment_method")
 
 
 class AutoRenewNeedsPayment(Unprocessable):

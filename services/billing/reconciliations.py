@@ -43,6 +43,7 @@ class DayNotBegun(Unprocessable):
     """This day has not begun yet, or lies before there was anything to compare; name one that has."""
 
     zh = "这一天还没有开始，或早于任何可核对的日期，请换一天。"
+    loc = ("body", "day")
 
 
 class ReconciliationNotFound(NotFound):

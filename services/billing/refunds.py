@@ -62,6 +62,7 @@ class RefundTooHigh(Unprocessable):
     """At most {most} fen of this order can be given back; ask for no more than that."""
 
     zh = "这笔订单最多可退 {most} 分，请不要超过这个金额。"
+    loc = ("body", "amount")
 
 
 class RefundPreviewOut(Out):

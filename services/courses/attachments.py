@@ -58,6 +58,7 @@ class AttachmentUnusable(Unprocessable):
     """An attachment is a file with a name of at most 120 characters and at least one byte in it."""
 
     zh = "附件应是有名字（最多 120 个字符）且不为空的文件。"
+    loc = ("body", "file")
 
 
 class AttachmentTooLarge(PayloadTooLarge):

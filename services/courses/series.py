@@ -36,6 +36,7 @@ class SeriesCourseUnknown(Unprocessable):
     """A series can only hold courses that are there: {unknown} is none."""
 
     zh = "系列里只能放已有的课程：{unknown} 不存在。"
+    loc = ("body", "course_ids")
 
 
 def _distinct(ids: list[UUID]) -> list[UUID]:

@@ -37,6 +37,7 @@ class PlanUnknown(Unprocessable):
     """There is no plan with this code."""
 
     zh = "没有这个套餐代码。"
+    loc = ("body", "plan_code")
 
 
 class MembershipTooLong(Unprocessable):

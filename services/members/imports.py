@@ -36,6 +36,7 @@ class NotUtf8(Unprocessable):
     """This file is not UTF-8 text; save it as "CSV UTF-8" and send it again."""
 
     zh = "文件不是 UTF-8 编码，请另存为“CSV UTF-8”后重新上传。"
+    loc = ("body", "file")
 
 
 class ImportRefused(Unprocessable):

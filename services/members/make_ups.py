@@ -29,6 +29,7 @@ class DayNotOpen(Unprocessable):
     """This day cannot be made up: it must be one of the last 31 days, before today and since you registered."""
 
     zh = "这一天不能补签：只能补最近 31 天内、今天之前、且在注册之后的日子。"
+    loc = ("body", "day")
 
 
 class MakeUpUsed(Conflict):

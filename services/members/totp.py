@@ -53,6 +53,7 @@ class InvalidTotp(Unprocessable):
     """This one-time password is wrong, was used, or is too old; enter the one the app shows now."""
 
     zh = "动态口令不正确、已用过或已过期，请输入验证器当前显示的口令。"
+    loc = ("body", "code")
 
 
 class TotpSecret(Out):

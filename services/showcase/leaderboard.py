@@ -11,7 +11,7 @@ from kit.app import Runtime, RuntimeDep, router
 from kit.db import SessionDep
 from kit.errors import problems
 from kit.http import cacheable
-from kit.shapes import Out
+from kit.shapes import Digits, Out
 from services.showcase.cards import MemberOut
 from services.showcase.contests import ContestNotFound, totals_hidden
 from services.showcase.standings import RedisAway, standings_of
@@ -38,7 +38,7 @@ class LeaderboardOut(Out):
     items: list[LeaderOut]
 
 
-Limit = Annotated[int, Query(ge=1, le=100, description="how many at most")]
+Limit = Annotated[int, Query(ge=1, le=100, description="how many at most"), Digits]
 
 _CONTEST: Final = text("SELECT hide_totals, settled_at FROM contest WHERE id = :contest")
 _SHOWN: Final = """

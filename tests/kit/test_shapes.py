@@ -4,10 +4,10 @@ from datetime import date
 from typing import Annotated
 
 import pytest
-from pydantic import Field, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 from kit.page import Page
-from kit.shapes import CleanStr, Day, Matching, Out, StrictIn, Text
+from kit.shapes import CleanStr, Day, Digits, Instant, Matching, Out, StrictIn, Text
 
 
 class StayIn(StrictIn):
@@ -39,6 +39,18 @@ def test_a_day_is_written_out_and_nothing_else() -> None:
     ):
         with pytest.raises(ValidationError):
             StayIn.model_validate_json(f'{{"day": {written}, "title": "a"}}')
+
+
+def test_an_instant_is_rfc_3339_and_an_integer_of_a_query_is_digits() -> None:
+    instant, whole = TypeAdapter(Instant), TypeAdapter(Annotated[int, Digits])
+    assert instant.validate_python("2026-05-01T08:00:00+08:00") == instant.validate_python("2026-05-01T00:00:00Z")
+    assert [whole.validate_python(written) for written in ("12", "-1", "05", 7)] == [12, -1, 5, 7]
+    for written in ("0", "5.96e-08", "-1e9", "1777593600", "2026-05-01", "2026-05-01T08:00:00", 0, 1.5, None):
+        with pytest.raises(ValidationError):
+            instant.validate_python(written)
+    for written in ("1_0", "1.0", "+5", " 5", "１", "1e1", ""):
+        with pytest.raises(ValidationError, match="int_parsing"):
+            whole.validate_python(written)
 
 
 def test_the_document_tells_the_bounds_and_the_form_that_text_must_have() -> None:

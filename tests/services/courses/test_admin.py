@@ -112,6 +112,11 @@ async def test_wrong_fields_are_refused_on_create_and_change(api: Api) -> None:
         created = await api.client.post("/v1/admin/courses", json=COURSE | fields, headers=admin)
         changed = await api.client.patch(f"/v1/admin/courses/{course['id']}", json=fields, headers=admin)
         assert (created.status_code, changed.status_code) == (422, 422), fields
+    emptied = {"title": None, "level": None, "amount": None}
+    answer = await api.client.patch(f"/v1/admin/courses/{course['id']}", json=emptied, headers=admin)
+    assert sorted((error["loc"], error["msg"]) for error in answer.json()["errors"]) == [
+        (["body", name], "不能为 null；要保持原样请不要写") for name in ("level", "title")
+    ]
     assert (await api.client.get(f"/v1/admin/courses/{course['id']}", headers=admin)).json() == course
     for body in (b"", b"[]", b"null", b'{"title": NaN}', b'{"title": "\\ud800"}', b"\xff"):
         answer = await api.client.post(

@@ -1,4 +1,4 @@
-"""What members tells: who registered, who changed, who is the same, and whose membership runs when."""
+"""What members tells: who registered, who changed, who is the same, whose membership runs when, and who has what points."""
 
 from typing import Literal
 from uuid import UUID
@@ -74,6 +74,14 @@ class MembershipChanged(Event, type="members.membership.changed"):
     version: int
     segments: tuple[SegmentPicture, ...]
     access_until: AwareDatetime | None = None
+
+
+class PointsChanged(Event, type="members.points.changed"):
+    """How many points a member has; a listener ignores a version not above the one it holds, which only grows."""
+
+    member_id: UUID
+    version: int
+    balance: int
 
 
 class PointsAnswered(Event, type="members.points.answered"):

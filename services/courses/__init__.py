@@ -4,6 +4,6 @@ Owns: course, lesson, progress, completion, rating, access, purchase, live lesso
 attendance, lesson request, calendar link, lesson work.
 Emits: LessonCompleted, CourseChanged, LiveLessonCanceled, QuestionAsked, QuestionUpvoted, QuestionUpvoteUndone, PointsWanted,
 PointsReturned, CoursesNoticeWanted.
-Listens: MembershipChanged, MemberRegistered, MemberChanged, MemberErased, MemberMerged, PointsAnswered, OrderPaid,
-OrderRefunded, OrderDisputed, EntryChanged, EntryFeatured, EntryPlaced.
+Listens: MembershipChanged, MemberRegistered, MemberChanged, MemberErased, MemberMerged, PointsChanged, PointsAnswered,
+OrderPaid, OrderRefunded, OrderDisputed, EntryChanged, EntryFeatured, EntryPlaced.
 """

@@ -3,7 +3,14 @@
 from fastapi import FastAPI
 
 from contracts.billing import OrderDisputed, OrderPaid, OrderRefunded
-from contracts.members import MemberChanged, MemberErased, MemberRegistered, MembershipChanged, PointsAnswered
+from contracts.members import (
+    MemberChanged,
+    MemberErased,
+    MemberRegistered,
+    MembershipChanged,
+    PointsAnswered,
+    PointsChanged,
+)
 from contracts.showcase import EntryChanged, EntryFeatured, EntryPlaced
 from kit.app import Service, create_app
 from services.courses import (
@@ -110,6 +117,7 @@ service = Service(
                 EntryChanged: [works.on_entry_changed],
                 EntryFeatured: [works.on_entry_featured],
                 EntryPlaced: [works.on_entry_placed],
+                PointsChanged: [points_payments.on_points_changed],
                 PointsAnswered: [points_payments.on_points_answered],
                 OrderPaid: [access.on_order_paid],
                 OrderRefunded: [access.on_order_refunded],

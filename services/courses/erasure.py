@@ -30,6 +30,7 @@ _FORGET = (
     text("DELETE FROM person WHERE member_id = :id"),
     text("DELETE FROM live_grant WHERE member_id = :id"),
     text("DELETE FROM attendance WHERE member_id = :id"),
+    text("DELETE FROM points_balance WHERE member_id = :id"),
     text("DELETE FROM points_payment WHERE member_id = :id"),
     text("UPDATE room_evidence SET member_id = NULL WHERE member_id = :id"),
     text("DELETE FROM calendar_feed WHERE member_id = :id"),

@@ -62,6 +62,8 @@ _MOVES: Final = (
     """),
     text("UPDATE rating SET member_id = :kept WHERE member_id = :merged"),
     text("DELETE FROM person WHERE member_id = :merged"),
+    # What both have together is told of the kept one.
+    text("DELETE FROM points_balance WHERE member_id = :merged"),
     text("""
     WITH theirs AS (DELETE FROM live_grant WHERE member_id = :merged RETURNING *)
     INSERT INTO live_grant (lesson_id, member_id, reason, granted_at)

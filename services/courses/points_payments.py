@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from contracts.courses import PointsReturned, PointsWanted
-from contracts.members import PointsAnswered
+from contracts.members import PointsAnswered, PointsChanged
 from kit import clock
 from kit.app import router as new_router
 from kit.auth import MemberDep
@@ -19,7 +19,7 @@ from kit.events import emit
 from kit.ids import new_id
 from kit.shapes import Out
 from services.courses.live import LiveLessonNotFound
-from services.courses.room_models import PaymentStatus, PointsPayment
+from services.courses.room_models import PaymentStatus, PointsBalance, PointsPayment
 from services.courses.seats import EnrolmentClosed, is_over
 from services.courses.ways import ShownLiveLesson
 
@@ -90,6 +90,14 @@ async def read_points_payment(caller: MemberDep, lesson: ShownLiveLesson, sessio
     if payment is None:
         raise PaymentMissing
     return PointsPaymentOut.model_validate(payment)
+
+
+async def on_points_changed(session: AsyncSession, event: PointsChanged) -> None:
+    """Keep how many points a member has; an older balance than the one held is ignored."""
+    told = {"version": event.version, "balance": event.balance}
+    row = insert(PointsBalance).values(member_id=event.member_id, **told)
+    newer = col(PointsBalance.version) < event.version
+    await session.execute(row.on_conflict_do_update(index_elements=["member_id"], set_=told, where=newer))
 
 
 async def on_points_answered(session: AsyncSession, event: PointsAnswered) -> None:

@@ -24,6 +24,16 @@ class Person(Model, table=True):
     nickname: str
 
 
+class PointsBalance(Model, table=True):
+    """How many points a member has, as members told last."""
+
+    __tablename__ = "points_balance"
+
+    member_id: UUID = Field(primary_key=True)
+    version: int = Field(sa_type=BigInteger)
+    balance: int = Field(sa_type=BigInteger)
+
+
 class LiveGrant(Model, table=True):
     """A live lesson opened to a member by an admin, or by what they earned before an admin changed its ways in."""
 

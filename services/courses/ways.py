@@ -82,8 +82,7 @@ SELECT
     EXISTS (SELECT FROM points_payment WHERE lesson_id = :lesson_id AND member_id = :member_id AND status = 'paid')
         AS by_points,
     {BOUGHT.format(member_id=":member_id", course_id=":lesson_id")} AS by_purchase,
-    (SELECT balance FROM points_payment WHERE lesson_id = :lesson_id AND member_id = :member_id
-        ORDER BY asked_at DESC LIMIT 1) AS balance,
+    coalesce((SELECT balance FROM points_balance WHERE member_id = :member_id), 0) AS balance,
     (SELECT count(*) FROM arrival JOIN invite_link ON invite_link.id = arrival.link_id
         WHERE invite_link.lesson_id = :lesson_id AND invite_link.member_id = :member_id) AS arrivals
 """)  # noqa: S608 - constants

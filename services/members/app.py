@@ -159,6 +159,7 @@ service = Service(
         Due("refresh signing keys", signing.refresh_keys, every_s=60.0),
         roles.due,
         retelling.due,
+        retelling.points_due,
         Due("forget old codes", otp.forget_old_codes, every_s=300.0),
         Due("forget old sessions", sessions.forget_old_sessions, every_s=300.0),
         Due("forget old tokens", sessions.forget_old_tokens, every_s=300.0),

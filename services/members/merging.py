@@ -14,6 +14,7 @@ from services.members.check_ins import STREAKS
 from services.members.ledger import lock_ledger, repack
 from services.members.ledger_models import Renewal, Segment
 from services.members.models import Identity, Member
+from services.members.points import tell_points
 from services.members.profile import changed, forget_person
 from services.members.promotions import RANK, judge, note_tier
 from services.members.roles import note_roles
@@ -82,6 +83,7 @@ async def merge(session: AsyncSession, kept: Member, merged: Member) -> None:
     await end_sessions(session, merged.id)
     await session.flush()
     await emit(session, MemberMerged(kept_id=kept.id, merged_id=merged.id), changed(kept))
+    await tell_points(session, kept.id)
     await judge(session, kept, "merge")
 
 

@@ -1,16 +1,19 @@
 """Points: given once for each reason and reference, doubled for holders of `double_points`."""
 
 from datetime import datetime
+from typing import Final
 from uuid import UUID
 
-from sqlalchemy import and_, func, or_, select
+from sqlalchemy import and_, func, or_, select, text
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
+from contracts.members import PointsChanged
 from kit.app import router
 from kit.auth import MemberDep
 from kit.db import SessionDep
+from kit.events import emit
 from kit.ids import new_id
 from kit.page import PageDep, keyset
 from kit.shapes import Instant, Out
@@ -65,10 +68,23 @@ async def factor(session: AsyncSession, member_id: UUID, at: datetime) -> int:
     return 2 if (await session.execute(statement)).scalar_one() else 1
 
 
+# What was ever given or taken only grows, by each entry, and when two of them become one in a merge.
+_STANDING: Final = text("""
+SELECT member_id, sum(abs(delta))::bigint AS version, sum(delta)::bigint AS balance FROM point_entry
+WHERE member_id = ANY(CAST(:ids AS uuid[])) GROUP BY member_id ORDER BY member_id
+""")
+
+
+async def tell_points(session: AsyncSession, *member_ids: UUID) -> None:
+    """Tell how many points these members have, those who ever had any."""
+    found = await session.execute(_STANDING, {"ids": list(member_ids)})
+    await emit(session, *(PointsChanged(**row._asdict()) for row in found))
+
+
 async def give_points(
     session: AsyncSession, member_id: UUID, delta: int, reason: str, reference: str, at: datetime
 ) -> bool:
-    """Give points, once for this reason and reference; whether this was the first time."""
+    """Give points, once for this reason and reference; whether this was the first time. The caller holds the member."""
     values = {
         "id": new_id(),
         "member_id": member_id,
@@ -78,7 +94,10 @@ async def give_points(
         "at": at,
     }
     statement = insert(PointEntry).values(values).on_conflict_do_nothing().returning(col(PointEntry.id))
-    return (await session.execute(statement)).one_or_none() is not None
+    if (await session.execute(statement)).one_or_none() is None:
+        return False
+    await tell_points(session, member_id)
+    return True
 
 
 @api.get("")

@@ -7,7 +7,6 @@ from sqlmodel import col
 from contracts.courses import PointsReturned, PointsWanted
 from contracts.members import PointsAnswered
 from kit.events import emit
-from services.members.members import kept_of
 from services.members.models import PointEntry
 from services.members.points import balances, give_points
 from services.members.profile import lock_kept
@@ -33,10 +32,12 @@ async def on_points_wanted(session: AsyncSession, event: PointsWanted) -> None:
 async def on_points_returned(session: AsyncSession, event: PointsReturned) -> None:
     """Give back what was taken for this request, once, to whoever it was taken from."""
     reference = str(event.request_id)
-    kept_id = await kept_of(session, event.member_id)
+    member = await lock_kept(session, event.member_id)
+    if member is None:
+        return
     spent = select(PointEntry).where(
-        col(PointEntry.member_id) == kept_id, col(PointEntry.reason) == SPENT, col(PointEntry.reference) == reference
+        col(PointEntry.member_id) == member.id, col(PointEntry.reason) == SPENT, col(PointEntry.reference) == reference
     )
     entry = (await session.execute(spent)).scalar_one_or_none()
     if entry is not None:
-        await give_points(session, kept_id, -entry.delta, RETURNED, reference, event.returned_at)
+        await give_points(session, member.id, -entry.delta, RETURNED, reference, event.returned_at)

@@ -6,7 +6,7 @@ from typing import Any
 from uuid import UUID
 
 from contracts.courses import CourseChanged, LiveLessonCanceled, PointsReturned, PointsWanted
-from contracts.members import MemberErased, MemberMerged, MemberRegistered, PointsAnswered
+from contracts.members import MemberErased, MemberMerged, MemberRegistered, PointsAnswered, PointsChanged
 from contracts.notices import CoursesNoticeWanted
 from kit import clock
 from kit.ids import new_id
@@ -49,7 +49,7 @@ async def test_the_answer_lists_every_way_and_what_it_takes(api: Api) -> None:
         "options": [
             {"kind": "membership", "needed": None, "have": None, "amount": None},
             {"kind": "invites", "needed": 2, "have": 0, "amount": None},
-            {"kind": "points", "needed": 100, "have": None, "amount": None},
+            {"kind": "points", "needed": 100, "have": 0, "amount": None},
             {"kind": "purchase", "needed": None, "have": None, "amount": 2990},
         ],
     }
@@ -172,6 +172,8 @@ async def test_points_are_asked_for_once_and_open_the_lesson_when_taken(api: Api
     assert isinstance(wanted, PointsWanted)
     assert (wanted.member_id, wanted.points, wanted.subject_id) == (member_id, 100, UUID(lesson_id))
     assert (await access(api, lesson_id, member_id))["granted"] is False
+    newer = PointsChanged(member_id=member_id, version=60, balance=40)
+    await api.handle(newer, newer, PointsChanged(member_id=member_id, version=50, balance=50))
     await api.handle(PointsAnswered(request_id=wanted.request_id, member_id=member_id, taken=False, balance=40))
     assert (await ask(api, "GET", path, member_id)).json()["status"] == "refused"
     assert (await access(api, lesson_id, member_id))["options"] == [
@@ -274,7 +276,10 @@ async def test_what_one_person_did_with_two_accounts_counts_once(api: Api) -> No
         [wanted] = await api.emitted()
         assert isinstance(wanted, PointsWanted)
         await api.handle(PointsAnswered(request_id=wanted.request_id, member_id=who, taken=True, balance=0))
+    await api.handle(PointsChanged(member_id=merged, version=1, balance=1))
     await api.handle(MemberMerged(kept_id=kept, merged_id=merged), MemberMerged(kept_id=kept, merged_id=merged))
+    await api.handle(PointsChanged(member_id=merged, version=2, balance=2))
+    assert await api.sql("SELECT count(*) FROM points_balance") == [(0,)]
     [back] = await api.emitted()
     assert isinstance(back, PointsReturned)
     assert back.points == 5

@@ -5,7 +5,7 @@ from typing import Any
 from uuid import UUID
 
 from contracts.courses import LessonCompleted
-from contracts.members import MemberChanged
+from contracts.members import MemberChanged, PointsChanged
 from contracts.showcase import EntryApproved
 from kit import clock
 from kit.ids import new_id
@@ -33,7 +33,9 @@ async def test_the_first_finished_lesson_makes_a_beginner(api: Api) -> None:
     lesson = finished(member_id)
     await api.handle(lesson, lesson, lesson.model_copy(update={"id": new_id()}))
     assert await seen(api, member_id) == ("beginner", {"lesson_finished": 1}, 5)
-    [told] = await api.emitted()
+    [points, told] = await api.emitted()
+    assert isinstance(points, PointsChanged)
+    assert (points.member_id, points.version, points.balance) == (member_id, 5, 5)
     assert isinstance(told, MemberChanged)
     assert told.tier == "beginner"
 
@@ -43,7 +45,10 @@ async def test_works_and_lessons_at_once_are_all_counted(api: Api) -> None:
     events = [finished(member_id) for _ in range(6)] + [approved(member_id) for _ in range(3)]
     await asyncio.gather(*(api.handle(event) for event in events))
     assert await seen(api, member_id) == ("beginner", {"lesson_finished": 6, "work_approved": 3}, 60)
-    assert len(await api.emitted()) == 1
+    told = await api.emitted()
+    assert [type(event) for event in told if not isinstance(event, PointsChanged)] == [MemberChanged]
+    balances = [event.balance for event in told if isinstance(event, PointsChanged)]
+    assert (balances, len(balances), balances[-1]) == (sorted(balances), 9, 60)
 
 
 async def test_the_black_card_doubles_them(api: Api) -> None:

@@ -3,7 +3,7 @@
 from typing import Any
 from uuid import UUID
 
-from contracts.members import MembershipChanged
+from contracts.members import MembershipChanged, PointsChanged
 from contracts.showcase import PrizeWon
 from kit import clock
 from kit.ids import new_id
@@ -51,7 +51,7 @@ async def test_days_and_points_are_given_once_and_a_coupon_not_here(api: Api) ->
     )  # fmt: skip
     # By now the card doubles points; a prize stays what was announced.
     assert await points(api, headers) == (100, ["contest_prize"])
-    assert [type(event) for event in await api.emitted()] == [MembershipChanged]
+    assert [type(event) for event in await api.emitted()] == [MembershipChanged, PointsChanged]
     assert await api.run_due() == 0
 
 

@@ -41,7 +41,7 @@ async def test_ten_lessons_and_three_works_of_one_category_make_an_enthusiast(ap
     assert (await shown(api, member_id))["tier"] == "beginner"
     await api.emitted()
     await api.handle(*lessons(member_id, 1))
-    [told] = await api.emitted()
+    [_, told] = await api.emitted()
     assert isinstance(told, MemberChanged)
     assert told.tier == "enthusiast"
     assert (await shown(api, member_id))["evidence"] == {"lesson_finished": 15, "work_approved": 3}

@@ -4,7 +4,7 @@ import asyncio
 from uuid import UUID
 
 from contracts.courses import PointsReturned, PointsWanted
-from contracts.members import PointsAnswered
+from contracts.members import PointsAnswered, PointsChanged
 from kit import clock
 from kit.ids import new_id
 from tests.harness import Api
@@ -33,6 +33,10 @@ async def deltas(api: Api, member_id: UUID) -> list[tuple[int, str]]:
     return [(row.delta, row.reason) for row in rows]
 
 
+async def told(api: Api) -> list[tuple[int, int]]:
+    return [(event.version, event.balance) for event in await api.emitted() if isinstance(event, PointsChanged)]
+
+
 async def answers(api: Api) -> list[tuple[bool, int]]:
     return [(event.taken, event.balance) for event in await api.emitted() if isinstance(event, PointsAnswered)]
 
@@ -53,12 +57,14 @@ async def test_what_is_given_back_is_given_back_once_and_only_if_it_was_taken(ap
     await give(api, member_id, 30)
     request = wanted(member_id)
     await api.handle(request)
+    assert await told(api) == [(60, 0)]
     for request_id in (request.request_id, request.request_id, new_id()):
         back = PointsReturned(request_id=request_id, member_id=member_id, points=30, returned_at=clock.now())
         await api.handle(back, back)
     assert await deltas(api, member_id) == [
         (30, "check_in"), (-30, "live_lesson"), (30, "live_lesson_returned"),
     ]  # fmt: skip
+    assert await told(api) == [(90, 30)]
 
 
 async def test_nobody_has_no_points(api: Api) -> None:

@@ -55,7 +55,10 @@ async def _remind(runtime: Runtime) -> int:
                     break
                 lesson = (await session.execute(select(LiveLesson).where(col(LiveLesson.id) == lesson_id))).scalar_one()
                 row = insert(LiveReminder).values(lesson_id=lesson.id, kind=kind, starts_at=lesson.starts_at)
-                await session.execute(row.on_conflict_do_nothing())
+                noted = await session.execute(row.on_conflict_do_nothing().returning(col(LiveReminder.kind)))
+                if noted.one_or_none() is None:
+                    # Another process told them after this one had looked, and before it had the lesson.
+                    continue
                 seated = (await session.execute(_SEATED, {"id": lesson.id})).scalars().all()
                 await notify(session, lesson, kind, instant(lesson.starts_at), seated)
                 done += 1

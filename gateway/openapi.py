@@ -58,7 +58,9 @@ def merge(documents: Mapping[str, Document]) -> Document:
         renamed = _take_components(service, document, components)
         for path, item in public.items():
             _take_path(service, path, with_references(item, renamed), paths, listed)
-        webhooks |= with_references(document.get("webhooks", {}), renamed)
+        for told, item in with_references(document.get("webhooks", {}), renamed).items():
+            # Signed, not authorized by a token.
+            webhooks[told] = {method: {"security": []} | operation for method, operation in item.items()}
     schemes = components.pop("securitySchemes", {}) | SECURITY
     _name_uniquely(paths)
     for path, item in paths.items():

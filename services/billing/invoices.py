@@ -30,7 +30,7 @@ TaxId = Annotated[CleanStr, Field(max_length=40), AfterValidator(tidy_tax_id)]
 Email = Annotated[
     CleanStr,
     Field(max_length=254),
-    Matching(r"^[^\s@,;<>\"()\x00-\x1f\x7f]+@[^\s@,;<>\"()]+\.[^\s@.,;<>\"()]+$"),
+    Matching(r'^[^\s@,;<>"()\x00-\x1f\x7f]+@[^\s@,;<>"()]+\.[^\s@.,;<>"()]+$'),
 ]
 
 

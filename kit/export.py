@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
+from asyncpg import Range
 from fastapi import APIRouter, Request, Response
 from sqlalchemy import MetaData, text
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -45,8 +46,16 @@ async def rows_about(
 
 
 def _readable(names: tuple[str, ...], row: Any) -> dict[str, Any]:
-    pairs = zip(names, row, strict=True)
-    return {name: value.hex() if isinstance(value, bytes) else value for name, value in pairs}
+    return {name: _told(value) for name, value in zip(names, row, strict=True)}
+
+
+def _told(value: Any) -> Any:
+    """A column's value as JSON has it: bytes in hex, spans of time or of seconds as pairs `[from, to]`."""
+    if isinstance(value, bytes):
+        return value.hex()
+    if isinstance(value, Range):
+        return [value.lower, value.upper]
+    return [_told(item) for item in value] if isinstance(value, list) else value
 
 
 def export_router(service: "Service", runtime_of: "Callable[[Any], Runtime]") -> APIRouter:

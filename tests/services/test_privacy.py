@@ -4,16 +4,23 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
+import orjson
+import sqlalchemy
+from sqlalchemy.dialects import postgresql
+
 from contracts.members import MemberErased, MemberRegistered
 from kit import clock
-from kit.export import PATH
+from kit.export import PATH, rows_about
 from kit.ids import new_id
+from kit.text import dump_json
 from services.billing.app import service as billing
 from services.courses.app import service as courses
 from services.referrals.app import service as referrals
 from services.showcase.app import service as showcase
 from tests.harness import Api, Run
+from tests.services.courses.world import membership, segment
 
+DIALECT: Any = postgresql.dialect()  # type: ignore[no-untyped-call]
 KEYS = ("a coupon key of thirty-two letters or more",)
 
 
@@ -76,6 +83,64 @@ async def test_billing_tells_orders_and_keeps_their_amounts(run: Run) -> None:
         held = await export(api, mine)
         assert (held["payment"][0]["fingerprint"], held["payment"][0]["amount"]) == (None, 1990)
         assert (held["order"][0]["total"], held["order"][0]["address_prefix"]) == (1990, None)
+
+
+SAMPLES = {
+    "BIGINT": "1",
+    "BOOLEAN": "true",
+    "BYTEA": "'\\x00ff'",
+    "DATE": "'2028-02-29'",
+    "FLOAT": "1.5",
+    "INTEGER": "1",
+    "SMALLINT": "1",
+    "INT4MULTIRANGE": "'{[0,30),[40,50)}'",
+    "JSONB": """'{"a": [1]}'""",
+    "TEXT": "'x'",
+    "TIMESTAMP WITH TIME ZONE": "'2028-02-29T00:00:00Z'",
+    "TSTZMULTIRANGE": "'{[2028-01-01T00:00:00Z,2028-02-01T00:00:00Z),[2028-03-01T00:00:00Z,)}'",
+    "UUID": "'01990d3f-6c00-7000-8000-00000000cafe'",
+    "VARCHAR": "'x'",
+    "VARCHAR[]": "'{x,y}'",
+}
+"""What a column of each type may hold."""
+TOLD = {
+    "BYTEA": "00ff",
+    "INT4MULTIRANGE": [[0, 30], [40, 50]],
+    "TSTZMULTIRANGE": [["2028-01-01T00:00:00Z", "2028-02-01T00:00:00Z"], ["2028-03-01T00:00:00Z", None]],
+}
+
+
+async def test_whatever_a_column_holds_can_be_told(run: Run) -> None:
+    types: set[str] = set()
+    for service in (billing, courses, referrals, showcase):
+        for name, table in service.metadata.tables.items():
+            if "member_id" in table.c or name in service.personal:
+                types |= {column.type.compile(dialect=DIALECT) for column in table.c}
+    assert types <= SAMPLES.keys()
+    async with run(showcase) as api:
+        held = [f"CAST({SAMPLES[kind]} AS {kind}) AS c{number}" for number, kind in enumerate(SAMPLES)]
+        await api.sql(f"CREATE TABLE sample AS SELECT gen_random_uuid() AS member_id, {', '.join(held)}")
+        columns = [sqlalchemy.Column(f"c{number}", sqlalchemy.Text) for number in range(len(SAMPLES))]
+        tables = sqlalchemy.MetaData()
+        sqlalchemy.Table("sample", tables, *columns)
+        async with api.rt.db.session() as session:
+            found = await rows_about(session, tables, new_id(), {"sample": "member_id <> :member_id"})
+        [row] = orjson.loads(dump_json(found))["sample"]
+        told = dict(zip(SAMPLES, row.values(), strict=True))
+        assert {kind: told[kind] for kind in TOLD} == TOLD
+
+
+async def test_courses_tells_what_was_watched_and_until_when(run: Run) -> None:
+    async with run(courses, seed=True) as api:
+        member_id, [[lesson_id]] = new_id(), await api.sql("SELECT lesson.id FROM lesson LIMIT 1")
+        await api.handle(membership(member_id, segment(clock.now(), 30)))
+        watched = {"position_s": 20, "watched": [[0, 10], [15, 20]]}
+        headers = api.member(member_id)
+        answer = await api.client.put(f"/v1/lessons/{lesson_id}/progress", json=watched, headers=headers)
+        assert answer.status_code == 200, answer.text
+        held = await export(api, member_id)
+        assert held["progress"][0]["watched"] == [[0, 10], [15, 20]]
+        assert len(held["access"][0]["member_lessons"]) == 1
 
 
 async def test_courses_forgets_what_was_learned(run: Run) -> None:

@@ -82,25 +82,28 @@ service = Service(
         revenue.router,
     ],
     sandbox_routers=[cashier.router, faults.router, payers.router, sandbox_disputes.router],
-    handlers=merging.merging.handlers(
-        {
-            MemberErased: [subscription_owners.on_member_erased, erasure.on_member_erased],
-            MembershipChanged: [
-                member_time.on_membership_changed,
-                recognition.on_membership_changed,
-                renewals.on_membership_changed,
-            ],
-            CouponRevoked: [coupons.on_coupon_revoked],
-            CommissionAccrued: [commissions.on_commission_accrued],
-            CommissionVoided: [commissions.on_commission_voided],
-            CommissionReversed: [commissions.on_commission_reversed],
-            PayoutPaid: [commissions.on_payout_paid],
-            CourseChanged: [course_sales.on_course_changed],
-            LiveLessonCanceled: [canceled_lessons.on_live_lesson_canceled],
-        }
+    handlers=erasure.erasing.handlers(
+        merging.merging.handlers(
+            {
+                MemberErased: [subscription_owners.on_member_erased, erasure.on_member_erased],
+                MembershipChanged: [
+                    member_time.on_membership_changed,
+                    recognition.on_membership_changed,
+                    renewals.on_membership_changed,
+                ],
+                CouponRevoked: [coupons.on_coupon_revoked],
+                CommissionAccrued: [commissions.on_commission_accrued],
+                CommissionVoided: [commissions.on_commission_voided],
+                CommissionReversed: [commissions.on_commission_reversed],
+                PayoutPaid: [commissions.on_payout_paid],
+                CourseChanged: [course_sales.on_course_changed],
+                LiveLessonCanceled: [canceled_lessons.on_live_lesson_canceled],
+            }
+        )
     ),
     due=[
         merging.merging.due,
+        erasure.erasing.due,
         courier.due,
         webhooks.due,
         checkout.due,

@@ -1,9 +1,10 @@
 """Erasure: what billing holds of a member beside the money records, which the law makes it keep."""
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
+from contracts.erasing import Erasing
 from contracts.members import MemberErased
 from kit import clock
 from services.billing.invoice_models import InvoiceRequest
@@ -37,4 +38,12 @@ async def on_member_erased(session: AsyncSession, event: MemberErased) -> None:
     await session.execute(theirs.where(col(InvoiceRequest.state) == "requested").values(ended))
     await session.execute(theirs.where(~issued).values(title="", tax_id=None, email="", reason=""))
     await session.execute(theirs.where(issued).values(email=""))
-    await session.execute(delete(MemberTime).where(col(MemberTime.member_id) == event.member_id))
+    # Its version stays, so that an older picture which comes late is still known for one.
+    theirs_now = update(MemberTime).where(col(MemberTime.member_id) == event.member_id)
+    await session.execute(theirs_now.values(segments=[]))
+    # Who stands at the cashier's pays once: nobody could cancel what is renewed for a member who left.
+    pending = update(Order).where(col(Order.member_id) == event.member_id, col(Order.status) == "pending")
+    await session.execute(pending.values(auto_renew=False))
+
+
+erasing = Erasing()

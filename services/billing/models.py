@@ -8,6 +8,7 @@ from sqlalchemy import BigInteger, CheckConstraint, Column, ForeignKeyConstraint
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlmodel import Field
 
+from contracts.erasing import ErasedMemberColumns
 from contracts.merging import MergedMemberColumns
 from kit.db import instant
 from kit.ids import new_id
@@ -289,3 +290,9 @@ class MergedMember(MergedMemberColumns, Model, table=True):
     """Whose account became part of whose."""
 
     __tablename__ = "merged_member"
+
+
+class ErasedMember(ErasedMemberColumns, Model, table=True):
+    """Who left."""
+
+    __tablename__ = "erased_member"

@@ -253,6 +253,24 @@ async def test_an_erased_member_is_charged_no_more_and_their_card_is_forgotten(w
     assert (await world.charges(member), world.notices()) == ([], [])
 
 
+async def test_who_leaves_while_they_stand_at_the_cashier_s_is_charged_once_and_no_more(world: World) -> None:
+    early, late = new_id(), new_id()
+    open_orders = [(await world.till.order(early, auto_renew=True)).json()]
+    await world.api.handle(MemberErased(member_id=early), MemberErased(member_id=late))
+    # Asked for with a token that was not known to be revoked yet.
+    open_orders.append((await world.till.order(late, auto_renew=True)).json())
+    for order in open_orders:
+        assert (await world.till.pay(order)).status_code == 200
+    await world.settle()
+    assert await world.api.sql('SELECT status FROM "order"') == [("paid",), ("paid",)]
+    assert await world.api.sql("SELECT status, end_reason, customer_ref FROM subscription") == [
+        ("none", "erased", None)
+    ]
+    assert await world.api.sql("SELECT segments FROM member_time") == [([],), ([],)]
+    await world.pass_by(days=60)
+    assert [await world.charges(member) for member in (early, late)] == [[], []]
+
+
 async def test_a_merged_account_brings_its_subscription_along(world: World) -> None:
     merged, kept = await subscribed(world), new_id()
     await world.api.handle(MemberMerged(kept_id=kept, merged_id=merged))

@@ -94,6 +94,10 @@ class Feed:
                 self.held.clear()
                 self.task = asyncio.create_task(self._read(), name=f"feed of {self.lesson_id}")
 
+    def is_over(self) -> bool:
+        """Whether nobody follows it any more, and it has ended."""
+        return self.task is not None and self.task.done()
+
     def since(self, made: int) -> list[bytes] | None:
         """The pieces after the first `made`; None when they are not held any more."""
         missing = self.made - made
@@ -161,7 +165,9 @@ class Feeds:
     async def follow(self, lesson_id: UUID, who: str, last: int | None) -> AsyncIterator[bytes]:
         """A stream: what was told after `last`, or how things stand, and then whatever comes."""
         feed = self.feeds.get(lesson_id)
-        if feed is None or (feed.task is not None and feed.task.done()):
+        if feed is None or feed.is_over():
+            # Each holds its last pieces, and there is a lesson a week.
+            self.feeds = {held: one for held, one in self.feeds.items() if not one.is_over()}
             feed = self.feeds[lesson_id] = Feed(self.runtime, lesson_id)
         feed.come(who)
         try:

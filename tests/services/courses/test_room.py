@@ -86,6 +86,13 @@ async def test_a_stream_that_reads_too_slowly_is_closed_and_comes_back(api: Api)
         feed._give([b"%d" % number])
     assert [piece async for piece in stream] == []
     assert not feed.present
+    # What nobody follows any more goes with the next lesson that somebody does.
+    await feed.task
+    other = await plan_at(api, SOON, access=FREE)
+    stream = feeds.follow(other, "next", None)
+    await anext(stream)
+    assert feeds.feeds.keys() == {other}
+    await stream.aclose()
 
 
 async def test_questions_rank_by_priority_then_by_upvotes(api: Api) -> None:

@@ -12,6 +12,7 @@ from sqlmodel import Field, SQLModel
 from contracts.members import MemberErased, MemberMerged
 from kit import clock
 from kit.app import Runtime
+from kit.db import fetch
 from kit.due import Due
 from kit.events import Event
 
@@ -35,13 +36,13 @@ _REMEMBER: Final = text("""
 INSERT INTO erased_member (digest, erased_id, passes, next_pass_at)
 VALUES (sha256(uuid_send(CAST(:id AS uuid))), :id, 0, :next) ON CONFLICT DO NOTHING
 """)
-_ERASED: Final = text("""
+_ERASED: Final = """
 WITH RECURSIVE who AS (
-    SELECT CAST(:id AS uuid) AS id
+    SELECT $1::uuid AS id
     UNION SELECT kept_id FROM who JOIN merged_member ON merged_id = who.id
 )
 SELECT id FROM who WHERE EXISTS (SELECT FROM who AS any_of JOIN erased_member ON digest = sha256(uuid_send(any_of.id)))
-""")
+"""
 """Under which ids there may be something of a member who left; none of one who did not."""
 _DUE: Final = text("""
 SELECT digest, erased_id, passes, next_pass_at FROM erased_member WHERE next_pass_at <= :now
@@ -84,8 +85,8 @@ class Erasing:
         # Events of admins and the like name no member.
         member_id = event.kept_id if isinstance(event, MemberMerged) else getattr(event, "member_id", None)
         if member_id is not None:
-            for erased_id in (await session.execute(_ERASED, {"id": member_id})).scalars().all():
-                await self._forget(session, erased_id)
+            for row in await fetch(await session.connection(), _ERASED, member_id):
+                await self._forget(session, row["id"])
 
     async def _forget(self, session: AsyncSession, member_id: UUID) -> None:
         await session.flush()

@@ -259,17 +259,22 @@ class LedgerLine(Model, table=True):
 
 
 class ProviderEvent(Model, table=True):
-    """What the provider told, byte for byte; `next_attempt_at` is null once it was handled."""
+    """What the provider told, byte for byte; `next_attempt_at` is null once it was handled. Old ones are empty."""
 
     __tablename__ = "provider_event"
     __table_args__ = (
         Index("provider_event_due", "next_attempt_at", postgresql_where=text("next_attempt_at IS NOT NULL")),
+        Index(
+            "provider_event_kept",
+            "received_at",
+            postgresql_where=text("handled_at IS NOT NULL AND octet_length(payload) > 0"),
+        ),
     )
 
     id: str = Field(primary_key=True)
     type: str
     payload: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
-    received_at: datetime = Field(sa_column=instant(index=True))
+    received_at: datetime = Field(sa_column=instant())
     attempts: int = 0
     next_attempt_at: datetime | None = Field(default=None, sa_column=instant(nullable=True))
     handled_at: datetime | None = Field(default=None, sa_column=instant(nullable=True))

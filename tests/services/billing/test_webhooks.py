@@ -10,6 +10,7 @@ import pytest
 
 from contracts.billing import OrderClosed, OrderPaid
 from kit.ids import new_id
+from services.billing import provider_letters
 from services.billing.settings import Settings
 from services.billing.webhooks import AT_ONCE
 from tests.services.billing.till import Till, signed
@@ -26,6 +27,31 @@ def _paid_session(order: dict[str, object], *, intent: str, **changes: object) -
         "client_reference_id": order["id"],
         "metadata": {"order_id": order["id"]},
     } | changes
+
+
+async def test_what_the_provider_said_is_forgotten_and_that_it_said_so_is_not(
+    till: Till, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(provider_letters, "AT_ONCE", 1)
+    order = (await till.order(new_id())).json()
+    session = _paid_session(order, intent="pi_kept")
+    for number in range(3):
+        told = await till.tell("checkout.session.completed", session, event_id=f"evt_{number}")
+        assert told.status_code == 200
+    await till.api.run_due()
+    left = "SELECT count(*) FILTER (WHERE payload = ''), count(*) FROM provider_event WHERE id LIKE 'evt\\__'"
+    till.api.clock.advance(timedelta(days=89))
+    await till.api.run_due()
+    assert await till.api.sql(left) == [(0, 3)]
+    till.api.clock.advance(timedelta(days=2))
+    assert await till.api.run_due() >= 3
+    assert await till.api.run_due() == 0
+    assert await till.api.sql(left) == [(3, 3)]
+    paid = (await till.api.sql("SELECT count(*) FROM payment"))[0][0]
+    again = await till.tell("checkout.session.completed", session, event_id="evt_0")
+    assert again.status_code == 200
+    assert await till.api.run_due() == 0
+    assert (await till.api.sql("SELECT count(*) FROM payment"))[0][0] == paid == 1
 
 
 async def test_one_event_delivered_ten_times_at_once_pays_once(till: Till) -> None:

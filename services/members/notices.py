@@ -37,6 +37,8 @@ State = Literal["pending", "sent", "undeliverable", "failed"]
 
 WAITS: Final = tuple(timedelta(minutes=minutes) for minutes in (1, 5, 30, 120, 360, 720, 1440))
 """How long an attempt has to answer before the next one; after the last nobody tries again."""
+TOO_LATE: Final = timedelta(days=3)
+"""What nobody sent for so long, as after an outage, says what is over; it is read in the app."""
 AT_ONCE = 20
 SANDBOX_LIMIT = 1000
 
@@ -177,6 +179,9 @@ async def send_notices(rt: Runtime) -> int:
 
 async def _send(rt: Runtime, notice: Notice, phone: str | None) -> None:
     """Try once, with no connection held meanwhile, and note what came of it."""
+    if notice.wanted_at < clock.now() - TOO_LATE:
+        await _note(rt, notice.id, status="failed", reason="too_late")
+        return
     if phone is None:
         await _note(rt, notice.id, status="undeliverable", channel="none", reason="no_phone")
         return

@@ -80,6 +80,20 @@ async def test_a_notice_waits_for_its_time_and_is_in_the_member_s_language(api: 
     assert [(item["body"], item["status"]) for item in await told(api, member_id)] == [(event.body_en, "sent")]
 
 
+async def test_what_is_long_past_is_not_sent_in_heaps_after_an_outage(api: Api) -> None:
+    member_id, _ = await a_member(api)
+    await api.handle(*(wanted(member_id, f"lesson:{number}") for number in range(30)))
+    api.clock.advance(timedelta(days=2))
+    await api.handle(wanted(member_id, "of two days ago"))
+    api.clock.advance(timedelta(days=1, seconds=1))
+    assert await api.run_due() >= 31
+    assert await send_notices(api.rt) == 0
+    outcomes = {(item["reference"][:2], item["status"], item["reason"]) for item in await shown(api, member_id)}
+    assert outcomes == {("le", "failed", "too_late"), ("of", "sent", None)}
+    read = await api.client.get("/v1/me/notices", headers=api.member(member_id), params={"limit": 100})
+    assert len(read.json()["items"]) == 31
+
+
 async def test_whoever_has_no_phone_reads_it_in_the_app(api: Api) -> None:
     await wechat_user(api)
     signed_in = (await log_in(api)).json()

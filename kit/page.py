@@ -116,6 +116,18 @@ async def keyset(
     return rows, encode_cursor([getattr(rows[-1], column.key) for column in columns])
 
 
+def sliced(rows: list[dict[str, Any]], params: PageParams, key: str) -> tuple[list[dict[str, Any]], str | None]:
+    """One page of rows that are all at hand, each with a text of its own under `key`."""
+    if params.cursor:
+        (after,) = decode_cursor(params.cursor, [str])
+        places = [place for place, row in enumerate(rows, 1) if row[key] == after]
+        if not places:
+            raise InvalidCursor
+        rows = rows[places[0] :]
+    rest = rows[params.limit :]
+    return rows[: params.limit], encode_cursor([rows[params.limit - 1][key]]) if rest else None
+
+
 def _column(item: Any) -> Any:
     return item.element if isinstance(item, UnaryExpression) else item
 

@@ -17,10 +17,11 @@ from kit.db import SessionDep
 from kit.errors import Conflict, StaleVersion, Unprocessable, problems
 from kit.events import emit
 from kit.http import require_version, version_tag
+from kit.page import Page, PageDep, keyset
 from kit.shapes import CleanStr, StrictIn
 from kit.wording import Wrong
 from services.billing.models import Plan, PlanVersion
-from services.billing.plans import PlanList, PlanNotFound, PlanOut, priced, priced_plan
+from services.billing.plans import BY_PRICE, PlanNotFound, PlanOut, priced, priced_plan
 
 router = new_router(prefix="/v1/admin/plans", tags=["admin plans"])
 
@@ -85,9 +86,10 @@ async def _answer(session: AsyncSession, code: str, response: Response, revision
 
 
 @router.get("")
-async def list_all_plans(_: Reader, session: SessionDep) -> PlanList:
+async def list_all_plans(_: Reader, session: SessionDep, page: PageDep) -> Page[PlanOut]:
     """All plans, sold or not."""
-    return PlanList(items=[PlanOut.model_validate(row) for row in await session.execute(priced())])
+    rows, cursor = await keyset(session, priced(), page, BY_PRICE)
+    return Page[PlanOut](items=[PlanOut.model_validate(row) for row in rows], next_cursor=cursor)
 
 
 @router.get("/{code}", responses=problems(PlanNotFound))

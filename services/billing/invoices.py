@@ -14,6 +14,7 @@ from kit.app import router as new_router
 from kit.db import SessionDep
 from kit.errors import Conflict, problems
 from kit.ids import new_id
+from kit.page import Page, PageDep, keyset
 from kit.shapes import CleanStr, Instant, Matching, Out, StrictIn
 from services.billing import payments
 from services.billing.invoice_models import InvoiceRequest, InvoiceState
@@ -72,13 +73,6 @@ class InvoiceRequestOut(Out):
     resolved_at: Instant | None
 
 
-class InvoiceRequestList(Out):
-    """All of an order's; they fit on one page."""
-
-    items: list[InvoiceRequestOut]
-    next_cursor: None = None
-
-
 @router.post("", status_code=201, responses=problems(OrderNotFound, NothingToInvoice, InvoiceAlreadyRequested))
 async def request_invoice(order: OwnOrder, body: InvoiceRequestIn, session: SessionDep) -> InvoiceRequestOut:
     """Ask for an invoice over what was paid and not given back; one at a time for each order."""
@@ -104,14 +98,14 @@ async def request_invoice(order: OwnOrder, body: InvoiceRequestIn, session: Sess
 
 
 @router.get("", responses=problems(OrderNotFound))
-async def list_invoice_requests(order: OwnOrder, session: SessionDep) -> InvoiceRequestList:
+async def list_invoice_requests(order: OwnOrder, session: SessionDep, page: PageDep) -> Page[InvoiceRequestOut]:
     """The order's invoice requests, newest first."""
-    found = await session.scalars(
-        select(InvoiceRequest)
-        .where(col(InvoiceRequest.order_id) == order.id)
-        .order_by(col(InvoiceRequest.created_at).desc(), col(InvoiceRequest.id).desc())
+    mine = select(InvoiceRequest).where(col(InvoiceRequest.order_id) == order.id)
+    newest = (col(InvoiceRequest.created_at).desc(), col(InvoiceRequest.id).desc())
+    found, cursor = await keyset(session, mine, page, newest)
+    return Page[InvoiceRequestOut](
+        items=[InvoiceRequestOut.model_validate(request) for request in found], next_cursor=cursor
     )
-    return InvoiceRequestList(items=[InvoiceRequestOut.model_validate(request) for request in found])
 
 
 async def follow_money_back(session: AsyncSession, order: Order, amount: int) -> None:

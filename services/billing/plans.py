@@ -1,6 +1,6 @@
 """Plans: what members can buy, at the price in force."""
 
-from typing import Any
+from typing import Any, Final
 
 from fastapi import Request, Response
 from sqlalchemy import Row, Select, select
@@ -11,6 +11,7 @@ from kit.app import router as new_router
 from kit.db import SessionDep
 from kit.errors import NotFound, problems
 from kit.http import cacheable
+from kit.page import Page, PageDep, keyset
 from kit.shapes import Out
 from services.billing.models import Plan, PlanVersion
 
@@ -37,32 +38,24 @@ class PlanOut(Out):
     version: int
 
 
-class PlanList(Out):
-    """All plans on sale; they fit on one page."""
-
-    items: list[PlanOut]
-    next_cursor: None = None
+BY_PRICE: Final = (col(PlanVersion.amount), col(Plan.code))
 
 
 def priced() -> Select[*tuple[Any, ...]]:
     """Every plan with its price in force, as columns."""
-    return (
-        select(
-            col(Plan.code),
-            col(Plan.name),
-            col(Plan.months),
-            col(PlanVersion.amount),
-            col(PlanVersion.currency),
-            col(PlanVersion.original_amount),
-            col(Plan.benefits),
-            col(Plan.active),
-            col(Plan.version),
-        )
-        .join(
-            PlanVersion,
-            (col(PlanVersion.plan_code) == col(Plan.code)) & (col(PlanVersion.version) == col(Plan.version)),
-        )
-        .order_by(col(PlanVersion.amount), col(Plan.code))
+    return select(
+        col(Plan.code),
+        col(Plan.name),
+        col(Plan.months),
+        col(PlanVersion.amount),
+        col(PlanVersion.currency),
+        col(PlanVersion.original_amount),
+        col(Plan.benefits),
+        col(Plan.active),
+        col(Plan.version),
+    ).join(
+        PlanVersion,
+        (col(PlanVersion.plan_code) == col(Plan.code)) & (col(PlanVersion.version) == col(Plan.version)),
     )
 
 
@@ -74,12 +67,12 @@ async def priced_plan(session: AsyncSession, code: str) -> Row[Any]:
     return row
 
 
-@router.get("", response_model=PlanList)
-async def list_plans(request: Request, session: SessionDep) -> Response:
+@router.get("", response_model=Page[PlanOut])
+async def list_plans(request: Request, session: SessionDep, page: PageDep) -> Response:
     """The plans on sale, cheapest first."""
-    rows = await session.execute(priced().where(col(Plan.active)))
+    rows, cursor = await keyset(session, priced().where(col(Plan.active)), page, BY_PRICE)
     items = [dict(row._mapping) for row in rows]  # noqa: SLF001 - SQLAlchemy's public name for a row as a mapping
-    return cacheable(request, {"items": items, "next_cursor": None}, max_age_s=10)
+    return cacheable(request, {"items": items, "next_cursor": cursor}, max_age_s=10)
 
 
 @router.get("/{code}", response_model=PlanOut, responses=problems(PlanNotFound))

@@ -9,6 +9,7 @@ from sqlmodel import col
 from kit.app import router as new_router
 from kit.db import SessionDep
 from kit.http import cacheable
+from kit.page import Page, PageDep, sliced
 from kit.shapes import Out
 from services.courses.models import Course
 
@@ -40,15 +41,8 @@ class CategoryOut(Out):
     courses: int
 
 
-class CategoryList(Out):
-    """All categories; they fit on one page."""
-
-    items: list[CategoryOut]
-    next_cursor: None = None
-
-
-@router.get("", response_model=CategoryList)
-async def list_categories(request: Request, session: SessionDep) -> Response:
+@router.get("", response_model=Page[CategoryOut])
+async def list_categories(request: Request, session: SessionDep, page: PageDep) -> Response:
     """The categories in the order in which apps show them."""
     shown = select(col(Course.category), func.count().label("shown")).where(
         col(Course.published), col(Course.deleted_at).is_(None)
@@ -57,4 +51,5 @@ async def list_categories(request: Request, session: SessionDep) -> Response:
     items = [
         {"code": code, "name": {"zh": zh, "en": en}, "courses": counts.get(code, 0)} for code, (zh, en) in NAMES.items()
     ]
-    return cacheable(request, {"items": items, "next_cursor": None})
+    shown_now, cursor = sliced(items, page, "code")
+    return cacheable(request, {"items": shown_now, "next_cursor": cursor})

@@ -37,8 +37,13 @@ class InvalidClient(NotAuthenticated):
 
     zh = "client_id 或 client_secret 不正确，或合作已停用；请向管理员索取新的密钥。"
 
-    def __init__(self) -> None:
+    def __init__(self, *, basic: bool = False) -> None:
         super().__init__(extra={"error": "invalid_client"})
+        self.basic = basic
+
+    def headers(self) -> dict[str, str]:
+        """The challenge is of the scheme that was tried (RFC 6749 5.2)."""
+        return super().headers() | ({"WWW-Authenticate": 'Basic realm="heika"'} if self.basic else {})
 
 
 class ClientToken(Out):
@@ -71,7 +76,7 @@ async def log_client_in(
     of_client = await limit(request, "failed:client", client_id, times=FAILURES, seconds=FAILURE_WINDOW_S)
     client = await _recognise(session, client_id, client_secret)
     if client is None:
-        raise InvalidClient
+        raise InvalidClient(basic=request.headers.get("authorization", "").lower().startswith("basic "))
     await failure.give_back()
     await of_client.give_back()
     now = clock.now()

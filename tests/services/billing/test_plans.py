@@ -34,6 +34,11 @@ async def test_the_three_black_cards_are_on_sale_with_all_benefits(api: Api) -> 
         "version",
     }
     assert "live_priority" in answer.json()["items"][0]["benefits"]
+    for path, headers in (("/v1/plans", {}), ("/v1/admin/plans", api.admin("plans:read"))):
+        first = (await api.client.get(path, params={"limit": 2}, headers=headers)).json()
+        rest = await api.client.get(path, params={"limit": 2, "cursor": first["next_cursor"]}, headers=headers)
+        assert first["items"] + rest.json()["items"] == answer.json()["items"]
+        assert rest.json()["next_cursor"] is None
     held = {"If-None-Match": answer.headers["ETag"]}
     again = await api.client.get("/v1/plans", headers=held)
     assert (again.status_code, again.content) == (304, b"")

@@ -2,6 +2,7 @@
 
 import csv
 from itertools import combinations
+from typing import Any
 
 from contracts.courses import CourseChanged
 from services.courses.demo import CATALOGUE, seed
@@ -56,6 +57,15 @@ async def test_the_sandbox_starts_with_it(seeded: Api) -> None:
     assert len(items) == 39
     assert sum(len(course["lessons"]) for course in items) == 267
     categories = (await seeded.client.get("/v1/categories")).json()["items"]
+    walked: list[dict[str, Any]] = []
+    cursor: str | None = ""
+    while cursor is not None:
+        page = (await seeded.client.get("/v1/categories", params={"limit": 4, "cursor": cursor})).json()
+        walked, cursor = walked + page["items"], page["next_cursor"]
+    assert walked == categories
+    for wrong in ("x", "WyJwaXp6YSJd", "WzFd"):
+        answer = await seeded.client.get("/v1/categories", params={"cursor": wrong})
+        assert (answer.status_code, answer.json()["code"]) == (422, "invalid_cursor")
     assert {item["code"]: item["courses"] for item in categories} == {
         "cake": 9, "dessert": 9, "bread": 9, "drink": 6, "chinese_pastry": 6, "other": 0
     }  # fmt: skip

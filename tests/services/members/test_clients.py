@@ -66,6 +66,9 @@ async def test_the_credentials_may_come_by_http_basic(api: Api) -> None:
     for broken in ("Basic ", "Basic %%%", "Basic aGVsbG8=", "Bearer x"):
         refused = await api.client.post("/v1/auth/token", data=form, headers={"Authorization": broken})
         assert (refused.status_code, refused.json()["error"]) == (400, "invalid_request")
+    wrong = base64.b64encode(b"hkp_linlaoshi:wrong").decode()
+    refused = await api.client.post("/v1/auth/token", data=form, headers={"Authorization": f"Basic {wrong}"})
+    assert (refused.status_code, refused.headers["www-authenticate"]) == (401, 'Basic realm="heika"')
 
 
 @pytest.mark.parametrize(("client_id", "secret"), [("hkp_linlaoshi", "wrong"), ("hkp_nobody", SECRET), ("é", "🍰")])
@@ -77,6 +80,7 @@ async def test_a_wrong_id_or_secret_is_refused_alike(api: Api, client_id: str, s
         "invalid_client",
         "invalid_client",
     )
+    assert answer.headers["www-authenticate"] == "Bearer"
 
 
 async def test_a_client_made_just_now_is_waited_for(api: Api) -> None:

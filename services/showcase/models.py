@@ -121,7 +121,7 @@ class EntryImage(Model, table=True):
     entry_id: UUID = Field(primary_key=True, foreign_key="entry.id")
     position: int = Field(primary_key=True)
     contest_id: UUID
-    upload_id: UUID = Field(foreign_key="upload.id")
+    upload_id: UUID = Field(foreign_key="upload.id", index=True)
     standing: bool = True
 
 

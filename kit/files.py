@@ -33,6 +33,12 @@ def whole_or_part(*media_types: str) -> dict[int | str, dict[str, Any]]:
     }
 
 
+def is_held(headers: Headers, tag: str) -> bool:
+    """Whether the caller's If-None-Match (RFC 9110 13.1.2) says that they have what this ETag names."""
+    held = {item.strip().removeprefix("W/") for item in headers.get("if-none-match", "").split(",")}
+    return tag in held or "*" in held
+
+
 class _Outside(Exception):
     """The parts asked for lie outside a file of so many bytes."""
 

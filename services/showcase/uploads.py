@@ -19,7 +19,7 @@ from kit import clock
 from kit.app import Runtime, RuntimeDep, router
 from kit.auth import MemberDep
 from kit.errors import NotFound, PayloadTooLarge, Unavailable, Unprocessable, problems
-from kit.files import whole_or_part
+from kit.files import is_held, whole_or_part
 from kit.http import json_response
 from kit.limits import limit
 from kit.shapes import Out
@@ -256,9 +256,11 @@ async def _finish(own: AsyncSession | None, rt: Runtime, row: Upload) -> None:
     response_class=FileResponse,
     responses=whole_or_part(*MEDIA_TYPES.values()) | problems(FileNotFound, PicturesAway),
 )
-async def read_picture(name: str, rt: RuntimeDep) -> Response:
+async def read_picture(name: str, request: Request, rt: RuntimeDep) -> Response:
     """A stored picture or thumbnail; its address names its content, so it may be kept for good."""
-    answer: Response | None = await rt.state["darkroom"].storage.answer(name, FOREVER)
+    headers = {**FOREVER, "ETag": f'"{name}"'}
+    answer: Response | None = await rt.state["darkroom"].storage.answer(name, headers)
     if answer is None:
         raise FileNotFound
-    return answer
+    # A browser told to load anew asks all the same.
+    return Response(status_code=304, headers=headers) if is_held(request.headers, headers["ETag"]) else answer

@@ -31,6 +31,11 @@ async def test_an_upload_answers_the_picture_and_three_smaller_ones(showcase: An
         assert served.headers["content-type"] == "image/jpeg"
         assert served.headers["cache-control"] == "public, max-age=31536000, immutable"
         assert served.headers["x-content-type-options"] == "nosniff"
+        assert served.headers["etag"] == f'"{url.rsplit("/", 1)[1]}"'
+        tag, part = served.headers["etag"], served.content[:10]
+        for held, told in ((tag, (304, b"")), (f'"x", W/{tag}', (304, b"")), ('"x"', (206, part))):
+            again = await showcase.client.get(url, headers={"If-None-Match": held, "Range": "bytes=0-9"})
+            assert (again.status_code, again.content, again.headers["etag"]) == (*told, tag)
         sizes[name] = Image.open(io.BytesIO(served.content)).size
     assert sizes == {"original": (2000, 1000), "large": (1600, 800), "medium": (800, 400), "small": (320, 160)}
 

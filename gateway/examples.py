@@ -93,10 +93,10 @@ BODIES: Final[dict[str, dict[str, Any]]] = {
     },
     "edit_campaign": {"title": "春日八折（加量）", "total": 800},
     # Ids come from the list of members; one that nobody has is refused by name.
-    "grant": {"member_ids": ["01990d3f-6c00-7000-8000-00000000beef"]},
+    "grant_coupons": {"member_ids": ["01990d3f-6c00-7000-8000-00000000beef"]},
     "create_channel": {"code": _SHOP, "name": "线下快闪店"},
     "rename_channel": {"name": "线下快闪店（上海）"},
-    "new_rule": {"newcomer_amount": 500, "inviter_amount": 500, "inviter_days": 7, "monthly_cap": 20},
+    "create_referral_rule": {"newcomer_amount": 500, "inviter_amount": 500, "inviter_days": 7, "monthly_cap": 20},
     "resolve_fraud_case": {"decision": "release", "reason": "同一所烘焙学校的学员，地址相同是正常的"},
     "create_partner": {
         "name": "林小满烘焙教室",
@@ -134,7 +134,7 @@ BODIES: Final[dict[str, dict[str, Any]]] = {
     "send_code": {"phone": _PHONE},
     "verify_code": {"phone": _PHONE, "code": "000000", "visitor_id": "device-1"},
     # A token comes with each login, and a code with each message; these are nobody's.
-    "refresh": {"refresh_token": "rt-of-the-latest-pair"},
+    "refresh_tokens": {"refresh_token": "rt-of-the-latest-pair"},
     "bind_phone": {"phone": "13900000002", "code": "000000"},
     "confirm_totp": {"code": "000000"},
     "remove_totp": {"code": "000000"},
@@ -147,8 +147,8 @@ BODIES: Final[dict[str, dict[str, Any]]] = {
     "change_profile": {"nickname": "爱吃可颂的小周", "city": "上海", "bio": "周末烤面包"},
     # Open are the last 31 days since one registered, before today.
     "make_up_check_in": {"day": "2026-01-01"},
-    "touch": {"channel": "douyin", "visitor_id": "device-1"},
-    "claim_by_code": {"code": "SPRING20"},
+    "record_touch": {"channel": "douyin", "visitor_id": "device-1"},
+    "claim_coupon_by_code": {"code": "SPRING20"},
     "preview_order": {"plan_code": "black-card-3m"},
     "place_order": {"plan_code": "black-card-3m", "payment_method": "wechat_pay"},
     "request_invoice": {
@@ -165,7 +165,7 @@ BODIES: Final[dict[str, dict[str, Any]]] = {
     "save_progress": {"position_s": 60, "watched": [[0, 60]]},
     "rate_lesson": {"score": 5, "comment": "讲得清楚"},
     # Tokens come from a friend's link; this one is nobody's.
-    "arrive": {"token": "h0mem4debread123"},
+    "record_arrival": {"token": "h0mem4debread123"},
     "ask_question": {"text": "黄油要软化到什么程度？"},
     "answer_question": {"text": "手指按下去有一个浅坑就可以。"},
     "request_lesson": {"title": "想学：中种北海道吐司"},
@@ -176,7 +176,7 @@ BODIES: Final[dict[str, dict[str, Any]]] = {
         "story": "第一次做，切面有点歪。",
         "upload_ids": ["01990d3f-6c00-7000-8000-00000000beef"],
     },
-    "comment": {"text": "切面真漂亮！"},
+    "comment_on_entry": {"text": "切面真漂亮！"},
     # A partner's programme
     "create_link": {"title": "课堂海报", "channel": "douyin"},
     "create_endpoint": {
@@ -210,7 +210,7 @@ FORMS: Final[dict[str, dict[str, str]]] = {
     # Ids come from the list of members; one that nobody has is refused by name.
     "grant_in_bulk": {"file": "member_id,note\n01990d3f-6c00-7000-8000-00000000beef,四月沙龙的志愿者\n"},
     "attach_file": {"lesson_id": "01990d3f-6c00-7000-8000-00000000beef", "file": "（配方 PDF / the recipe as a PDF）"},
-    "upload": {"file": "（一张照片 / a picture）"},
+    "upload_picture": {"file": "（一张照片 / a picture）"},
 }
 """A form for each operation that takes one; of a file, its text."""
 

@@ -122,7 +122,7 @@ _STREAM: Final = "id: 17\nevent: {event}\ndata: {data}\n\n"
 
 FILES: Final = {
     "download_attendance": "member_id,nickname,attended_s,present\n01990d3f-6c00-7000-8000-000000000001,爱吃可颂的小周,3600,true\n",
-    "payout_items": "partner_id,commission_id,amount\n"
+    "download_payout_items": "partner_id,commission_id,amount\n"
     "01990d3f-6c00-7000-8000-000000000002,01990d3f-6c00-7000-8000-000000000003,980\n",
     "download_entries": "at,entry_id,kind,order_id,account,debit,credit,currency\n2026-03-01T02:30:00Z,"
     "01990d3f-6c00-7000-8000-000000000004,payment,01990d3f-6c00-7000-8000-000000000005,cash,4900,0,CNY\n",

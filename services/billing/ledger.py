@@ -87,7 +87,7 @@ _CHART: Final = "\n".join(f"- `{account}` ({group}): {holds}" for account, (grou
     description="Every account's debits and credits, and whether they balance in each currency.\n\n"
     f"`at` asks how they stood then. The accounts are:\n\n{_CHART}",
 )
-async def trial_balance(_: Bookkeeper, session: SessionDep, at: Instant | None = None) -> TrialBalance:
+async def read_trial_balance(_: Bookkeeper, session: SessionDep, at: Instant | None = None) -> TrialBalance:
     """Every account's debits and credits, now or at an instant."""
     query = select(
         col(LedgerLine.account),
@@ -112,7 +112,7 @@ async def trial_balance(_: Bookkeeper, session: SessionDep, at: Instant | None =
 
 
 @router.get("/entries")
-async def entries(
+async def list_ledger_entries(
     _: Bookkeeper, session: SessionDep, page: PageDep, order_id: UUID | None = None
 ) -> Page[LedgerEntryOut]:
     """The books, newest first; `order_id` narrows them to one order."""

@@ -114,7 +114,7 @@ async def _link(session: AsyncSession, token: str) -> InviteLink | None:
 
 
 @arrivals_router.post("", status_code=201, responses=problems(LinkUnknown, OwnLink))
-async def arrive(body: ArrivalIn, caller: MemberDep, session: SessionDep, response: Response) -> ArrivalOut:
+async def record_arrival(body: ArrivalIn, caller: MemberDep, session: SessionDep, response: Response) -> ArrivalOut:
     """Say through which link the caller came; 200 in place of 201 when that counts nothing."""
     link = await _link(session, body.token)
     if link is None:

@@ -156,7 +156,7 @@ async def _renew(session: AsyncSession, login: LoginSession) -> None:
 
 
 @api.post("/refresh", responses=problems(NotAuthenticated, RefreshTokenReused, AccountFrozen))
-async def refresh(body: RefreshIn, rt: RuntimeDep, signer: SignerDep, response: Response) -> TokenPair:
+async def refresh_tokens(body: RefreshIn, rt: RuntimeDep, signer: SignerDep, response: Response) -> TokenPair:
     """Exchange a refresh token for a new pair; using one twice ends the session."""
     response.headers["Cache-Control"] = "no-store"
     fresh = secrets.token_urlsafe(32)

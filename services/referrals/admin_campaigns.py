@@ -159,7 +159,7 @@ LockedCampaign = Annotated[Campaign, Depends(campaign_of, scope="function")]
 
 
 @routes.get("")
-async def campaigns(_: Reader, session: SessionDep, page: PageDep) -> Page[CampaignAdminOut]:
+async def list_campaigns_to_edit(_: Reader, session: SessionDep, page: PageDep) -> Page[CampaignAdminOut]:
     """All campaigns, the newest first."""
     rows, next_cursor = await keyset(
         session,
@@ -182,7 +182,9 @@ async def create_campaign(_: Editor, body: CampaignIn, session: SessionDep, resp
 
 
 @routes.get("/{campaign_id}", responses=problems(CampaignNotFound))
-async def campaign(_: Reader, campaign_id: UUID, session: SessionDep, response: Response) -> CampaignAdminOut:
+async def read_campaign_to_edit(
+    _: Reader, campaign_id: UUID, session: SessionDep, response: Response
+) -> CampaignAdminOut:
     """One campaign, with the ETag that an edit names."""
     found = await session.get(Campaign, campaign_id)
     if found is None or found.deleted_at is not None:

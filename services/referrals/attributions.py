@@ -52,7 +52,7 @@ class AttributionOut(Out):
 
 
 @routes.get("/{member_id}", responses=problems(MemberUnknown))
-async def attribution(_: Reader, member_id: UUID, session: SessionDep) -> AttributionOut:
+async def read_attribution(_: Reader, member_id: UUID, session: SessionDep) -> AttributionOut:
     """Where a member came from, with the touches that were looked at, the first one first."""
     if await session.get(MemberCard, member_id) is None:
         raise MemberUnknown

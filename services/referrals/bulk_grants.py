@@ -145,7 +145,7 @@ async def _write(session: AsyncSession, fresh: GrantBatch, lines: list[Line]) ->
 
 
 @routes.get("")
-async def grant_batches(_: Reader, campaign_id: UUID, session: SessionDep, page: PageDep) -> Page[GrantBatchOut]:
+async def list_grant_batches(_: Reader, campaign_id: UUID, session: SessionDep, page: PageDep) -> Page[GrantBatchOut]:
     """The batches of a campaign, the newest first."""
     rows, next_cursor = await keyset(
         session,
@@ -157,13 +157,13 @@ async def grant_batches(_: Reader, campaign_id: UUID, session: SessionDep, page:
 
 
 @routes.get("/{batch_id}", responses=problems(GrantBatchNotFound))
-async def grant_batch(_: Reader, batch: Batch) -> GrantBatchOut:
+async def read_grant_batch(_: Reader, batch: Batch) -> GrantBatchOut:
     """How far a batch is."""
     return GrantBatchOut.model_validate(batch)
 
 
 @routes.get("/{batch_id}/rows", responses=problems(GrantBatchNotFound))
-async def grant_rows(
+async def list_grant_rows(
     _: Reader,
     batch: Batch,
     session: SessionDep,

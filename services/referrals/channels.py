@@ -134,7 +134,7 @@ LockedChannel = Annotated[Channel, Depends(channel_of, scope="function")]
 
 
 @routes.get("")
-async def channels(_: Reader, session: SessionDep, page: PageDep, rt: RuntimeDep) -> Page[ChannelOut]:
+async def list_channels(_: Reader, session: SessionDep, page: PageDep, rt: RuntimeDep) -> Page[ChannelOut]:
     """The channels in use, by code."""
     found = select(Channel).where(col(Channel.retired_at).is_(None))
     rows, next_cursor = await keyset(session, found, page, (col(Channel.code),))
@@ -142,7 +142,7 @@ async def channels(_: Reader, session: SessionDep, page: PageDep, rt: RuntimeDep
 
 
 @routes.get("/stats", response_model=StatsOut, responses=problems(BadPeriod))
-async def channel_stats(_: Reader, session: SessionDep, asked: PeriodDep) -> Response:
+async def read_channel_stats(_: Reader, session: SessionDep, asked: PeriodDep) -> Response:
     """What each channel brought from the first day through the last, in the business zone."""
     period = {"since": asked.since, "until": asked.until, "zone": clock.ZONE.key}
     rows = (await session.execute(_STATS, period)).all()

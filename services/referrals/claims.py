@@ -65,7 +65,7 @@ class CodeIn(In):
 
 
 @routes.get("/coupon-campaigns", response_model=Page[CampaignOut])
-async def open_campaigns(request: Request, session: SessionDep, page: PageDep) -> Response:
+async def list_campaigns(request: Request, session: SessionDep, page: PageDep) -> Response:
     """The campaigns that run now or start soon and need no code, the latest first."""
     table = Model.metadata.tables["campaign"].c
     found = select(
@@ -90,7 +90,7 @@ async def open_campaigns(request: Request, session: SessionDep, page: PageDep) -
 )
 @shortcut
 @answers_in_group
-async def claim(campaign_id: UUID, request: Request, caller: MemberDep, rt: RuntimeDep) -> Response:
+async def claim_coupon(campaign_id: UUID, request: Request, caller: MemberDep, rt: RuntimeDep) -> Response:
     """Take a coupon of this campaign; exactly as many are given as it has."""
     return await take(campaign_id, caller.id, request, rt)
 
@@ -102,7 +102,7 @@ async def claim(campaign_id: UUID, request: Request, caller: MemberDep, rt: Runt
     responses=problems(*REFUSALS.values(), TooManyRequests),
 )
 @answers_in_group
-async def claim_by_code(body: CodeIn, request: Request, caller: MemberDep, rt: RuntimeDep) -> Response:
+async def claim_coupon_by_code(body: CodeIn, request: Request, caller: MemberDep, rt: RuntimeDep) -> Response:
     """Take a coupon by its campaign's code; capitals do not matter."""
     await limit(request, "coupon code", str(caller.id), times=TRIES, seconds=TRY_SECONDS)
     await limit_address(request, "coupon code", times=TRIES, seconds=TRY_SECONDS)

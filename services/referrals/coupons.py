@@ -84,7 +84,7 @@ def coupon_out(coupon: Any, keys: tuple[str, ...]) -> dict[str, Any]:
 
 
 @routes.get("", response_model=Page[CouponOut])
-async def my_coupons(
+async def list_own_coupons(
     caller: MemberDep,
     session: SessionDep,
     rt: RuntimeDep,

@@ -99,7 +99,9 @@ LockedCase = Annotated[FraudCase, Depends(case_of, scope="function")]
 
 
 @routes.get("")
-async def fraud_cases(_: Reader, session: SessionDep, page: PageDep, status: CaseStatus | None = None) -> Page[CaseOut]:
+async def list_fraud_cases(
+    _: Reader, session: SessionDep, page: PageDep, status: CaseStatus | None = None
+) -> Page[CaseOut]:
     """What looked wrong, the latest first."""
     found = select(FraudCase)
     if status is not None:

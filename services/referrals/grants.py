@@ -67,7 +67,7 @@ class GrantsOut(Out):
 
 
 @routes.post("/grants", status_code=201, responses=problems(CampaignNotFound))
-async def grant(_: Editor, campaign_id: UUID, body: GrantsIn, session: SessionDep) -> GrantsOut:
+async def grant_coupons(_: Editor, campaign_id: UUID, body: GrantsIn, session: SessionDep) -> GrantsOut:
     """Give members a coupon each, whoever may claim it; the campaign's total and its limit for each member hold."""
     members = list(dict.fromkeys(body.member_ids))
     known = await living_soon(session, members)
@@ -93,7 +93,7 @@ async def grant(_: Editor, campaign_id: UUID, body: GrantsIn, session: SessionDe
 
 
 @routes.get("/stats", responses=problems(CampaignNotFound))
-async def stats(_: Reader, campaign_id: UUID, session: SessionDep) -> Stats:
+async def read_campaign_stats(_: Reader, campaign_id: UUID, session: SessionDep) -> Stats:
     """How many coupons were given, and what became of them by now."""
     found = await session.get(Campaign, campaign_id)
     if found is None:
@@ -106,7 +106,7 @@ async def stats(_: Reader, campaign_id: UUID, session: SessionDep) -> Stats:
 
 
 @routes.delete("/coupons/{coupon_id}", status_code=204, responses=problems(CouponUnknown, CouponSpent))
-async def take_back(_: Editor, campaign_id: UUID, coupon_id: UUID, session: SessionDep) -> None:
+async def revoke_coupon(_: Editor, campaign_id: UUID, coupon_id: UUID, session: SessionDep) -> None:
     """Revoke one coupon that was not spent; its place in the campaign stays taken."""
     if await revoke(session, campaign_id, coupon_id):
         await audit.record(session, "coupon.revoked", coupon_id, before={"campaign": campaign_id})

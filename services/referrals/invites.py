@@ -63,7 +63,7 @@ async def inviter_of(session: AsyncSession, code: str) -> UUID | None:
 
 
 @routes.get("/invite", response_model=Invite)
-async def my_invite(caller: MemberDep, session: SessionDep, rt: RuntimeDep) -> Response:
+async def read_own_invite(caller: MemberDep, session: SessionDep, rt: RuntimeDep) -> Response:
     """The caller's invitation code and the link that carries it."""
     code = await invite_code_of(session, caller.id)
     invite = {"code": code, "url": rt.settings.invite_link(code)}
@@ -71,7 +71,7 @@ async def my_invite(caller: MemberDep, session: SessionDep, rt: RuntimeDep) -> R
 
 
 @routes.get("/invitees", response_model=Page[Invitee])
-async def my_invitees(caller: MemberDep, session: SessionDep, page: PageDep) -> Response:
+async def list_invitees(caller: MemberDep, session: SessionDep, page: PageDep) -> Response:
     """The people the caller brought, the latest first, each with the furthest stage they reached."""
     lesson_at, paid_at = col(MemberCard.lesson_at), col(MemberCard.paid_at)
     bound_at = col(Attribution.bound_at)

@@ -50,7 +50,7 @@ class MyRewards(Page[MyReward]):
 
 
 @routes.get("")
-async def my_rewards(caller: MemberDep, session: SessionDep, page: PageDep) -> MyRewards:
+async def list_own_rewards(caller: MemberDep, session: SessionDep, page: PageDep) -> MyRewards:
     """What the caller earned by inviting; a month of the business zone has so many rewards and no more."""
     table = Model.metadata.tables["reward"].c
     told = case((table.reason.in_(TOLD), table.reason), (table.reason.is_not(None), "not_eligible"))

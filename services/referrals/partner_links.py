@@ -71,7 +71,7 @@ async def create_link(body: LinkIn, caller: PartnerDep, session: SessionDep, rt:
 
 
 @routes.get("/links")
-async def my_links(caller: PartnerDep, session: SessionDep, page: PageDep, rt: RuntimeDep) -> Page[LinkOut]:
+async def list_links(caller: PartnerDep, session: SessionDep, page: PageDep, rt: RuntimeDep) -> Page[LinkOut]:
     """The caller's links, the newest first."""
     found = select(PartnerLink).where(col(PartnerLink.partner_id) == caller.id)
     order = (col(PartnerLink.created_at).desc(), col(PartnerLink.id).desc())
@@ -91,7 +91,7 @@ def _shown(link: PartnerLink, url: str) -> LinkOut:
 
 
 @routes.get("/referrals")
-async def my_referrals(caller: PartnerDep, session: SessionDep, page: PageDep) -> Page[ReferralOut]:
+async def list_referrals(caller: PartnerDep, session: SessionDep, page: PageDep) -> Page[ReferralOut]:
     """The members the caller's links brought, the latest first, each with the furthest stage they reached."""
     lesson_at, paid_at = col(MemberCard.lesson_at), col(MemberCard.paid_at)
     bound_at = col(Attribution.bound_at)

@@ -115,7 +115,7 @@ async def read_myself(caller: PartnerDep, session: SessionDep) -> PartnerMe:
 
 
 @routes.get("/commissions")
-async def my_commissions(
+async def list_commissions(
     caller: PartnerDep, session: SessionDep, page: PageDep, status: CommissionStatus | None = None
 ) -> Page[CommissionOut]:
     """What the caller is or was owed, the newest first."""
@@ -128,7 +128,7 @@ async def my_commissions(
 
 
 @routes.get("/statement", responses=problems(BadPeriod))
-async def my_statement(caller: PartnerDep, session: SessionDep, period: PeriodDep) -> Statement:
+async def read_statement(caller: PartnerDep, session: SessionDep, period: PeriodDep) -> Statement:
     """What was earned, taken back and paid from the first day through the last, and what is owed at its end."""
     asked = {"partner": caller.id, "since": period.since, "until": period.until}
     (row,) = await session.execute(_STATEMENT, asked)

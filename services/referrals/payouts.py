@@ -147,7 +147,7 @@ async def read_payout_run(_: Payer, run_id: UUID, session: SessionDep) -> Payout
     responses=problems(PayoutRunNotFound)
     | {200: {"content": {"text/csv": {}}, "description": "One commission a row."}},
 )
-async def payout_items(_: Payer, run_id: UUID, session: SessionDep) -> Response:
+async def download_payout_items(_: Payer, run_id: UUID, session: SessionDep) -> Response:
     """The commissions of a run as a table, one a row."""
     if await session.get(PayoutRun, run_id) is None:
         raise PayoutRunNotFound
@@ -189,7 +189,7 @@ async def pay_run(_: Payer, run: LockedRun, session: SessionDep) -> PayoutOut:
 
 
 @partner_routes.get("")
-async def my_payouts(caller: PartnerDep, session: SessionDep, page: PageDep) -> Page[PayoutOut]:
+async def list_payouts(caller: PartnerDep, session: SessionDep, page: PageDep) -> Page[PayoutOut]:
     """What the caller was or will be paid, the newest first."""
     found = select(Payout).where(col(Payout.partner_id) == caller.id)
     payouts, next_cursor = await keyset(session, found, page, (col(Payout.id).desc(),))

@@ -31,7 +31,7 @@ LONGEST_NAME: Final = 16
     response_class=Response,
     responses={**problems(TooManyRequests), 200: {"content": {"image/png": {}}, "description": "the poster"}},
 )
-async def my_poster(request: Request, caller: MemberDep, session: SessionDep, rt: RuntimeDep) -> Response:
+async def read_own_poster(request: Request, caller: MemberDep, session: SessionDep, rt: RuntimeDep) -> Response:
     """The caller's invitation as a picture with a QR code that opens their link."""
     await limit(request, "poster", str(caller.id), times=PER_MINUTE, seconds=60)
     code = await invite_code_of(session, caller.id)

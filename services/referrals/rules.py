@@ -68,14 +68,14 @@ async def rule_at(session: AsyncSession, instant: datetime) -> ReferralRule:
 
 
 @routes.get("")
-async def rules(_: Reader, session: SessionDep, page: PageDep) -> Page[RuleOut]:
+async def list_referral_rules(_: Reader, session: SessionDep, page: PageDep) -> Page[RuleOut]:
     """All versions, the one in force first."""
     rows, next_cursor = await keyset(session, select(ReferralRule), page, (col(ReferralRule.version).desc(),))
     return Page(items=[RuleOut.model_validate(row) for row in rows], next_cursor=next_cursor)
 
 
 @routes.post("", status_code=201)
-async def new_rule(caller: Editor, body: RuleIn, session: SessionDep) -> RuleOut:
+async def create_referral_rule(caller: Editor, body: RuleIn, session: SessionDep) -> RuleOut:
     """Put a new version in force; touches before this moment are paid by the version they found."""
     await session.execute(text("SELECT pg_advisory_xact_lock(hashtext('referral rule'))"))
     now = clock.now()

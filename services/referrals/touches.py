@@ -65,7 +65,7 @@ class TouchOut(Out):
 
 
 @routes.post("", status_code=201, responses=problems(InviteCodeUnknown, ChannelUnknown, TouchEmpty, TooManyRequests))
-async def touch(request: Request, body: TouchIn, caller: OptionalMemberDep, session: SessionDep) -> TouchOut:
+async def record_touch(request: Request, body: TouchIn, caller: OptionalMemberDep, session: SessionDep) -> TouchOut:
     """Note that a link was opened; somebody who is a member already stays where they came from."""
     if body.invite_code is None and body.channel is None:
         raise TouchEmpty

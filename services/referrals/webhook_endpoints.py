@@ -182,7 +182,7 @@ async def _require_room(session: AsyncSession, partner_id: UUID) -> None:
 
 
 @routes.get("")
-async def my_endpoints(caller: PartnerDep, session: SessionDep, page: PageDep) -> Page[EndpointOut]:
+async def list_endpoints(caller: PartnerDep, session: SessionDep, page: PageDep) -> Page[EndpointOut]:
     """The caller's endpoints, the newest first."""
     found = select(WebhookEndpoint).where(col(WebhookEndpoint.partner_id) == caller.id)
     order = (col(WebhookEndpoint.created_at).desc(), col(WebhookEndpoint.id).desc())
@@ -191,7 +191,7 @@ async def my_endpoints(caller: PartnerDep, session: SessionDep, page: PageDep) -
 
 
 @routes.get("/{endpoint_id}", responses=problems(WebhookEndpointNotFound))
-async def my_endpoint(endpoint: ShownEndpoint) -> EndpointOut:
+async def read_own_endpoint(endpoint: ShownEndpoint) -> EndpointOut:
     """One endpoint of the caller's."""
     return _shown(endpoint)
 

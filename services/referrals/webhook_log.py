@@ -109,7 +109,7 @@ class EventTypesOut(Out):
 
 
 @routes.get("/event-types")
-async def event_types(_: PartnerDep) -> EventTypesOut:
+async def list_event_types(_: PartnerDep) -> EventTypesOut:
     """What an endpoint may hear of."""
     return EventTypesOut(
         items=[EventTypeOut(type=kind, description=told.words, example=example_of(kind)) for kind, told in TOLD.items()]
@@ -130,7 +130,7 @@ async def test_endpoint(endpoint: ShownEndpoint, session: SessionDep) -> Deliver
 
 
 @routes.get("/webhook-endpoints/{endpoint_id}/deliveries", responses=problems(WebhookEndpointNotFound))
-async def deliveries(
+async def list_deliveries(
     endpoint: ShownEndpoint, session: SessionDep, page: PageDep, status: DeliveryStatus | None = None
 ) -> Page[DeliveryOut]:
     """What was sent to an endpoint, the newest first."""

@@ -58,7 +58,7 @@ class Best:
         200: {"content": {"application/zip": {}}, "description": "pictures, and texts for sixteen channels"},
     },
 )
-async def best_works(
+async def download_best_works(
     contest_id: UUID,
     session: SessionDep,
     rt: RuntimeDep,

@@ -64,7 +64,7 @@ async def list_comments(entry_id: UUID, session: SessionDep, page: PageDep) -> R
 
 
 @api.post("", status_code=201, response_model=CommentOut, responses=problems(EntryNotFound, TooManyRequests))
-async def comment(
+async def comment_on_entry(
     entry_id: UUID, body: CommentIn, request: Request, caller: MemberDep, session: SessionDep
 ) -> Response:
     """Write under a work."""

@@ -39,7 +39,7 @@ PER_MINUTE: Final = 20
         200: {"content": {"image/png": {}}, "description": "the poster"},
     },
 )
-async def entry_poster(
+async def read_entry_poster(
     entry_id: UUID, request: Request, caller: MemberDep, session: SessionDep, rt: RuntimeDep
 ) -> Response:
     """A work on show as a poster, whose QR code opens the caller's own link to it."""

@@ -185,7 +185,7 @@ def image_out(row: Any, address: str) -> dict[str, Any]:
         UnsupportedImage, BrokenImage, ImageTooLarge, FileMissing, FileTooLarge, ImagesBusy, PicturesAway
     ),
 )
-async def upload(request: Request, caller: MemberDep, rt: RuntimeDep, address: AddressDep) -> Response:
+async def upload_picture(request: Request, caller: MemberDep, rt: RuntimeDep, address: AddressDep) -> Response:
     """Bring a JPEG, PNG, WebP or HEIC picture of up to 20 MiB and 50 megapixels.
 
     It is decoded, turned upright and stored anew: without EXIF, place or anything else that was in the file.

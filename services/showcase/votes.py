@@ -43,7 +43,7 @@ class VoteOut(Out):
 )
 @shortcut
 @answers_in_group
-async def vote(entry_id: UUID, request: Request, caller: MemberDep, rt: RuntimeDep) -> Response:
+async def vote_for_entry(entry_id: UUID, request: Request, caller: MemberDep, rt: RuntimeDep) -> Response:
     """Vote for a work: once a day, never one's own, a few times a day in each contest."""
     ballot = Ballot(entry_id, caller.id, *signals_of(request, rt))
     standing, response = await _group_of(rt.db).answer(request, ballot, _counted)

@@ -79,10 +79,10 @@ def test_every_example_works_as_given(heika: Heika) -> None:
         walk.run("create_code_batch", 201)
         walk.run("create_channel", 201)
         walk.run("rename_channel", 200)
-        walk.run("new_rule", 201)
+        walk.run("create_referral_rule", 201)
         campaign = walk.run("create_campaign", 201)["id"]
         walk.run("edit_campaign", 200, campaign_id=campaign)
-        assert walk.run("grant", 201, campaign_id=campaign)["refused"][0]["code"] == "member_unknown"
+        assert walk.run("grant_coupons", 201, campaign_id=campaign)["refused"][0]["code"] == "member_unknown"
         walk.run("grant_in_bulk", 202, campaign_id=campaign)
         walk.run("import_members", 202)
         walk.run("import_courses", 201)
@@ -126,18 +126,18 @@ def test_every_example_works_as_given(heika: Heika) -> None:
         walk.run("write_wechat_user", 201)
         walk.run("log_in_by_wechat", 200)
         walk.run("read_plan", 200)
-        walk.run("touch", 201)
+        walk.run("record_touch", 201)
         walk.run("send_code", 202)
         code = walk.run("read_sent_code", 200)["code"]
         # The one example that cannot be known beforehand is the code that was sent.
         walk.run("verify_code", 401)
-        walk.run("refresh", 401)
+        walk.run("refresh_tokens", 401)
         signed_in = client.post("/v1/auth/otp/verify", json=BODIES["verify_code"] | {"code": code}).json()
         walk.headers = member = {"Authorization": f"Bearer {signed_in['access_token']}"}
         walk.run("change_profile", 200)
         walk.run("make_up_check_in", 422)
         walk.run("bind_phone", 401)
-        walk.run("claim_by_code", 201)
+        walk.run("claim_coupon_by_code", 201)
         walk.run("preview_order", 200)
         order = walk.run("place_order", 201)
         walk.run("pay_session", 200, session_id=order["checkout"]["url"].rsplit("/", 1)[1])
@@ -145,17 +145,17 @@ def test_every_example_works_as_given(heika: Heika) -> None:
         lesson = client.get("/v1/courses?access=free&limit=1").json()["items"][0]["lessons"][0]["id"]
         walk.run("save_progress", 200, lesson_id=lesson)
         walk.run("rate_lesson", 200, lesson_id=lesson)
-        walk.run("upload", 415)
+        walk.run("upload_picture", 415)
         upload = client.post("/v1/uploads", headers=member, files={"file": ("cake.jpg", picture(), "image/jpeg")})
         work = {"title": "我的蛋糕", "story": "第一次", "upload_ids": [upload.json()["id"]]}
         opened = client.get("/v1/contests?phase=open").json()["items"][0]["id"]
         walk.run("submit_entry", 422, contest_id=opened)
         entry = client.post(f"/v1/contests/{opened}/entries", headers=member, json=work).json()["id"]
-        said = walk.run("comment", 201, entry_id=entry)["id"]
+        said = walk.run("comment_on_entry", 201, entry_id=entry)["id"]
         # One's own is withdrawn, not reported.
         walk.run("report_entry", 403, entry_id=entry)
         walk.run("report_comment", 403, entry_id=entry, comment_id=said)
-        walk.run("arrive", 404)
+        walk.run("record_arrival", 404)
         walk.run("request_lesson", 201)
         opened_to = {"member_id": signed_in["member"]["id"], "reason": "例子"}
         for path, body in (("grants", opened_to), ("transitions", {"to": "live"})):

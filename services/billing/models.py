@@ -145,6 +145,7 @@ class CouponUse(Model, table=True):
     __table_args__ = (
         # A coupon is never on two live orders.
         Index("coupon_use_live", "coupon_id", unique=True, postgresql_where=text("status <> 'released'")),
+        Index("coupon_use_member_id_idx", "member_id"),
     )
 
     id: UUID = Field(default_factory=new_id, primary_key=True)

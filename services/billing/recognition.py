@@ -29,18 +29,20 @@ ROWS: Final = 50_000
 INSTANT: Final = timedelta(microseconds=1)
 
 # A course is earned when it cannot be taken back any more, a gift that nobody redeems when nobody can, and what a lost
-# dispute left of a price when it is lost.
+# dispute left of a price when it is lost. Asked of each order that has no time yet, which are few: not of all there are.
 _PLAN: Final = text("""
 UPDATE revenue_schedule s
 SET starts_at = o.over, ends_at = o.over, from_at = o.over, from_earned = s.earned, from_discount = s.discount_earned,
     next_on = greatest((o.over AT TIME ZONE :zone)::date, s.through_on + 1)
-FROM (
-    SELECT id, paid_at + CASE kind WHEN 'course' THEN CAST(:course AS interval) ELSE CAST(:gift AS interval) END AS over
-    FROM "order" WHERE kind IN ('course', 'gift') AND status <> 'disputed'
+FROM revenue_schedule u CROSS JOIN LATERAL (
+    SELECT paid_at + CASE kind WHEN 'course' THEN CAST(:course AS interval) ELSE CAST(:gift AS interval) END AS over
+    FROM "order" WHERE id = u.order_id AND kind IN ('course', 'gift') AND status <> 'disputed'
     UNION ALL
-    SELECT order_id, max(decided_at) FROM dispute WHERE status = 'lost' AND decided_at IS NOT NULL GROUP BY order_id
+    SELECT max(decided_at) FROM dispute
+    WHERE order_id = u.order_id AND status = 'lost' AND decided_at IS NOT NULL HAVING count(*) > 0
 ) o
-WHERE o.id = s.order_id AND s.starts_at IS NULL AND (s.earned < s.amount OR s.discount_earned < s.discount)
+WHERE u.order_id = s.order_id AND u.starts_at IS NULL AND (u.earned < u.amount OR u.discount_earned < u.discount)
+    AND s.starts_at IS NULL AND (s.earned < s.amount OR s.discount_earned < s.discount)
 """)
 _FIRST: Final = text(
     "SELECT min(next_on) FROM revenue_schedule WHERE next_on <= :last"

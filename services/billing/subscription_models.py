@@ -28,6 +28,7 @@ class Subscription(Model, table=True):
         Index("subscription_due", "next_at", postgresql_where=text("next_at IS NOT NULL")),
         Index("subscription_member", "member_id", "created_at"),
         Index("subscription_recent", "created_at", "id"),
+        Index("subscription_held", "held_at", "id", postgresql_where=text("held_at IS NOT NULL")),
         CheckConstraint("(status = 'none') = (ended_at IS NOT NULL)", name="ended_at"),
         CheckConstraint("status <> 'none' OR next_at IS NULL", name="next_at"),
         CheckConstraint("(held_at IS NULL) = (held_reason IS NULL)", name="held"),

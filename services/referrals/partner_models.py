@@ -115,6 +115,8 @@ class Commission(Model, table=True):
         Index(
             "commission_due_idx", "due_at", postgresql_where=text("status IN ('pending', 'due') AND payout_id IS NULL")
         ),
+        Index("commission_pending_idx", "due_at", postgresql_where=text("status = 'pending'")),
+        Index("commission_member_id_idx", "member_id"),
         Index("commission_order_id_idx", "order_id"),
         Index("commission_payout_id_idx", "payout_id"),
     )

@@ -172,7 +172,7 @@ class Comment(Model, table=True):
     """What somebody wrote under an entry."""
 
     __tablename__ = "comment"
-    __table_args__ = (Index("comment_entry_id_idx", "entry_id", "id"),)
+    __table_args__ = (Index("comment_entry_id_idx", "entry_id", "id"), Index("comment_member_id_idx", "member_id"))
 
     id: UUID = Field(default_factory=new_id, primary_key=True)
     entry_id: UUID = Field(foreign_key="entry.id")

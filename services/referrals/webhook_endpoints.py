@@ -35,7 +35,8 @@ MOST: Final = 20
 MOST_SECRETS: Final = 10
 
 Url = Annotated[CleanStr, Field(min_length=8, max_length=2000), Matching(r"^https?://[!-~]+$")]
-EventTypes = Annotated[list[CleanStr], Field(min_length=1, max_length=len(TOLD))]
+EventType = Annotated[CleanStr, Field(max_length=100, json_schema_extra={"enum": [*TOLD]})]
+EventTypes = Annotated[list[EventType], Field(min_length=1, max_length=len(TOLD))]
 Status = Literal["active", "disabled"]
 
 

@@ -80,6 +80,7 @@ def test_the_document_is_told_so_that_linters_and_generators_need_not_guess() ->
         one for one in patterns if re.search(r"\\[^\^$.*+?()[\]{}|/dDwWsSbBnrtfvxuc0]", json.loads(f'"{one}"'))
     ] == []
     assert merged["components"]["schemas"]["CampaignIn"]["properties"]["audience"]["pattern"].startswith("^(everyone|")
+    assert len(merged["components"]["schemas"]["EndpointIn"]["properties"]["events"]["items"]["enum"]) == 10
     # Null is told of where it may be sent, and a bound is a whole number where its number is.
     course = merged["components"]["schemas"]["CoursePatch"]["properties"]
     assert (course["published"]["type"], course["amount"]["anyOf"][1]["type"]) == ("boolean", "null")

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from datetime import timedelta
 from functools import partial
+from typing import Any
 from uuid import UUID
 
 import structlog
@@ -37,7 +38,7 @@ def tell_frozen(session: AsyncSession, member_id: UUID, *, frozen: bool) -> None
 
 
 async def mirror_revocations(rt: Runtime) -> int:
-    """Write both sets anew from the rows, so that a Redis that lost them has them again; counts as nothing done."""
+    """Make both sets what the rows say, so that a Redis that lost them has them again; counts as nothing done."""
     now = clock.now()
     # Every second: of the driver itself, which takes a fifth of the time.
     async with rt.db.engine.connect() as connection:
@@ -45,11 +46,15 @@ async def mirror_revocations(rt: Runtime) -> int:
         frozen = [str(row["id"]) for row in await fetch(connection, _FROZEN)]
     gone = {f"session:{row['id']}": (row["revoked_at"] + TOKEN_LIFE).timestamp() for row in ended}
     try:
+        # Only what is new or over is a change that Redis writes to its disk, every second.
+        held: Any = await rt.redis.smembers(FROZEN_KEY)
+        over = {item.decode() for item in held} - {NOBODY, *frozen}
         async with rt.redis.pipeline(transaction=True) as pipeline:
             pipeline.zremrangebyscore(REVOKED_KEY, "-inf", now.timestamp())
             if gone:
                 pipeline.zadd(REVOKED_KEY, gone)
-            pipeline.delete(FROZEN_KEY)
+            if over:
+                pipeline.srem(FROZEN_KEY, *over)
             pipeline.sadd(FROZEN_KEY, NOBODY, *frozen)
             await pipeline.execute()
     except (RedisError, OSError) as failure:

@@ -14,8 +14,9 @@ from kit.app import router as new_router
 from kit.db import SessionDep
 from kit.errors import StaleVersion, problems
 from kit.http import require_version, version_tag
+from kit.patch import Patch
 from kit.shapes import Out, StrictIn
-from services.courses.admin_courses import EDITOR, READER, Description, HeldCourse, Patch, Title, held_course, touch
+from services.courses.admin_courses import EDITOR, READER, Description, HeldCourse, Title, held_course, touch
 from services.courses.courses import CourseNotFound
 from services.courses.learning import pin
 from services.courses.lessons import LessonNotFound

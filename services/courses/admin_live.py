@@ -17,9 +17,10 @@ from kit.errors import Conflict, StaleVersion, Unprocessable, problems
 from kit.events import emit
 from kit.http import require_version, version_tag
 from kit.page import Page, PageDep, keyset
+from kit.patch import Patch
 from kit.shapes import Instant, StrictIn, Text
 from kit.wording import Wrong
-from services.courses.admin_courses import EDITOR, READER, Description, Patch, Title
+from services.courses.admin_courses import EDITOR, READER, Description, Title
 from services.courses.admin_lessons import Media
 from services.courses.announcements import offer
 from services.courses.enrolments import fill_seats

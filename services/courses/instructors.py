@@ -14,8 +14,9 @@ from kit.db import SessionDep
 from kit.errors import Conflict, NotFound, StaleVersion, problems
 from kit.http import cacheable, require_version, version_tag
 from kit.page import Page, PageDep, keyset
+from kit.patch import Patch
 from kit.shapes import Instant, Out, StrictIn, Text
-from services.courses.admin_courses import EDITOR, READER, Flag, Patch
+from services.courses.admin_courses import EDITOR, READER, Flag
 from services.courses.catalogue_models import Instructor
 from services.courses.models import Course
 

@@ -15,9 +15,10 @@ from kit.db import SessionDep
 from kit.errors import NotFound, StaleVersion, Unprocessable, problems
 from kit.http import cacheable, require_version, version_tag
 from kit.page import Page, PageDep, keyset
+from kit.patch import Patch
 from kit.shapes import Instant, Out, StrictIn
 from kit.wording import Wrong
-from services.courses.admin_courses import EDITOR, READER, Description, Flag, Patch, Title
+from services.courses.admin_courses import EDITOR, READER, Description, Flag, Title
 from services.courses.catalogue_models import Series, SeriesCourse
 from services.courses.courses import CourseOut, course_rows, courses_out
 from services.courses.models import Course

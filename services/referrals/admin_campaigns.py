@@ -19,6 +19,7 @@ from kit.db import SessionDep
 from kit.errors import Conflict, NotFound, StaleVersion, problems
 from kit.http import require_version, version_tag
 from kit.page import Page, PageDep, keyset
+from kit.patch import Patch
 from kit.shapes import CleanStr, Count, Instant, Matching, Out, StrictIn
 from kit.wording import Wrong
 from services.referrals.models import Campaign, ReferralRule
@@ -106,8 +107,10 @@ class CampaignIn(StrictIn):
         return self
 
 
-class CampaignPatch(StrictIn):
+class CampaignPatch(Patch):
     """Terms to change; coupons given already keep theirs."""
+
+    nullable = frozenset({"code", "ends_at", "valid_days"})
 
     title: Title | None = None
     code: Code | None = None

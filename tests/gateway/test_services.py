@@ -84,6 +84,8 @@ def test_the_document_is_told_so_that_linters_and_generators_need_not_guess() ->
     # Null is told of where it may be sent, and a bound is a whole number where its number is.
     course = merged["components"]["schemas"]["CoursePatch"]["properties"]
     assert (course["published"]["type"], course["amount"]["anyOf"][1]["type"]) == ("boolean", "null")
+    campaign = merged["components"]["schemas"]["CampaignPatch"]["properties"]
+    assert (campaign["kind"]["enum"], campaign["code"]["anyOf"][1]["type"]) == (["percent", "amount"], "null")
     assert json.dumps(course["amount"]["anyOf"][0]["maximum"]) == "99999999"
 
 

@@ -55,17 +55,21 @@ class ClientToken(Out):
 
 
 def credentials(request: Request, client_id: str | None, client_secret: str | None) -> tuple[str, str] | None:
-    """The client's id and secret, from the form or from HTTP Basic (RFC 6749 2.3.1); None when they are not there."""
-    if client_id and client_secret:
-        return client_id, client_secret
+    """The client's id and secret, from the form or from HTTP Basic (RFC 6749 2.3.1); None when they are not there.
+
+    None, too, for both ways at once, unless the form only repeats the id.
+    """
     scheme, _, encoded = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() != "basic":
-        return None
+        return (client_id, client_secret) if client_id and client_secret else None
     try:
         name, found, secret = base64.b64decode(encoded.strip(), validate=True).decode().partition(":")
     except (binascii.Error, ValueError):
         return None
-    return (unquote_plus(name), unquote_plus(secret)) if found else None
+    name = unquote_plus(name)
+    if not found or client_secret or client_id not in (None, name):
+        return None
+    return name, unquote_plus(secret)
 
 
 async def log_client_in(

@@ -66,6 +66,13 @@ async def test_the_credentials_may_come_by_http_basic(api: Api) -> None:
     for broken in ("Basic ", "Basic %%%", "Basic aGVsbG8=", "Bearer x"):
         refused = await api.client.post("/v1/auth/token", data=form, headers={"Authorization": broken})
         assert (refused.status_code, refused.json()["error"]) == (400, "invalid_request")
+    for more, status in (
+        ({"client_id": "hkp_linlaoshi"}, 200),
+        ({"client_id": "x"}, 400),
+        ({"client_secret": SECRET}, 400),
+    ):
+        both = await api.client.post("/v1/auth/token", data=form | more, headers={"Authorization": f"Basic {basic}"})
+        assert both.status_code == status
     wrong = base64.b64encode(b"hkp_linlaoshi:wrong").decode()
     refused = await api.client.post("/v1/auth/token", data=form, headers={"Authorization": f"Basic {wrong}"})
     assert (refused.status_code, refused.headers["www-authenticate"]) == (401, 'Basic realm="heika"')

@@ -255,7 +255,7 @@ class Consumer:
     async def forget(self) -> int:
         """Forget what was handled long ago, and processes that are gone; how many events."""
         await drop_the_dead(self.runtime.redis, self.streams, self.group)
-        return await forget_handled(self.runtime.db)
+        return await forget_handled(self.runtime.db, self.runtime.redis, self.streams, self.group)
 
     async def lag(self) -> int:
         """How many events of the streams this service has not handled yet."""

@@ -3,11 +3,12 @@
 import contextlib
 import time
 from collections.abc import Iterable
+from math import inf
 from typing import Any, Final, cast
 from uuid import UUID
 
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 from sqlalchemy import text
 
 from kit.db import Database
@@ -38,12 +39,37 @@ return dropped
 """
 
 
-async def forget_handled(db: Database) -> int:
-    """Drop inbox rows older than any event that could still be told again, some thousands at most; how many."""
+async def forget_handled(db: Database, redis: Redis, streams: Iterable[str], group: str) -> int:
+    """Drop inbox rows older than any event that could still be told again, some thousands at most; how many.
+
+    None while a message as old waits in Redis, as after a crash and a long outage: it may be one that was handled.
+    """
     made_before = int((time.time() - KEPT_DAYS * 86_400) * 1000)
+    try:
+        if any([await _waits_since(redis, stream, group) < made_before for stream in streams]):
+            return 0
+    except RedisError:
+        return 0
     values = {"before": UUID(int=made_before << 80), "days": KEPT_DAYS, "most": AT_ONCE}
     async with db.session() as session, session.begin():
         return int((await session.execute(_FORGET, values)).rowcount)  # type: ignore[attr-defined]
+
+
+async def _waits_since(redis: Redis, stream: str, group: str) -> float:
+    """When the oldest message was told that this group has not acknowledged, in milliseconds since 1970; or infinity."""
+    found: list[bytes] = []
+    try:
+        groups: Any = await redis.xinfo_groups(stream)
+        for mine in (one for one in groups if one["name"] in (group, group.encode())):
+            pending: Any = await redis.xpending(stream, group)
+            found += [pending["min"]] if pending["min"] else []
+            after: Any = mine["last-delivered-id"]
+            unread: Any = await redis.xrange(stream, min=b"(" + after, count=1)
+            found += [unread[0][0]] if unread else []
+    except ResponseError:
+        # No such stream: nothing was ever told on it, or Redis has lost its memory.
+        return inf
+    return min((int(item.partition(b"-")[0]) for item in found), default=inf)
 
 
 async def drop_the_dead(redis: Redis, streams: Iterable[str], group: str) -> None:

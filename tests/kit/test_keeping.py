@@ -52,6 +52,27 @@ async def test_events_that_can_be_told_no_more_leave_the_inbox_in_portions(api: 
     assert await api.sql("SELECT count(*) FROM note WHERE words = 'heard late'") == [(1,)]
 
 
+async def test_what_was_handled_is_not_forgotten_before_it_is_acknowledged(api: Api) -> None:
+    """Stopped between the commit and the acknowledgement, and started again forty days later."""
+    old = id_of(timedelta(days=40))
+    event = NoteWritten(words="once", id=old)
+    consumer, redis = api.rt.consumer, api.rt.redis
+    stream = consumer.streams[0]
+    await consumer._join()
+    told_at = int((time.time() - 40 * 86_400) * 1000)
+    fields = {"id": str(old), "type": event.wire_type, "body": event.model_dump_json()}
+    fields["context"] = '{"request_id": null, "traceparent": null}'
+    await redis.xadd(stream, fields, id=f"{told_at}-0")  # type: ignore[arg-type]
+    await consumer.deliver(Letter(old, event.wire_type, event.model_dump_json(), None, None))
+    await api.sql("UPDATE inbox SET handled_at = clock_timestamp() - interval '40 days'")
+    assert await consumer.forget() == 0
+    await redis.xreadgroup(consumer.group, consumer.name, {stream: ">"})
+    assert await consumer.forget() == 0
+    await consumer._read("0")
+    assert await api.sql("SELECT count(*) FROM note WHERE words = 'heard once'") == [(1,)]
+    assert [await consumer.forget(), await consumer.forget()] == [1, 0]
+
+
 async def test_told_events_leave_the_outbox_in_portions_and_untold_ones_never(api: Api, monkeypatch: Any) -> None:
     monkeypatch.setattr(kit.relay, "FORGET_AT_ONCE", 2)
     async with api.rt.db.session() as session, session.begin():

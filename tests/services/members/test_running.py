@@ -8,6 +8,7 @@ from datetime import timedelta
 
 import pytest
 
+from contracts.members import PointsChanged
 from services.members.app import service
 from tests.harness import Api, Run
 from tests.services.members.steps import PHONE, a_member, send_code, sign_in, verify
@@ -104,5 +105,6 @@ async def test_what_is_long_over_is_forgotten_once(api: Api) -> None:
 async def test_nothing_happens_by_itself_after_a_members_day(api: Api) -> None:
     _, headers = await a_member(api)
     await api.client.post("/v1/me/check-ins", headers=headers)
+    assert [type(event) for event in await api.emitted()] == [PointsChanged]
     assert await api.run_due() == 0
     assert await api.emitted() == []

@@ -39,7 +39,8 @@ def _instant_text(value: object) -> object:
         raise Wrong(*NOT_RFC_3339)
     if isinstance(value, str) and not re.match(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ]", value):
         raise Wrong(*NOT_RFC_3339)
-    return value
+    # A plus that was not encoded arrives from a query as a space.
+    return re.sub(r" ([0-9]{2}:[0-9]{2})$", r"+\1", value) if isinstance(value, str) and value[10:11] != " " else value
 
 
 def _day_text(value: object) -> object:

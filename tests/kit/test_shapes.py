@@ -44,6 +44,7 @@ def test_a_day_is_written_out_and_nothing_else() -> None:
 def test_an_instant_is_rfc_3339_and_an_integer_of_a_query_is_digits() -> None:
     instant, whole = TypeAdapter(Instant), TypeAdapter(Annotated[int, Digits])
     assert instant.validate_python("2026-05-01T08:00:00+08:00") == instant.validate_python("2026-05-01T00:00:00Z")
+    assert instant.validate_python("2026-05-01T08:00:00 08:00") == instant.validate_python("2026-05-01T00:00:00Z")
     assert [whole.validate_python(written) for written in ("12", "-1", "05", 7)] == [12, -1, 5, 7]
     for written in ("0", "5.96e-08", "-1e9", "1777593600", "2026-05-01", "2026-05-01T08:00:00", 0, 1.5, None):
         with pytest.raises(ValidationError):

@@ -97,6 +97,7 @@ async def test_the_calendar_is_filtered_by_status_and_time(api: Api) -> None:
     assert await found(**{"from": "2027-05-01"}) == [may]
     assert await found(to="2027-04-30") == [march]
     assert await found(**{"from": "2027-03-03T11:30:00Z", "to": "2027-04-30T16:00:00Z"}) == [march]
+    assert await found(**{"from": "2027-03-03T19:30:00 08:00", "to": "2027-04-30T16:00:00Z"}) == [march]  # a bare plus
     assert await found(**{"from": "2027-03-03T11:30:01Z", "to": "2027-04-30T16:00:00.001Z"}) == [may]
     assert await found(coming="true") == [march]
     for wrong in (

@@ -53,7 +53,7 @@ class Exchange:
 
     __slots__ = (
         *("_asked", "_inbound", "_limit", "_receive", "_scope", "_send", "_task", "began", "body", "canceled"),
-        *("ended", "held", "problem", "started", "told", "upstream"),
+        *("ended", "gone", "held", "problem", "started", "told", "upstream"),
     )
 
     def __init__(self, upstream: str, scope: Scope, inbound: Inbound, receive: Receive, send: Send) -> None:
@@ -66,7 +66,7 @@ class Exchange:
         self._task = asyncio.current_task()
         self._limit = 0
         self.began = 0.0
-        self.started = self.ended = self.canceled = False
+        self.started = self.ended = self.canceled = self.gone = False
         self.held: Message | None = None
         self.body: Message | None = _NO_CONTENT
         self.problem: Problem | None = None
@@ -119,6 +119,7 @@ class Exchange:
             # The body is given; an empty one that nobody had to read for it may still be there.
             while (message := await self._receive())["type"] != "http.disconnect":
                 pass
+            self.gone = True
             return message
         try:
             async with asyncio.timeout(BODY_SECONDS):
@@ -126,6 +127,7 @@ class Exchange:
         except TimeoutError:
             self.give_up(RequestTimeout())
             return {"type": "http.disconnect"}
+        self.gone = message["type"] == "http.disconnect"
         self._limit -= len(message.get("body", b""))
         if self._limit <= 0:
             self.give_up(PayloadTooLarge())
@@ -192,6 +194,8 @@ class Exchange:
             if failure is not None:
                 log.info("a call ended after its caller was answered", error=type(failure).__name__)
         elif self.started and self.held is None:
+            if self.gone:  # as whoever follows a stream ends it
+                return
             # Half an answer is out: only breaking the connection tells the caller that it is not whole.
             raise ConnectionAbortedError("the answer broke off") from failure
         elif isinstance(failure, Problem):

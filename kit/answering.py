@@ -11,6 +11,7 @@ _TOKEN: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9a-z-]+")
 _FRAMING: Final = frozenset({b"connection", b"content-length", b"transfer-encoding"})
 # What may stand in no value (RFC 9110 5.5).
 _FORBIDDEN: Final = bytes({*range(32), 127} - {9})
+_EVENTS: Final = b"content-type: text/event-stream"
 _MOST_KNOWN: Final = 1000
 _LONGEST_KNOWN: Final = 200
 _MOST_JOINED: Final = 64 * 1024
@@ -33,6 +34,8 @@ class Cycle(RequestResponseCycle):
 
     _head: bytes | None = None
     """A head that waits for its body (as ASGI allows), to go out with it: to write costs as much as to make the answer."""
+    is_endless = False
+    """Whether it is a stream of events, which goes on until its caller leaves."""
 
     async def send(self, message: Message) -> None:  # type: ignore[override]  # Starlette's type of the same
         """Write one message of the answer."""
@@ -76,6 +79,7 @@ class Cycle(RequestResponseCycle):
         chunked = length is None and self.scope["method"] != "HEAD" and status not in _NO_LENGTH
         if chunked:
             lines.append(b"transfer-encoding: chunked\r\n")
+            self.is_endless = any(line.startswith(_EVENTS) for line in lines)
         lines.append(b"\r\n")
         self.response_started = True
         self.waiting_for_100_continue = False

@@ -51,7 +51,7 @@ class _Refusal:
 
 
 _SWOLLEN: Final = _Refusal(HeadTooLarge)
-_NAMELESS: Final = _Refusal(BadRequest)
+_REFUSED: Final = _Refusal(BadRequest)
 
 
 class Connection(HttpToolsProtocol):
@@ -105,7 +105,10 @@ class Connection(HttpToolsProtocol):
             self.app = _SWOLLEN
         elif [name for name, _ in self.headers].count(b"host") != 1 and self.parser.get_http_version() == "1.1":
             # RFC 9112 3.2: whoever stands in front and reads another of two names would let the request pass for another.
-            self.app = _NAMELESS
+            self.app = _REFUSED
+        elif any(name == b"transfer-encoding" and value.lower() != b"chunked" for name, value in self.headers):
+            # RFC 9112 6.1: it would be read as if it were not coded.
+            self.app = _REFUSED
         self._in_head, self._arrived = False, 0
         before: RequestResponseCycle | None = self.cycle
         super().on_headers_complete()
@@ -133,6 +136,10 @@ class Connection(HttpToolsProtocol):
             self._linger()
         elif not self.cycle.response_started:
             self.cycle.keep_alive = False
+        elif isinstance(self.cycle, Cycle) and self.cycle.is_endless:
+            # Whoever follows it comes back by itself, to the process that follows this one.
+            self.transport.write(b"0\r\n\r\n")
+            self.transport.close()
 
     def pause_writing(self) -> None:
         """The caller does not read what it is sent."""

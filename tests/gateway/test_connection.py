@@ -137,6 +137,14 @@ async def test_a_request_names_one_host(start_here: Start) -> None:
                 assert status == 200 or orjson.loads(body)["code"] == "bad_request"
 
 
+async def test_a_body_that_is_coded_otherwise_than_in_chunks_is_refused(start_here: Start) -> None:
+    async with start_here() as front, line_to(front.url) as line:
+        line.say("POST /v1/plans/echo HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n")
+        status, _, body = await line.answer()
+        assert (status, orjson.loads(body)["code"]) == (400, "bad_request")
+        assert front.toy.seen == []
+
+
 async def test_trailers_are_dropped_and_never_become_headers(front: Front) -> None:
     async with line_to(front.url) as line:
         line.say(
@@ -239,3 +247,26 @@ async def test_a_stop_under_load_loses_no_request(monkeypatch: pytest.MonkeyPatc
     assert answered == served
     with pytest.raises(ConnectionRefusedError):
         await asyncio.open_connection("127.0.0.1", port)
+
+
+async def test_a_stop_ends_streams_of_events_so_that_their_readers_come_back() -> None:
+    gone = asyncio.Event()
+
+    async def app(_: Scope, receive: Receive, send: Send) -> None:
+        kind = (b"content-type", b"text/event-stream; charset=utf-8")
+        await send({"type": "http.response.start", "status": 200, "headers": [kind]})
+        await send({"type": "http.response.body", "body": b"event: here\n\n", "more_body": True})
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        gone.set()
+
+    listener = socket.create_server(("127.0.0.1", 0))
+    server = server_of(app)
+    await server.startup(sockets=[listener])
+    async with line_to(f"http://127.0.0.1:{listener.getsockname()[1]}") as line:
+        line.say("GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        await line.reader.readuntil(b"event: here")
+        async with asyncio.timeout(2):
+            await server.shutdown()
+        assert (await line.reader.read()).endswith(b"\r\n0\r\n\r\n")
+    assert gone.is_set()

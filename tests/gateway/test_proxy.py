@@ -147,10 +147,15 @@ async def test_events_arrive_one_by_one_and_are_not_compressed(front: Front) -> 
         assert await asyncio.wait_for(anext(chunks), 2) == b"event: status\ndata: 2\n\n"
 
 
-async def test_a_caller_who_leaves_ends_the_stream_behind(front: Front) -> None:
+async def test_a_caller_who_leaves_ends_the_stream_behind_and_it_is_no_failure(
+    front: Front, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("ERROR", "uvicorn.error")
     async with front.client.stream("GET", "/v1/orders/1/events") as answer:
         await anext(answer.aiter_raw())
     assert await asyncio.wait_for(front.toy.ended.wait(), 3)
+    assert (await front.client.get("/v1/plans/small")).status_code == 200
+    assert caplog.text == ""
 
 
 async def test_a_stream_outlives_the_deadline_of_its_start(front: Front, monkeypatch: pytest.MonkeyPatch) -> None:

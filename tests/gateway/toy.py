@@ -61,7 +61,8 @@ class Toy:
         waiting = [asyncio.ensure_future(gone()), asyncio.ensure_future(self.release.wait())]
         try:
             await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-            await send({"type": "http.response.body", "body": b"event: status\ndata: 2\n\n"})
+            if self.release.is_set():
+                await send({"type": "http.response.body", "body": b"event: status\ndata: 2\n\n"})
         finally:
             self.ended.set()
             for task in waiting:

@@ -37,9 +37,9 @@ class IdempotencyKeyRequired(BadRequest):
 
 
 class IdempotencyKeyInvalid(BadRequest):
-    """An Idempotency-Key has 1 to 255 characters."""
+    """A request has one Idempotency-Key, of 1 to 255 characters."""
 
-    zh = "Idempotency-Key 的长度应为 1 到 255 个字符。"
+    zh = "一次请求只带一个 Idempotency-Key，长度为 1 到 255 个字符。"
 
 
 async def _given(request: Request) -> str:
@@ -108,10 +108,11 @@ class IdempotentRoute(StrictRoute):
 
 async def place_of(request: Request) -> Place | None:
     """Where the answer to this request is kept; None for one without a key."""
-    key = request.headers.get("idempotency-key")
-    if key is None:
+    keys = request.headers.getlist("idempotency-key")
+    if not keys:
         return None
-    if not 1 <= len(key) <= MAX_KEY_LENGTH:
+    key = keys[0]
+    if len(keys) > 1 or not 1 <= len(key) <= MAX_KEY_LENGTH:
         raise IdempotencyKeyInvalid
     caller = await caller_of(request)
     owner = str(caller.id) if caller else f"address {client_address(request)}"

@@ -115,8 +115,8 @@ async def _forget_inbox(runtime: Runtime) -> int:
 
 
 _HOUSEKEEPING = (
-    Due("purge idempotency keys", _purge_keys, every_s=300.0),
-    Due("forget handled events", _forget_inbox, every_s=3600.0),
+    Due("purge idempotency keys", _purge_keys, every_s=300.0, by_portions=True),
+    Due("forget handled events", _forget_inbox, every_s=3600.0, by_portions=True),
 )
 
 

@@ -23,6 +23,8 @@ log = structlog.get_logger(__name__)
 
 MAX_ROUNDS = 1000
 LOOK_EVERY_S = 1.0
+LOOK_TAKES_S = 2.0
+"""How long all looks of a service may take together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +35,7 @@ class Due:
     the sandbox's clock stops there on its way. A job whose exact moment matters to nobody needs none.
     `waits` is a look at what `run` takes, as the SQL of rows of which there are none, or may soon be none, when it would do
     nothing; `$1` in it is now. The background asks it first, each second and with those of the service's other jobs: for a
-    tenth of what `run` takes to find nothing.
+    tenth of what `run` takes to find nothing. A job that does a portion at a time, `by_portions`, goes on after a second.
     """
 
     name: str
@@ -41,6 +43,7 @@ class Due:
     every_s: float = 1.0
     next_at: Callable[["Runtime"], Awaitable[datetime | None]] | None = None
     waits: str | None = None
+    by_portions: bool = False
 
 
 async def run_due(runtime: "Runtime", jobs: tuple[Due, ...], until: float = inf) -> int:
@@ -101,20 +104,24 @@ def keep_running(runtime: "Runtime", jobs: Sequence[Due]) -> list[Coroutine[Any,
 
 async def _keep_looking(runtime: "Runtime", calls: dict[Due, asyncio.Event]) -> None:
     while True:
+        # Where it cannot be told, as of a table that is locked, each job sees for itself and waits by itself.
+        found = [job for job, call in calls.items() if not call.is_set()]
         with _told_of(runtime, "looks"):
-            for job in await waiting(runtime, [job for job, call in calls.items() if not call.is_set()]):
-                calls[job].set()
+            async with asyncio.timeout(LOOK_TAKES_S):
+                found = await waiting(runtime, found)
+        for job in found:
+            calls[job].set()
         await asyncio.sleep(LOOK_EVERY_S)
 
 
 async def _keep_running(runtime: "Runtime", job: Due, call: asyncio.Event | None) -> None:
-    """A failure is logged and tried again. What found something to do is tried again soon: jobs do a portion at a time."""
+    """A failure is logged and tried again."""
     while True:
         rest = job.every_s
         if call is not None:
             await call.wait()
         with _told_of(runtime, job.name):
-            if await _run(runtime, job):
+            if await _run(runtime, job) and job.by_portions:
                 rest = min(rest, LOOK_EVERY_S)
         if call is not None:
             call.clear()

@@ -12,6 +12,7 @@ from redis.exceptions import RedisError
 from sqlalchemy import text
 
 from kit.db import fetch
+from kit.disconnects import is_disconnect
 from kit.ids import new_id
 from kit.metrics import RELAY_PUBLISHED
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
+_AWAY = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, RedisError)
 BATCH = 500
 AGAIN_AT_ONCE = 200
 AGAIN_PAUSE_S = 0.02
@@ -90,10 +92,11 @@ class Relay:
         while True:
             try:
                 await self._lead()
-            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, RedisError) as failure:
-                log.warning("relay waits", service=self.runtime.service, error=type(failure).__name__)
-            except Exception:
-                log.exception("relay failed", service=self.runtime.service)
+            except Exception as failure:
+                if is_disconnect(failure) or isinstance(failure, _AWAY):
+                    log.warning("relay waits", service=self.runtime.service, error=type(failure).__name__)
+                else:
+                    log.exception("relay failed", service=self.runtime.service)
             await asyncio.sleep(0.5)
 
     async def _lead(self) -> None:
@@ -146,9 +149,10 @@ class Relay:
             pipe = self.runtime.redis.pipeline(transaction=False)
             for row in rows:
                 pipe.xadd(self.stream, _fields(row))
-            await pipe.execute()
             async with self.runtime.db.session() as session, session.begin():
+                # First, so that nothing is told again and again while the database takes no writes.
                 await session.execute(_MARK, {"ids": [row["id"] for row in rows]})
+                await pipe.execute()
             RELAY_PUBLISHED.labels(self.runtime.service).inc(len(rows))
             self.published += len(rows)
             return len(rows)

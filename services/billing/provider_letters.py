@@ -28,4 +28,4 @@ async def forget_old(rt: Runtime) -> int:
         return len((await session.execute(_FORGET, asked)).all())
 
 
-due = Due("forget old letters", forget_old, every_s=600.0)
+due = Due("forget old letters", forget_old, every_s=600.0, by_portions=True)

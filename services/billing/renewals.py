@@ -2,7 +2,7 @@
 
 import asyncio
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 import structlog
@@ -286,4 +286,9 @@ async def next_at(rt: Runtime) -> datetime | None:
         )
 
 
-due = Due("renew subscriptions", run, next_at=next_at, waits="SELECT FROM subscription WHERE next_at <= $1")
+# The first, by its index: of a parameter PostgreSQL expects that a third are due, and reads all that are active.
+_WAITS: Final = (
+    "SELECT FROM (SELECT next_at FROM subscription WHERE next_at IS NOT NULL ORDER BY next_at LIMIT 1) AS first "
+    "WHERE next_at <= $1"
+)
+due = Due("renew subscriptions", run, next_at=next_at, waits=_WAITS)

@@ -50,4 +50,4 @@ async def forget_due(rt: Runtime) -> int:
         return len((await session.execute(gone.returning(col(FormerPhone.phone_hash)))).all())
 
 
-due = Due("forget former phones", forget_due, every_s=600.0)
+due = Due("forget former phones", forget_due, every_s=600.0, by_portions=True)

@@ -47,4 +47,4 @@ async def forget_old(rt: Runtime) -> int:
         return int((await session.execute(_FORGET, asked)).scalar_one())
 
 
-due = Due("forget old touches", forget_old, every_s=600.0)
+due = Due("forget old touches", forget_old, every_s=600.0, by_portions=True)

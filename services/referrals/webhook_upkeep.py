@@ -90,5 +90,5 @@ async def forget(rt: Runtime) -> int:
 
 due = (
     Due("disable failing webhooks", give_up, every_s=5.0, next_at=next_giving_up),
-    Due("forget webhooks", forget, every_s=600.0),
+    Due("forget webhooks", forget, every_s=600.0, by_portions=True),
 )

@@ -7,6 +7,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from sqlalchemy.exc import DBAPIError
 
 import kit.due
 import kit.forgetting
@@ -113,7 +114,9 @@ async def test_processes_that_are_gone_leave_the_list_of_consumers(api: Api, mon
     assert [(one["name"], one["pending"]) for one in left] == [(b"fell with work in hand", 1)]
 
 
-async def test_a_job_that_found_something_looks_again_soon(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_job_by_portions_that_found_something_looks_again_soon(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
     portions = [5000, 5000, 12]
     done: list[int] = []
 
@@ -134,7 +137,7 @@ async def test_a_job_that_found_something_looks_again_soon(run: Run, monkeypatch
     async with run(service) as api:
         with monkeypatch.context() as quick:
             quick.setattr(asyncio, "sleep", rest)
-            [loop] = keep_running(api.rt, [Due("purge", some, every_s=300.0)])
+            [loop] = keep_running(api.rt, [Due("purge", some, every_s=300.0, by_portions=True)])
             with pytest.raises(Over):
                 await loop
     assert done == [5000, 5000, 12, 0]
@@ -165,3 +168,43 @@ async def test_one_look_for_all_calls_those_that_have_something_to_do(api: Api, 
         loop.cancel()
     await asyncio.wait(loops)
     assert done == ["b", "b"]
+
+
+async def test_a_look_that_fails_keeps_no_job_from_its_work(api: Api, monkeypatch: Any) -> None:
+    monkeypatch.setattr(kit.due, "LOOK_EVERY_S", 0.01)
+    done: list[str] = []
+    both = asyncio.Event()
+
+    def job(name: str, waits: str) -> Due:
+        async def work(_: Runtime) -> int:
+            done.append(name)
+            if {"a", "b"} <= set(done):
+                both.set()
+            return 0
+
+        return Due(name, work, waits=waits)
+
+    jobs = [job("a", "SELECT FROM nowhere"), job("b", "SELECT FROM note")]
+    loops = [asyncio.create_task(loop) for loop in keep_running(api.rt, jobs)]
+    await asyncio.wait_for(both.wait(), 10)
+    for loop in loops:
+        loop.cancel()
+    await asyncio.wait(loops)
+
+
+async def test_nothing_is_told_while_it_cannot_be_noted_that_it_was(api: Api) -> None:
+    async with api.rt.db.session() as session, session.begin():
+        await emit(session, NoteWritten(words="once"))
+    for statement in (
+        "CREATE FUNCTION full_disk() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RAISE disk_full; END'",
+        "CREATE TRIGGER full_disk BEFORE UPDATE ON outbox FOR EACH ROW EXECUTE FUNCTION full_disk()",
+    ):
+        await api.sql(statement)
+    for _ in range(3):
+        with pytest.raises(DBAPIError):
+            await api.rt.relay.publish()
+    assert await api.rt.redis.xlen(api.rt.relay.stream) == 0
+    await api.sql("DROP TRIGGER full_disk ON outbox")
+    await api.sql("DROP FUNCTION full_disk")
+    assert await api.rt.relay.publish() == 1
+    assert await api.rt.redis.xlen(api.rt.relay.stream) == 1

@@ -9,6 +9,7 @@ from uuid import UUID
 
 import structlog
 from fastapi import Depends, Request, Security
+from fastapi.dependencies.models import Dependant
 from fastapi.security import HTTPBearer, OAuth2PasswordBearer, SecurityScopes
 from joserfc import jwt
 from joserfc.errors import JoseError, SecurityWarning
@@ -125,8 +126,11 @@ class Revocations:
         """Read both sets; when Redis is away, or has forgotten them, what was known stays known."""
         self._read_at = time.monotonic()
         try:
-            gone: Any = await redis.zrangebyscore(REVOKED_KEY, clock.now().timestamp(), "+inf")
-            frozen: Any = await redis.smembers(FROZEN_KEY)
+            # Together: what is written anew between the two would be half known.
+            async with redis.pipeline(transaction=True) as pipeline:
+                pipeline.zrangebyscore(REVOKED_KEY, clock.now().timestamp(), "+inf")
+                pipeline.smembers(FROZEN_KEY)
+                gone, frozen = await pipeline.execute()
         except (RedisError, OSError) as failure:
             log.warning("revocations not read", error=type(failure).__name__)
             return
@@ -277,6 +281,14 @@ def _as(caller: Caller | None, role: Role) -> Caller:
     if caller.role != role:
         raise Forbidden
     return caller
+
+
+def wants_caller(dependant: Dependant) -> bool:
+    """Whether whoever calls without a token is refused by what an endpoint depends on."""
+    call: Any = dependant.call
+    if call is _admin or (isinstance(call, _Bearer) and call.judge is not _member_if_any):
+        return True
+    return any(map(wants_caller, dependant.dependencies))
 
 
 def admin_with(*scopes: str) -> Any:

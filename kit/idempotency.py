@@ -8,7 +8,7 @@ from fastapi import Depends, Request, Response
 from sqlalchemy import text
 
 from kit import audit
-from kit.auth import caller_of
+from kit.auth import caller_of, wants_caller
 from kit.errors import BadRequest, Forbidden, NotAuthenticated, Problem, ValidationFailed
 from kit.http import client_address
 from kit.kept_answers import (
@@ -86,8 +86,11 @@ class IdempotentRoute(StrictRoute):
         if "POST" not in (self.methods or set()):
             return original
         limit, in_group = self.body_limit, is_in_group(self.endpoint)
+        closed = wants_caller(self.dependant)
 
         async def handle(request: Request) -> Response:
+            if closed and await caller_of(request) is None:
+                raise NotAuthenticated
             place = await place_of(request)
             if place is None:
                 return await original(request)

@@ -25,6 +25,7 @@ MAX_INTEGER = 2**53
 # Outside them a change of zone or a sum of months leaves what a datetime can hold.
 FIRST_YEAR, LAST_YEAR = 1900, 9990
 
+DAY = "[0-9]{4}-[0-9]{2}-[0-9]{2}"
 NOT_A_DAY = ("a day is written YYYY-MM-DD", "日期应写成 YYYY-MM-DD，如 2026-05-01")
 NOT_RFC_3339 = ("an instant is RFC 3339 text", "时间应为 RFC 3339 文本，如 2026-05-01T08:00:00Z")
 
@@ -47,7 +48,7 @@ def _day_text(value: object) -> object:
     # Neither seconds since 1970 nor an instant is a day; pydantic would take both.
     if isinstance(value, datetime) or not isinstance(value, (str, date)):
         raise Wrong(*NOT_A_DAY)
-    if isinstance(value, str) and not re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", value):
+    if isinstance(value, str) and not re.fullmatch(DAY, value):
         raise Wrong(*NOT_A_DAY)
     return value
 

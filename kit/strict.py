@@ -9,7 +9,8 @@ import orjson
 from fastapi import Request, Response
 from fastapi.routing import APIRoute
 
-from kit.errors import PayloadTooLarge
+from kit.auth import caller_of, wants_caller
+from kit.errors import NotAuthenticated, PayloadTooLarge
 
 JSON_LIMIT = 1 << 20
 PIECE = 1 << 16
@@ -75,10 +76,14 @@ class StrictRoute(APIRoute):
         """FastAPI's handler, given a strict request."""
         original = super().get_route_handler()
         limit, bodiless = self.body_limit, (self.methods or set()) <= {"GET", "HEAD"}
+        closed = not bodiless and wants_caller(self.dependant)
 
         async def handle(request: Request) -> Response:
             if isinstance(request, StrictRequest):
                 return await original(request)
+            # Before anything is read of what a stranger sends.
+            if closed and await caller_of(request) is None:
+                raise NotAuthenticated
             strict = StrictRequest(request.scope, request.receive)
             try:
                 if not bodiless:

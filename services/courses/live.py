@@ -1,5 +1,6 @@
 """Live lessons: what is taught when, and whether there is a seat."""
 
+import re
 from datetime import date, datetime, time, timedelta
 from typing import Annotated, Any, Literal
 from uuid import UUID
@@ -14,7 +15,7 @@ from kit.app import router as new_router
 from kit.db import SessionDep
 from kit.errors import NotFound, problems
 from kit.page import Page, PageDep, keyset
-from kit.shapes import Count, Fen, Instant, Out, StrictIn
+from kit.shapes import DAY, Count, Fen, Instant, Out, StrictIn
 from kit.wording import Wrong
 from services.courses.live_clock import with_clock
 from services.courses.models import LiveLesson, LiveStatus
@@ -86,7 +87,7 @@ def live_out(row: Any, now: datetime | None = None) -> dict[str, Any]:
 def _midnight(value: object, *, after: bool) -> object:
     """A calendar day of the business zone as the instant at which it begins, or ends."""
     try:
-        day = date.fromisoformat(value) if isinstance(value, str) and len(value) == len("2026-01-31") else None
+        day = date.fromisoformat(value) if isinstance(value, str) and re.fullmatch(DAY, value) else None
         if day is not None:
             return datetime.combine(day + timedelta(days=after), time(), clock.ZONE)
     except (ValueError, OverflowError) as failure:

@@ -360,7 +360,7 @@ def both_tabs_go_on(phone: Phone, other: Phone, world: World) -> None:
     The last time both are like pages over plain http, and a third one was closed in the midst of its turn.
     """
     held: list[Route] = []
-    phone.page.context.route("**/v1/auth/refresh", lambda route: held.append(route))
+    phone.page.context.route("**/v1/auth/refresh", lambda route, _: held.append(route))
     for round_ in ("#/me", "#/me/again", "#/me/without-locks"):
         if round_.endswith("locks"):
             for tab in (phone, other):

@@ -119,6 +119,9 @@ async def test_a_call_that_moves_money_needs_a_key(api: Api) -> None:
     assert (answer.status_code, answer.json()["code"]) == (400, "idempotency_key_required")
     stranger = await api.client.post("/v1/notes/paid", json=BODY)
     assert (stranger.status_code, stranger.json()["code"]) == (401, "not_authenticated")
+    for content, key in ((b"{", {}), (b"{}", {"Idempotency-Key": "k" * 256})):
+        headers = {"Content-Type": "application/json"} | key
+        assert (await api.client.post("/v1/notes/paid", content=content, headers=headers)).status_code == 401
     other_role = await api.client.post("/v1/notes/paid", json=BODY, headers=api.admin())
     assert (other_role.status_code, other_role.json()["code"]) == (403, "forbidden")
     assert await api.sql("SELECT id FROM note") == []

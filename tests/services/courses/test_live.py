@@ -47,6 +47,7 @@ async def test_a_live_lesson_is_shown_as_promised(api: Api) -> None:
 
 async def test_who_holds_a_lesson_is_sent_it_again_once_its_clock_is_behind(api: Api) -> None:
     lesson_id = await plan(api, capacity=9)
+    held: dict[str, str] = {}
     for path in ("/v1/live-lessons", f"/v1/live-lessons/{lesson_id}", "/v1/live-lessons/next"):
         api.clock.set(clock.now().replace(microsecond=0) + timedelta(seconds=1))
         first = await api.client.get(path)

@@ -188,7 +188,7 @@ async def test_a_frozen_account_is_refused_everywhere_and_opens_again(api: Api) 
 
 async def test_a_session_that_goes_on_for_a_year_leaves_no_trail_of_tokens(api: Api, monkeypatch: Any) -> None:
     monkeypatch.setattr(sessions, "TOKENS_AT_ONCE", 2)
-    pair = await sign_in(api)
+    first = pair = await sign_in(api)
     for _ in range(18):
         first, pair = pair, (await refresh(api, pair["refresh_token"])).json()
         api.clock.advance(timedelta(days=20))
@@ -238,7 +238,7 @@ async def test_revocations_hold_while_redis_has_lost_them_and_come_back(api: Api
     revocations._frozen_here = {}
     api.clock.advance(timedelta(hours=1))
     await hear_revocations(api)
-    assert (revocations.gone, revocations.frozen) == (frozenset(), {auth.NOBODY})
+    assert (revocations.gone, revocations.frozen) == (frozenset(), frozenset({auth.NOBODY}))
 
 
 async def test_forged_tokens_are_refused(api: Api) -> None:

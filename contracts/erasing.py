@@ -19,8 +19,15 @@ from kit.events import Event
 Function = Callable[[AsyncSession, Any], Awaitable[None]]
 Handlers = Mapping[type[Event], Sequence[Function]]
 
-PASSES_AFTER: Final = (timedelta(seconds=10), timedelta(minutes=1), timedelta(minutes=20))
-"""When what was written meanwhile is forgotten: by a request on its way, an event in another process, an old token."""
+PASSES_AFTER: Final = (
+    timedelta(seconds=10),
+    timedelta(minutes=1),
+    timedelta(minutes=20),
+    timedelta(hours=1),
+    timedelta(days=7),
+)
+"""When what was written meanwhile is forgotten: by a request on its way, an event in another process, an old token, an order
+that was open still, a payment that takes days to arrive."""
 
 
 class ErasedMemberColumns(SQLModel):

@@ -42,7 +42,7 @@ def _for_everybody(public: PublicParts, inbound: Inbound) -> dict[str, tuple[str
     lessons = "/v1/live-lessons?coming=true&limit=5"
     courses = "/v1/courses?sort=new&limit=6"
     return {
-        "plans": ("billing", lambda: public.items("billing", "/v1/plans", inbound)),
+        "plans": ("billing", lambda: public.items("billing", "/v1/plans?limit=100", inbound)),
         "live_lessons": ("courses", lambda: public.items("courses", lessons, inbound)),
         "courses": ("courses", lambda: public.items("courses", courses, inbound)),
         "contest": ("showcase", lambda: _contest(public, inbound)),

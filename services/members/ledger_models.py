@@ -62,7 +62,7 @@ class MembershipVersion(Model, table=True):
     """How often a member's ledger changed; its row is the lock under which it changes.
 
     `renewing` is whether a subscription will be charged again, `grace_until` the end of the access that this leaves
-    after the last paid instant. `tell_at` is when the picture is told though nothing changed.
+    after the last paid instant.
     """
 
     __tablename__ = "membership_version"
@@ -73,14 +73,12 @@ class MembershipVersion(Model, table=True):
             "member_id",
             postgresql_where=text("grace_until IS NOT NULL"),
         ),
-        Index("membership_version_tell_at_idx", "tell_at", "member_id", postgresql_where=text("tell_at IS NOT NULL")),
     )
 
     member_id: UUID = Field(primary_key=True)
     version: int = 0
     renewing: bool = Field(default=False, sa_column_kwargs={"server_default": text("false")})
     grace_until: datetime | None = Field(default=None, sa_column=instant(nullable=True))
-    tell_at: datetime | None = Field(default=None, sa_column=instant(nullable=True))
 
 
 class EarlyRevocation(Model, table=True):

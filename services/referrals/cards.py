@@ -87,8 +87,8 @@ async def on_member_erased(session: AsyncSession, event: MemberErased) -> None:
         phone_hash=None,
         address_prefix=None,
         visitor_id=None,
-        erased_at=clock.now(),
     )
+    await keep_earliest(session, event.member_id, erased_at=clock.now())
     for statement in (
         _FORGET_DEVICES, _FORGET_TOUCHES, _FORGET_CARDS, _FORGET_PARTNERS, _FORGET_BENEFITS, _FORGET_NOTES
     ):  # fmt: skip

@@ -107,7 +107,7 @@ class Touch(Model, table=True):
 
     __tablename__ = "touch"
     __table_args__ = (
-        Index("touch_visitor_id_idx", "visitor_id", "at"),
+        Index("touch_visitor_id_at_idx", "visitor_id", "at"),
         Index("touch_member_id_idx", "member_id", postgresql_where=text("member_id IS NOT NULL")),
         Index("touch_inviter_id_idx", "inviter_id", postgresql_where=text("inviter_id IS NOT NULL")),
         Index("touch_channel_code_at_idx", "channel_code", "at"),

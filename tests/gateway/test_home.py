@@ -139,7 +139,7 @@ async def test_the_public_parts_are_asked_once_for_everybody_until_something_cha
 
         answers = await asyncio.gather(*(home() for _ in range(20)), *(home(**logged_in()) for _ in range(20)))
         assert [answer.status_code for answer in answers] == [200] * 40
-        assert world["billing"].asked == ["/v1/plans"]
+        assert world["billing"].asked == ["/v1/plans?limit=100"]
         assert len(world["courses"].asked) == len(world["showcase"].asked) == 2
         assert world["members"].asked.count("/v1/me/membership") == 20
         # A member's token goes to the member's parts only.
@@ -169,7 +169,7 @@ async def test_a_part_is_shown_while_it_is_asked_for_again_and_not_much_longer(
         for _ in range(2):
             assert (await front.client.get("/v1/home")).json() == PUBLIC
         # One question for both; when it has failed, or the part is too old, nobody is shown it any more.
-        assert world["billing"].asked == ["/v1/plans"] * 2
+        assert world["billing"].asked == ["/v1/plans?limit=100"] * 2
         await asyncio.sleep(0.4)
         assert (await front.client.get("/v1/home")).json() == PUBLIC | {"plans": [], "degraded": ["billing"]}
 

@@ -15,7 +15,6 @@ from tests.harness import Api
 from tests.services.members.steps import bearer, sign_in
 from tests.services.members.test_membership import paid, refunded
 
-POINTS: str = import_module("services.members.migrations.versions.0015_points_told").MARK
 MARK: str = import_module("services.members.migrations.versions.0014_told_again").MARK
 
 
@@ -43,20 +42,21 @@ async def test_a_crowd_is_told_a_few_at_a_time(api: Api) -> None:
     now = clock.now()
     await api.handle(*(paid(new_id(), at=now) for _ in range(AT_ONCE + 1)))
     await api.emitted()
-    await api.sql("UPDATE membership_version SET tell_at = :now", now=now)
+    await api.sql(MARK)
+    await api.sql("UPDATE retelling SET due_at = :now", now=now)
     assert [await tell_again(api.rt) for _ in range(3)] == [AT_ONCE, 1, 0]
     assert len(await api.emitted()) == AT_ONCE + 1
 
 
 async def test_an_upgrade_tells_everybody_s_points_once_more(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
-    await api.sql(POINTS)
+    await api.sql(MARK)
     assert await api.sql("SELECT topic FROM retelling") == []
     people = sorted([new_id() for _ in range(5)])
     row = "INSERT INTO point_entry (id, member_id, delta, reason, reference, at) VALUES (:id, :member, :delta, 'x', :ref, :now)"
     for delta in (7, -2):
         for member_id in people:
             await api.sql(row, id=new_id(), member=member_id, delta=delta, ref=str(delta), now=clock.now())
-    await api.sql(POINTS)
+    await api.sql(MARK)
     monkeypatch.setattr(retelling, "MANY", 2)
     assert await api.run_due() == 0
     api.clock.advance(timedelta(minutes=15))

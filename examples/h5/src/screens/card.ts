@@ -11,7 +11,7 @@ export async function card(page: Page): Promise<void> {
   page.title("开通黑卡");
   const query = { status: "issued" } as const;
   const [{ items: plans }, { items: coupons }, { items: campaigns }] = await Promise.all([
-    ok(heika.GET("/v1/plans", { signal: page.left })),
+    ok(heika.GET("/v1/plans", { params: { query: { limit: 100 } }, signal: page.left })),
     ok(heika.GET("/v1/me/coupons", { params: { query }, signal: page.left })),
     ok(heika.GET("/v1/coupon-campaigns", { signal: page.left })),
   ]);

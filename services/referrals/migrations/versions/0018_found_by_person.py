@@ -14,14 +14,15 @@ def upgrade() -> None:
     for column in ("member_id", "inviter_id"):
         there = sa.text(f"{column} IS NOT NULL")
         op.create_index(f"touch_{column}_idx", "touch", [column], postgresql_where=there)
+    # The old one last, so that nobody waits for the new.
+    op.create_index("touch_visitor_id_at_idx", "touch", ["visitor_id", "at"])
     op.drop_index("touch_visitor_id_idx", "touch")
-    op.create_index("touch_visitor_id_idx", "touch", ["visitor_id", "at"])
 
 
 def downgrade() -> None:
     """Go back to what was found before."""
-    op.drop_index("touch_visitor_id_idx", "touch")
     op.create_index("touch_visitor_id_idx", "touch", ["visitor_id", "at"], postgresql_where=sa.text("outcome = 'open'"))
+    op.drop_index("touch_visitor_id_at_idx", "touch")
     for name in ("touch_inviter_id_idx", "touch_member_id_idx"):
         op.drop_index(name, "touch")
     for name in ("commission_member_id_idx", "commission_pending_idx"):

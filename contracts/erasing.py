@@ -74,7 +74,6 @@ class Erasing:
         self.due = Due(
             "forget what was late of erased members",
             self._pass,
-            every_s=5.0,
             waits="SELECT FROM erased_member WHERE next_pass_at <= $1",
         )
 

@@ -63,7 +63,9 @@ class Merging:
 
     def __init__(self, move: Move) -> None:
         self.move = move
-        self.due = Due("follow merged members", self._follow, every_s=5.0)
+        self.due = Due(
+            "follow merged members", self._follow, waits="SELECT FROM merged_member WHERE next_move_at <= $1"
+        )
 
     def handlers(self, handlers: Handlers) -> Handlers:
         """These handlers, with the move after each event about a merged member, and after the merge itself."""

@@ -30,6 +30,7 @@ from kit.log import configure_logs
 from kit.metrics import serve_metrics
 from kit.openapi import operation_id, service_document
 from kit.relay import Relay
+from kit.revocations import revocations
 from kit.routing import Entrance, FoundRoute, shortcut
 from kit.settings import Network, ServiceSettings
 from kit.strict import StrictRoute
@@ -257,6 +258,6 @@ async def _background(runtime: Runtime) -> AsyncIterator[None]:
 async def _poll_revocations(runtime: Runtime) -> None:
     while True:
         # Of several services in one process one asks for all.
-        if auth.revocations.is_old(REVOCATIONS_EVERY_S / 2):
-            await auth.revocations.poll(runtime.redis)
+        if revocations.is_old(REVOCATIONS_EVERY_S / 2):
+            await revocations.poll(runtime.redis)
         await asyncio.sleep(REVOCATIONS_EVERY_S)

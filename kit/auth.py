@@ -1,6 +1,5 @@
 """Who is calling: EdDSA access tokens checked against the published keys, with revocations heard within seconds."""
 
-import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -14,12 +13,11 @@ from fastapi.security import HTTPBearer, OAuth2PasswordBearer, SecurityScopes
 from joserfc import jwt
 from joserfc.errors import JoseError, SecurityWarning
 from joserfc.jws import extract_compact
-from redis.asyncio import Redis
-from redis.exceptions import RedisError
 
 from kit import clock
 from kit.errors import Forbidden, NotAuthenticated
 from kit.keys import Keys, keys, verified
+from kit.revocations import revocations
 
 __all__ = ["Keys", "keys", "verified"]
 
@@ -38,14 +36,6 @@ READ_ONLY = "read-only"
 """The scope of a member's token that an admin looks with."""
 MAX_TOKEN_LENGTH = 4096
 CACHED_TOKENS = 20_000
-
-REVOKED_KEY = "heika:revoked"
-"""Sorted set in Redis: `session:<uuid>` or `member:<uuid>`, scored by the epoch second until which it matters."""
-FROZEN_KEY = "heika:frozen"
-"""Set in Redis: ids of frozen members, and `NOBODY`."""
-NOBODY = "-"
-"""Always in the set of the frozen: so an empty answer tells of a Redis that forgot, not of nobody frozen."""
-HERE_S = 10.0
 
 Role = Literal["member", "admin", "partner"]
 
@@ -86,61 +76,6 @@ class Caller:
         """Raise ReadOnlySession for a request that is not only reading, by a caller who only looks."""
         if (self.actor_id is not None or READ_ONLY in self.scopes) and method not in ("GET", "HEAD", "OPTIONS"):
             raise ReadOnlySession
-
-
-class Revocations:
-    """Sessions, and members, whose tokens no longer count before they expire."""
-
-    def __init__(self) -> None:
-        self.gone: frozenset[str] = frozenset()
-        self.frozen: frozenset[str] = frozenset()
-        self._read_at = 0.0
-        # What was committed here counts at once, and until Redis has surely told everybody.
-        self._gone_here: dict[str, float] = {}
-        self._frozen_here: dict[str, tuple[bool, float]] = {}
-
-    def end(self, *sessions: UUID) -> None:
-        """These sessions were ended by this process."""
-        self._gone_here |= dict.fromkeys((f"session:{item}" for item in sessions), time.monotonic() + HERE_S)
-        self._know(self.gone, self.frozen)
-
-    def freeze(self, member_id: UUID, *, frozen: bool) -> None:
-        """This member was frozen, or is not any more, by this process."""
-        self._frozen_here[str(member_id)] = frozen, time.monotonic() + HERE_S
-        self._know(self.gone, self.frozen)
-
-    def _know(self, gone: frozenset[str], frozen: frozenset[str]) -> None:
-        now = time.monotonic()
-        self._gone_here = {item: until for item, until in self._gone_here.items() if until > now}
-        self._frozen_here = {item: held for item, held in self._frozen_here.items() if held[1] > now}
-        self.gone = gone | self._gone_here.keys()
-        self.frozen = (frozen - self._frozen_here.keys()) | {
-            item for item, held in self._frozen_here.items() if held[0]
-        }
-
-    def is_old(self, age: float) -> bool:
-        """Whether both sets were last asked for so many seconds ago or more."""
-        return time.monotonic() - self._read_at >= age
-
-    async def poll(self, redis: Redis) -> None:
-        """Read both sets; when Redis is away, or has forgotten them, what was known stays known."""
-        self._read_at = time.monotonic()
-        try:
-            # Together: what is written anew between the two would be half known.
-            async with redis.pipeline(transaction=True) as pipeline:
-                pipeline.zrangebyscore(REVOKED_KEY, clock.now().timestamp(), "+inf")
-                pipeline.smembers(FROZEN_KEY)
-                gone, frozen = await pipeline.execute()
-        except (RedisError, OSError) as failure:
-            log.warning("revocations not read", error=type(failure).__name__)
-            return
-        if not gone and not frozen:
-            # Members writes them again within a second, unless it is stopped, too.
-            return
-        self._know(frozenset(item.decode() for item in gone), frozenset(item.decode() for item in frozen))
-
-
-revocations = Revocations()
 
 
 async def verify(token: str) -> Caller:

@@ -37,6 +37,7 @@ from kit.events import EVENTS, Event
 from kit.ids import new_id
 from kit.log import configure_logs
 from kit.migrations import SCRIPTS, upgrade
+from kit.revocations import Revocations, revocations
 from onebox.stores import Postgres, Valkey
 
 T = TypeVar("T")
@@ -310,6 +311,6 @@ def forget() -> None:
     clock.set_offset(timedelta(0))
     vars(auth.keys).update(vars(auth.Keys()))
     auth.verified.clear()
-    vars(auth.revocations).update(vars(auth.Revocations()))
+    vars(revocations).update(vars(Revocations()))
     limits._local.clear()
     limits._redis_away_until = None

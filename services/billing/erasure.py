@@ -4,11 +4,18 @@ from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
-from contracts.erasing import Erasing
+from contracts.erasing import ErasedMemberColumns, Erasing
 from contracts.members import MemberErased
 from kit import clock
 from services.billing.invoice_models import InvoiceRequest
-from services.billing.models import MemberTime, Order, Payment, Refund
+from services.billing.models import MemberTime, Model, Order, Payment, Refund
+
+
+class ErasedMember(ErasedMemberColumns, Model, table=True):
+    """Who left."""
+
+    __tablename__ = "erased_member"
+
 
 _OF_THEIR_ORDERS = 'order_id IN (SELECT id FROM "order" WHERE member_id = :member_id)'
 PERSONAL = {

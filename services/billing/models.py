@@ -8,7 +8,6 @@ from sqlalchemy import BigInteger, CheckConstraint, Column, ForeignKeyConstraint
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlmodel import Field
 
-from contracts.erasing import ErasedMemberColumns
 from contracts.merging import MergedMemberColumns
 from kit.db import instant
 from kit.ids import new_id
@@ -296,9 +295,3 @@ class MergedMember(MergedMemberColumns, Model, table=True):
     """Whose account became part of whose."""
 
     __tablename__ = "merged_member"
-
-
-class ErasedMember(ErasedMemberColumns, Model, table=True):
-    """Who left."""
-
-    __tablename__ = "erased_member"

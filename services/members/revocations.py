@@ -13,8 +13,9 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from kit import clock
 from kit.app import Runtime
-from kit.auth import FROZEN_KEY, LONGEST_TOKEN_SECONDS, NOBODY, REVOKED_KEY, revocations
+from kit.auth import LONGEST_TOKEN_SECONDS
 from kit.db import fetch
+from kit.revocations import FROZEN_KEY, NOBODY, REVOKED_KEY, revocations
 
 log = structlog.get_logger(__name__)
 

@@ -13,6 +13,7 @@ from kit import auth, clock
 from kit.errors import TooManyRequests
 from kit.ids import new_id
 from kit.log import configure_logs
+from kit.revocations import revocations
 from kit.settings import Settings
 from tests import harness
 from tests.gateway.conftest import Front, Start
@@ -106,13 +107,13 @@ async def test_without_keys_the_service_decides(start_here: Start, monkeypatch: 
 
 
 async def test_a_frozen_account_is_403(front: Front) -> None:
-    auth.revocations.frozen = frozenset({MEMBER["sub"]})
+    revocations.frozen = frozenset({MEMBER["sub"]})
     answer = await front.client.get("/v1/orders/echo", headers=bearer(sign(MEMBER)))
     assert (answer.status_code, answer.json()["code"]) == (403, "account_frozen")
 
 
 async def test_whoever_knocks_in_vain_is_counted_as_well(start_here: Start) -> None:
-    auth.revocations.frozen = frozenset({MEMBER["sub"]})
+    revocations.frozen = frozenset({MEMBER["sub"]})
     async with start_here(limits_mode="strict") as front:
         frozen = await front.client.get("/v1/orders/echo", headers=bearer(sign(MEMBER)))
         nowhere = await front.client.get("/v1/nowhere")

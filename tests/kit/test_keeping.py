@@ -190,6 +190,7 @@ async def test_a_look_that_fails_keeps_no_job_from_its_work(api: Api, monkeypatc
     for loop in loops:
         loop.cancel()
     await asyncio.wait(loops)
+    assert set(done) == {"a", "b"}
 
 
 async def test_nothing_is_told_while_it_cannot_be_noted_that_it_was(api: Api) -> None:

@@ -8,7 +8,7 @@ from joserfc import jwt
 from joserfc.jwk import OctKey, OKPKey
 from sqlalchemy.exc import DBAPIError
 
-from kit import auth, clock
+from kit import clock, revocations
 from kit.consume import Letter
 from kit.ids import new_id
 from tests.harness import Api, sign
@@ -181,12 +181,12 @@ async def test_a_revoked_session_and_a_frozen_member_are_refused(api: Api) -> No
     session_id, member_id = new_id(), new_id()
     headers = api.member(member_id, sid=str(session_id))
     assert (await api.client.get("/v1/notes/mine", headers=headers)).status_code == 200
-    await api.rt.redis.sadd(auth.FROZEN_KEY, str(member_id))
-    await auth.revocations.poll(api.rt.redis)
+    await api.rt.redis.sadd(revocations.FROZEN_KEY, str(member_id))
+    await revocations.revocations.poll(api.rt.redis)
     assert (await api.client.get("/v1/notes/mine", headers=headers)).json()["code"] == "account_frozen"
-    await api.rt.redis.delete(auth.FROZEN_KEY)
-    await api.rt.redis.zadd(auth.REVOKED_KEY, {f"session:{session_id}": clock.now().timestamp() + 900})
-    await auth.revocations.poll(api.rt.redis)
+    await api.rt.redis.delete(revocations.FROZEN_KEY)
+    await api.rt.redis.zadd(revocations.REVOKED_KEY, {f"session:{session_id}": clock.now().timestamp() + 900})
+    await revocations.revocations.poll(api.rt.redis)
     assert (await api.client.get("/v1/notes/mine", headers=headers)).json()["code"] == "not_authenticated"
 
 

@@ -11,10 +11,10 @@ from fastapi.routing import APIRoute
 from starlette.routing import Match
 
 from gateway.routes import SERVICES
-from kit import auth
 from kit.app import Service, create_app, shortcut
 from kit.db import SessionDep
 from kit.ids import new_id
+from kit.revocations import revocations
 from kit.routing import Routes
 from tests.harness import Api
 from tests.kit.conftest import BROKEN_NOTE, NO_NOTE
@@ -64,7 +64,7 @@ async def test_a_shortcut_is_taken_unless_there_is_a_key_or_a_body_or_no_id(api:
 async def test_a_shortcut_refuses_as_the_long_way_does(api: Api) -> None:
     frozen, gone = new_id(), new_id()
     member = api.member()
-    auth.revocations.frozen, auth.revocations.gone = frozenset({str(frozen)}), frozenset({f"member:{gone}"})
+    revocations.frozen, revocations.gone = frozenset({str(frozen)}), frozenset({f"member:{gone}"})
     for note_id, headers, status, code in [
         (new_id(), {}, 401, "not_authenticated"),
         (new_id(), {"Authorization": "Bearer x"}, 401, "not_authenticated"),

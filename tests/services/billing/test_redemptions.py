@@ -8,8 +8,8 @@ from uuid import UUID
 from contracts.billing import CodeRedeemed
 from contracts.members import MemberMerged, MembershipChanged, SegmentPicture
 from kit import clock
-from kit.auth import revocations
 from kit.ids import new_id
+from kit.revocations import revocations
 from kit.text import instant
 from tests.services.billing.test_code_batches import codes_of, redeem
 from tests.services.billing.till import Till

@@ -8,8 +8,8 @@ import httpx
 import pytest
 from joserfc import jws
 
-from kit import auth
 from kit.ids import new_id
+from kit.revocations import revocations
 from services.courses.app import service as courses
 from tests.harness import Api, Run
 from tests.services.members.steps import a_member
@@ -27,7 +27,7 @@ def bearer(answer: httpx.Response) -> dict[str, str]:
 
 async def mirror(api: Api) -> None:
     await api.run_due()
-    await auth.revocations.poll(api.rt.redis)
+    await revocations.poll(api.rt.redis)
 
 
 async def test_an_admin_sees_what_the_member_sees_and_changes_nothing(api: Api) -> None:

@@ -9,8 +9,9 @@ import httpx
 
 from contracts.billing import OrderRefunded
 from contracts.members import MemberChanged, MemberMerged, MembershipChanged
-from kit import auth, clock
+from kit import clock
 from kit.ids import new_id
+from kit.revocations import revocations
 from tests.harness import Api
 from tests.services.members.steps import PHONE, a_member, bearer, code_of, send_code, sign_in
 from tests.services.members.test_evidence import approved, finished
@@ -35,7 +36,7 @@ async def bind(api: Api, headers: dict[str, str], phone: str = PHONE) -> httpx.R
 async def mirror(api: Api) -> None:
     """What every process does within five seconds."""
     await api.run_due()
-    await auth.revocations.poll(api.rt.redis)
+    await revocations.poll(api.rt.redis)
 
 
 async def test_a_free_phone_is_bound_and_leads_to_the_same_account(api: Api) -> None:

@@ -3,7 +3,7 @@
 from typing import Any
 
 from contracts.members import MemberChanged, MemberErased, MemberRegistered
-from kit.auth import revocations
+from kit.revocations import revocations
 from services.members.profile import ERASED_NAME
 from services.members.revocations import mirror_revocations
 from tests.harness import Api

@@ -13,7 +13,7 @@ from joserfc.jws import extract_compact
 from sqlalchemy import text
 
 from kit import auth, clock
-from kit.auth import revocations
+from kit.revocations import NOBODY, revocations
 from services.members import sessions
 from services.members.app import service
 from services.members.revocations import mirror_revocations
@@ -238,7 +238,7 @@ async def test_revocations_hold_while_redis_has_lost_them_and_come_back(api: Api
     revocations._frozen_here = {}
     api.clock.advance(timedelta(hours=1))
     await hear_revocations(api)
-    assert (revocations.gone, revocations.frozen) == (frozenset(), frozenset({auth.NOBODY}))
+    assert (revocations.gone, revocations.frozen) == (frozenset(), frozenset({NOBODY}))
 
 
 async def test_forged_tokens_are_refused(api: Api) -> None:

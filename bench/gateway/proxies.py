@@ -1,6 +1,6 @@
 """The gateway beside nginx and HAProxy, in front of the same services, in one run with p50 and p99.
 
-Run: `python -m bench.gateway.proxies` (seven minutes). Every server is one process with one thread. "Empty" is an
+Run: `python -m bench.gateway.proxies` (twelve minutes). Every server is one process with one thread. "Empty" is an
 nginx that answers `{}`; the others check a token and read the database, and the gateway checks it and counts limits as well:
 "membership" by the hottest path there is, many readers in one statement; "check-ins" in a transaction, as most calls. CPU is the
 named process' own for each answer, less what it uses while nobody asks: it says the same on a busy machine.
@@ -33,7 +33,7 @@ from services.members.settings import SANDBOX_KEY
 
 LINES = (1, 16, 64, 256)
 SECONDS = 2
-ROUNDS = 3
+ROUNDS = 5
 BETWEEN_SECONDS = 0.4
 """For answers that nobody reads any more."""
 MEMBERS = 64

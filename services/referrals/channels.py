@@ -64,7 +64,7 @@ class ChannelOut(Out):
 
 
 class ChannelStats(Out):
-    """What happened in the period to people who came by this channel; revenue in fen, net of refunds.
+    """What happened in the period to people who came by this channel; revenue in fen, net of refunds and of what banks took.
 
     A touch is a link that was opened; somebody who names the channel at registration alone is only a registration.
     """
@@ -96,7 +96,8 @@ WITH brought AS (
             FILTER (WHERE paid_at >= :since AND paid_at < :until) AS median_days
     FROM brought GROUP BY channel_code
 ), money AS (
-    SELECT b.channel_code, count(DISTINCT p.member_id) AS payers, sum(p.total - p.refunded) AS revenue
+    SELECT b.channel_code, count(DISTINCT p.member_id) AS payers,
+        sum(p.total - p.refunded) FILTER (WHERE p.dispute IS DISTINCT FROM 'lost') AS revenue
     FROM purchase p JOIN brought b USING (member_id)
     WHERE p.paid_at >= :since AND p.paid_at < :until AND p.total > 0
     GROUP BY b.channel_code

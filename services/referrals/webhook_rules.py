@@ -20,6 +20,7 @@ SCHEDULE: Final = tuple(
 )
 EARLIER: Final = 0.1
 """A wait is up to this part shorter, so that what failed together does not come back together."""
+GIVE_UP_AFTER: Final = timedelta(days=5)
 
 
 def sign(secrets: Sequence[str], message_id: str, stamp: int, body: bytes) -> str:

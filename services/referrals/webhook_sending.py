@@ -22,6 +22,7 @@ from kit.due import Due
 from kit.outbound import Outbound
 from services.referrals.webhook_endpoints import outbound_of, secrets_of
 from services.referrals.webhook_models import WebhookDelivery
+from services.referrals.webhook_rules import GIVE_UP_AFTER
 from services.referrals.webhook_tries import Try, try_once
 
 log = structlog.get_logger(__name__)
@@ -69,14 +70,19 @@ WHERE delivery.endpoint_id = :endpoint AND delivery.status = 'pending' AND deliv
 ORDER BY delivery.place LIMIT :most
 """)
 _JUDGE: Final = text("""
+WITH found AS (
+    SELECT id, CASE WHEN :gone THEN 'gone'
+        WHEN status = 'active' AND NOT :heard AND failing_since <= :given_up THEN 'failing' END AS stops
+    FROM webhook_endpoint WHERE id = :endpoint FOR UPDATE
+)
 UPDATE webhook_endpoint SET
     busy_until = CASE WHEN busy_until <> :held THEN busy_until WHEN :more THEN now() + CAST(:lease AS interval) END,
     failing_since = CASE WHEN :ends_well THEN NULL WHEN :heard THEN :now ELSE coalesce(failing_since, :now) END,
-    status = CASE WHEN :gone THEN 'disabled' ELSE status END,
-    reason = CASE WHEN :gone THEN 'gone' ELSE reason END,
-    disabled_at = CASE WHEN :gone THEN :now ELSE disabled_at END
-WHERE id = :endpoint
-RETURNING CASE WHEN :more AND busy_until = now() + CAST(:lease AS interval) THEN busy_until END
+    status = CASE WHEN stops IS NULL THEN status ELSE 'disabled' END,
+    reason = coalesce(stops, reason),
+    disabled_at = CASE WHEN stops IS NULL THEN disabled_at ELSE :now END
+FROM found WHERE webhook_endpoint.id = found.id
+RETURNING CASE WHEN :more AND busy_until = now() + CAST(:lease AS interval) THEN busy_until END AS held, stops
 """)
 # The log holds the latest fifty tries of each: whoever sends again and again must not fill the table.
 _WRITE: Final = text("""
@@ -212,18 +218,20 @@ class Sender:
 
     async def _write(self, endpoint_id: UUID, tried: Sequence[Try], *, more: bool) -> None:
         """Write tries down, and what they say of the endpoint, and hold it for the next ones or let it go."""
+        now = clock.now()
         verdict = {
             "endpoint": endpoint_id,
             "held": self._held[endpoint_id],
             "lease": LEASE,
             "more": more,
-            "now": clock.now(),
+            "now": now,
             "ends_well": tried[-1].status == "succeeded",
             "heard": any(one.status == "succeeded" for one in tried),
             "gone": tried[-1].gone,
+            "given_up": now - GIVE_UP_AFTER,
         }
         told = {
-            "now": verdict["now"],
+            "now": now,
             "ids": [one.delivery_id for one in tried],
             "statuses": [one.status for one in tried],
             "tries": [one.tries for one in tried],
@@ -231,14 +239,14 @@ class Sender:
             "attempts": [orjson.dumps(one.attempt).decode() for one in tried],
         }
         async with self._turn, self._rt.db.session() as session, session.begin():
-            held = (await session.execute(_JUDGE, verdict)).scalar_one_or_none()
+            endpoint = (await session.execute(_JUDGE, verdict)).one_or_none()
             await session.execute(_WRITE, told)
-        if held is None:
+        if endpoint is None or endpoint.held is None:
             del self._held[endpoint_id]
         else:
-            self._held[endpoint_id] = held
-        if tried[-1].gone:
-            log.warning("webhook endpoint disabled", endpoint_id=str(endpoint_id), reason="gone")
+            self._held[endpoint_id] = endpoint.held
+        if endpoint is not None and endpoint.stops is not None:
+            log.warning("webhook endpoint disabled", endpoint_id=str(endpoint_id), reason=endpoint.stops)
 
 
 @asynccontextmanager

@@ -12,16 +12,19 @@ from kit.app import Runtime
 from kit.due import Due
 from services.referrals.webhook_events import TEST
 from services.referrals.webhook_models import WebhookEndpoint
+from services.referrals.webhook_rules import GIVE_UP_AFTER
 
 log = structlog.get_logger(__name__)
 
-GIVE_UP_AFTER: Final = timedelta(days=5)
 KEPT: Final = timedelta(days=30)
 BATCH: Final = 5000
 
+# What is overdue is tried first: while nobody was there to send it, nothing failed. That try disables if it must.
 _GIVE_UP: Final = text("""
 UPDATE webhook_endpoint SET status = 'disabled', reason = 'failing', disabled_at = :now
-WHERE status = 'active' AND failing_since <= :since RETURNING id
+WHERE status = 'active' AND failing_since <= :since AND NOT EXISTS (SELECT FROM webhook_delivery
+    WHERE endpoint_id = webhook_endpoint.id AND status = 'pending' AND next_attempt_at <= :now)
+RETURNING id
 """)
 
 _FORGET: Final = (

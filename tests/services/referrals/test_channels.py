@@ -12,6 +12,7 @@ from kit import clock
 from kit.ids import new_id
 from services.referrals import touch_upkeep
 from tests.harness import Api
+from tests.services.referrals.test_partners import disputed
 from tests.services.referrals.world import lesson, member, paid
 
 CHANNELS = "/v1/admin/channels"
@@ -67,7 +68,8 @@ async def test_figures_of_channels_count_what_happened_in_the_period(api: Api) -
         removes_time=False,
         refunded_at=clock.now(),
     )
-    await api.handle(refund, order, lesson(reader), unheard)
+    taken_back = paid(buyer, paid_at=order.paid_at)
+    await api.handle(refund, order, lesson(reader), unheard, taken_back, disputed(taken_back, "lost"))
     today = clock.today()
     later = {"from": str(today + timedelta(days=2)), "to": str(today + timedelta(days=3))}
 

@@ -12,6 +12,7 @@ from standardwebhooks import Webhook, WebhookVerificationError
 from kit.text import dump_json
 from services.referrals.webhook_sending import LEASE, WRITE_EVERY_S, Sender
 from services.referrals.webhook_tries import ANSWER_S
+from services.referrals.webhook_upkeep import give_up
 from tests.harness import Api
 from tests.services.referrals.hooks import Receiver, deliveries, endpoint, listening, verified
 from tests.services.referrals.test_partners import brought, by, partner, refunded
@@ -107,6 +108,29 @@ async def test_ten_tries_fail_and_five_days_of_failure_disable_the_endpoint(api:
     await api.run_due()
     assert [item["status"] for item in await deliveries(api, who, made)] == ["succeeded", "succeeded"]
     assert (await api.client.get(path, headers=by(api, who))).json()["failing_since"] is None
+
+
+async def test_what_waited_while_nobody_sent_is_tried_before_the_endpoint_is_given_up(
+    api: Api, receiver: Receiver
+) -> None:
+    mended, broken = await partner(api), await partner(api)
+    async with listening() as silent:
+        for who, where in ((mended, receiver), (broken, silent)):
+            await endpoint(api, who, where.url, "member.registered")
+            await brought(api, who)
+            where.answers = ["500 No"]
+        await api.run_due()
+        # Nothing ran for five days, and the job that gives up comes first.
+        api.clock.advance(timedelta(days=5))
+        assert await give_up(api.rt) == 0
+        silent.answers = ["500 No"]
+        await api.run_due()
+
+        assert (len(receiver.heard), len(silent.heard)) == (2, 2)
+        for who, stands in ((mended, ("active", None)), (broken, ("disabled", "failing"))):
+            answer = await api.client.get("/v1/partner/webhook-endpoints", headers=by(api, who))
+            assert [(one["status"], one["reason"]) for one in answer.json()["items"]] == [stands]
+        assert await api.run_due() == 0
 
 
 async def test_gone_disables_at_once_and_retry_after_is_honoured(api: Api, receiver: Receiver) -> None:

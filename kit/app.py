@@ -241,7 +241,12 @@ async def _seed(runtime: Runtime, seed: Callable[[Runtime], Awaitable[None]]) ->
 
 @asynccontextmanager
 async def _background(runtime: Runtime) -> AsyncIterator[None]:
-    work = [runtime.db.pulse.watch(), runtime.relay.run(), runtime.consumer.run(), _poll_revocations(runtime)]
+    work = [
+        runtime.db.pulse.watch(runtime.db.raw),
+        runtime.relay.run(),
+        runtime.consumer.run(),
+        _poll_revocations(runtime),
+    ]
     work += keep_running(runtime, runtime.due)
     tasks = [asyncio.create_task(item) for item in work]
     try:

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import asyncpg
 import orjson
 from fastapi import Depends, Request
-from sqlalchemy import Column, DateTime, MetaData
+from sqlalchemy import Column, DateTime, MetaData, make_url
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.orm import registry
@@ -14,7 +14,8 @@ from sqlmodel._compat import SQLModelConfig
 
 from kit import audit
 from kit.errors import DatabaseUnavailable
-from kit.pulse import Pulse
+from kit.line import Line
+from kit.pulse import pulse_of
 from kit.tables import attach_kit_tables
 from kit.turns import FairPool
 
@@ -57,10 +58,12 @@ class Database:
     def __init__(self, url: str, *, name: str, pool_size: int = 10) -> None:
         self.url = url
         self.name = name
-        self.pulse = Pulse(name, self.raw)
+        self.pulse = pulse_of(make_url(url))
         self.engine = self._engine(pool_size, overflow=4)
         # Group commit has connections of its own: requests that wait for it may hold all the others.
         self.writers = self._engine(WRITERS, overflow=2)
+        # What the background asks every second waits for no request, and no request for it.
+        self.line = Line(self.guarded)
         self.sessions = async_sessionmaker(self.engine, expire_on_commit=False, info={"service": name})
 
     def _engine(self, size: int, *, overflow: int) -> AsyncEngine:
@@ -111,13 +114,15 @@ class Database:
         )
 
     async def guarded(self) -> asyncpg.Connection:
-        """As `raw`, of a connection that is cut when the database hangs."""
+        """As `raw`, of a connection that is cut when the database hangs; while it is known to, DatabaseUnavailable."""
+        self.require()
         connection = await self.raw()
         self.pulse.guard_line(connection)
         return connection
 
     async def close(self) -> None:
         """Give all connections back."""
+        self.line.close()
         await self.engine.dispose()
         await self.writers.dispose()
 

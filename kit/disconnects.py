@@ -4,8 +4,10 @@ import asyncpg
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
+from kit.errors import DatabaseUnavailable
+
 _LOST = (
-    *(OperationalError, InterfaceError, PoolTimeout, ConnectionError, TimeoutError),
+    *(OperationalError, InterfaceError, PoolTimeout, ConnectionError, TimeoutError, DatabaseUnavailable),
     *(
         asyncpg.InterfaceError,
         asyncpg.InternalClientError,

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from kit import clock
-from kit.db import fetch
 from kit.disconnects import is_disconnect
 from kit.metrics import DUE_ROWS
 
@@ -89,8 +88,7 @@ async def waiting(runtime: "Runtime", jobs: Iterable[Due]) -> list[Due]:
     if looks:
         given = [clock.now()] if any("$1" in str(job.waits) for job in looks) else []
         asked = ", ".join(f"EXISTS ({job.waits})" for job in looks).replace("$1", "$1::timestamptz")
-        async with runtime.db.engine.connect() as connection:
-            [said] = await fetch(connection, f"SELECT {asked}", *given)
+        [said] = await runtime.db.line.fetch(f"SELECT {asked}", *given)
         idle = {job for job, found in zip(looks, said, strict=True) if not found}
     return [job for job in jobs if job not in idle]
 

@@ -5,13 +5,13 @@ from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
 from typing import Any, Generic, TypeVar
 
-import asyncpg
 from sqlalchemy import ClauseElement
 from sqlalchemy.dialects.postgresql import asyncpg as driver
 
 from kit.db import Database
 from kit.disconnects import is_disconnect
 from kit.errors import DatabaseUnavailable, Unavailable
+from kit.line import Line
 from kit.metrics import GROUP_ROWS
 
 Key = TypeVar("Key")
@@ -29,8 +29,7 @@ class GroupRead(Generic[Key, Found]):
 
     `statement` selects with one parameter, the list of keys; `collect(keys, rows)` makes each key's answer of its rows.
     Nothing is kept: an answer is read by a statement that began after the question came. The statement runs by itself,
-    outside any transaction, on a connection of the reader's own: of a read that takes one statement, BEGIN, COMMIT, the
-    session and the pool's turn are most of the cost.
+    outside any transaction, on a connection of the reader's own.
     """
 
     def __init__(
@@ -54,7 +53,7 @@ class GroupRead(Generic[Key, Found]):
         self.max_batch = max_batch
         self._waiting: dict[Key, list[asyncio.Future[Found]]] = {}
         self._reader: asyncio.Task[None] | None = None
-        self._line: asyncpg.Connection | None = None
+        self._line = Line(db.guarded)
         self._sizes = GROUP_ROWS.labels(name)
 
     async def find(self, key: Key) -> Found:
@@ -76,8 +75,7 @@ class GroupRead(Generic[Key, Found]):
         if self._reader is not None:
             self._reader.cancel()
             await asyncio.wait({self._reader})
-        if self._line is not None:
-            self._line.terminate()
+        self._line.close()
 
     async def _read_waiting(self) -> None:
         while self._waiting:
@@ -85,7 +83,7 @@ class GroupRead(Generic[Key, Found]):
             batch = {key: self._waiting.pop(key) for key in keys}
             self._sizes.observe(len(batch))
             try:
-                found = self.collect(keys, await self._rows(keys))
+                found = self.collect(keys, await self._line.fetch(self.sql, keys))
                 for key, askers in batch.items():
                     for answer in askers:
                         if not answer.done():  # the client went away
@@ -97,27 +95,3 @@ class GroupRead(Generic[Key, Found]):
                         answer.set_exception(told)
                 if not isinstance(failure, Exception):
                     raise
-
-    async def _rows(self, keys: list[Key]) -> Sequence[Any]:
-        held = self._line is not None and not self._line.is_closed()
-        try:
-            return await self._fetch(keys)
-        except Exception as failure:
-            if not held or not (is_disconnect(failure) or isinstance(failure, OSError)):
-                raise
-        # It was lost while nobody read, as after a restart of the database; a read may be asked again.
-        self.db.require()
-        return await self._fetch(keys)
-
-    async def _fetch(self, keys: list[Key]) -> Sequence[Any]:
-        if self._line is None or self._line.is_closed():
-            self._line = await self.db.guarded()
-        try:
-            rows: Sequence[Any] = await self._line.fetch(self.sql, keys)
-        except asyncpg.PostgresError:
-            raise
-        except BaseException:
-            # Whatever was on its way is not for the next question.
-            self._line.terminate()
-            raise
-        return rows

@@ -188,7 +188,7 @@ class GroupCommit(Generic[Row, Result]):
         raise AssertionError
 
     async def _one_by_one(self, batch: "list[_Waiting[Row, Result]]", failure: Exception) -> None:
-        if is_disconnect(failure) or isinstance(failure, (OSError, DatabaseUnavailable)):
+        if is_disconnect(failure) or isinstance(failure, OSError):
             for item in batch:
                 _resolve(item.answer, DatabaseUnavailable())
             return

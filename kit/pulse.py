@@ -1,13 +1,13 @@
-"""The pulse of a database: one that hangs is noticed within two seconds, what waits for it is cut, its return is heard."""
+"""The pulse of a PostgreSQL server: one that hangs is noticed within two seconds, what waits for it is cut, its return heard."""
 
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
-from weakref import WeakSet
+from weakref import WeakSet, WeakValueDictionary
 
 import asyncpg
 import structlog
-from sqlalchemy import event
+from sqlalchemy import URL, event
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 log = structlog.get_logger(__name__)
@@ -22,21 +22,23 @@ GREETING_SLICES = 24
 
 _TROUBLE = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError)
 
+Connect = Callable[[], Awaitable[asyncpg.Connection]]
+
 
 class Pulse:
-    """Whether a database answers; a refused connection needs no pulse, it fails by itself."""
+    """Whether a server answers; a refused connection needs no pulse, it fails by itself."""
 
-    def __init__(self, name: str, connect: Callable[[], Awaitable[asyncpg.Connection]]) -> None:
-        self.name = name
+    def __init__(self, server: str) -> None:
+        self.server = server
         self.stopped = False
         self.beats = 0
-        self._connect = connect
-        self._engines: list[AsyncEngine] = []
+        self._turn = asyncio.Lock()
+        self._engines: WeakSet[AsyncEngine] = WeakSet()
         self._lines: WeakSet[asyncpg.Connection] = WeakSet()
 
     def guard(self, engine: AsyncEngine) -> AsyncEngine:
         """Cut this engine's connections, too, when the database hangs."""
-        self._engines.append(engine)
+        self._engines.add(engine)
         event.listen(engine.sync_engine, "connect", lambda connection, _: self._lines.add(connection.driver_connection))
         return engine
 
@@ -44,20 +46,24 @@ class Pulse:
         """Cut this connection, too, when the database hangs."""
         self._lines.add(line)
 
-    async def watch(self) -> None:
-        """Feel the pulse for as long as the process lives."""
+    async def watch(self, connect: Connect) -> None:
+        """Feel the pulse for as long as the process lives; of those in a process who would, one does, for all."""
+        while True:
+            async with self._turn:
+                # Whoever cannot connect, as to a database that is not there, lets the next one try.
+                with contextlib.suppress(*_TROUBLE):
+                    await self._watch(connect)
+            await asyncio.sleep(BEAT_S)
+
+    async def _watch(self, connect: Connect) -> None:
         line: asyncpg.Connection | None = None
         try:
             while True:
                 await asyncio.sleep(BEAT_S)
-                try:
-                    line = line or await self._line()
-                    alive = line is not None and await _beats(line)
-                except _TROUBLE:
-                    line = None
-                    continue
+                line = line or await _line(connect)
+                alive = line is not None and await _beats(line)
                 if alive and self.stopped:
-                    log.warning("the database answers again", name=self.name)
+                    log.warning("the database answers again", server=self.server)
                 self.stopped = not alive
                 self.beats += alive
                 if not alive:
@@ -67,30 +73,44 @@ class Pulse:
             if line is not None:
                 line.terminate()
 
-    async def _line(self) -> asyncpg.Connection | None:
-        """A connection to feel the pulse by; None when it was taken and not greeted, as by a database that hangs."""
-        greeting = asyncio.ensure_future(self._connect())
-        try:
-            for _ in range(GREETING_SLICES):
-                done, _ = await asyncio.wait({greeting}, timeout=SLICE_S)
-                if done:
-                    return greeting.result()
-        finally:
-            while not greeting.done():
-                greeting.cancel()
-                await asyncio.wait({greeting}, timeout=SLICE_S)
-        if not greeting.cancelled() and greeting.exception() is None:
-            greeting.result().terminate()
-        return None
-
     def _cut(self) -> None:
         """Let everything that waits for the database fail now, as a lost connection does."""
-        log.error("the database hangs", name=self.name, connections=len(self._lines))
-        for engine in self._engines:
+        log.error("the database hangs", server=self.server, connections=len(self._lines))
+        for engine in list(self._engines):
             engine.sync_engine.dispose(close=False)
         for connection in list(self._lines):
             connection.terminate()
         self._lines.clear()
+
+
+_pulses: WeakValueDictionary[tuple[asyncio.AbstractEventLoop, str, int | None], Pulse] = WeakValueDictionary()
+
+
+def pulse_of(url: URL) -> Pulse:
+    """The pulse of the server that this URL leads to; all databases of one server share it."""
+    host = url.host or str(url.query.get("host"))
+    server = (asyncio.get_running_loop(), host, url.port)
+    pulse = _pulses.get(server)
+    if pulse is None:
+        pulse = _pulses[server] = Pulse(host)
+    return pulse
+
+
+async def _line(connect: Connect) -> asyncpg.Connection | None:
+    """A connection to feel the pulse by; None when it was taken and not greeted, as by a database that hangs."""
+    greeting = asyncio.ensure_future(connect())
+    try:
+        for _ in range(GREETING_SLICES):
+            done, _ = await asyncio.wait({greeting}, timeout=SLICE_S)
+            if done:
+                return greeting.result()
+    finally:
+        while not greeting.done():
+            greeting.cancel()
+            await asyncio.wait({greeting}, timeout=SLICE_S)
+    if not greeting.cancelled() and greeting.exception() is None:
+        greeting.result().terminate()
+    return None
 
 
 async def _beats(line: asyncpg.Connection) -> bool:

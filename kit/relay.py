@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import zlib
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import asyncpg
 import orjson
@@ -11,9 +11,8 @@ import structlog
 from redis.exceptions import RedisError
 from sqlalchemy import text
 
-from kit.db import fetch
 from kit.disconnects import is_disconnect
-from kit.ids import new_id
+from kit.memory import memory_of
 from kit.metrics import RELAY_PUBLISHED
 
 if TYPE_CHECKING:
@@ -33,7 +32,6 @@ FORGET_AT_ONCE = 5000
 KEEP_HOURS = 48
 """How long published rows stay, so that a Redis that lost its memory can be told everything again."""
 
-_MARKER_AND_RUN = "return {redis.call('GET', KEYS[1]), string.match(redis.call('INFO', 'server'), 'run_id:(%w+)')}"
 _LOCK = zlib.crc32(b"heika relay")
 
 # A row is ready when every transaction that could still commit a smaller xid has ended; ids alone have gaps in time.
@@ -80,12 +78,14 @@ class Relay:
         self.runtime = runtime
         self.stream = stream_of(runtime.service)
         self.marker = f"{self.stream}:epoch"
+        self._memory = memory_of(runtime.settings.redis_url)
         self.listeners = listeners
         self.published = 0
         self._rest: float | None = None
         self._any_left = True
         self._wake = asyncio.Event()
         self._one = asyncio.Lock()
+        self._ask = runtime.db.line.fetch
 
     async def run(self) -> None:
         """Publish for as long as the process lives."""
@@ -100,17 +100,19 @@ class Relay:
             await asyncio.sleep(0.5)
 
     async def _lead(self) -> None:
-        connection = await self.runtime.db.raw()
+        connection = await self.runtime.db.guarded()
         try:
             # Nothing tells when another process gives the lock up.
             while not await connection.fetchval("SELECT pg_try_advisory_lock($1)", _LOCK):  # noqa: ASYNC110
                 await asyncio.sleep(POLL_S)
             await connection.add_listener("outbox", lambda *_: self._wake.set())
             connection.add_termination_listener(lambda *_: self._wake.set())
+            # Its own connection, so that nothing else that is asked every second holds up the news.
+            self._ask = connection.fetch
             trimmed_at = 0.0
             while not connection.is_closed():
                 self._wake.clear()
-                while await self.publish() and self._rest is not None:
+                while await self.publish(POLL_S / 2) and self._rest is not None:
                     await self._pause(self._rest)
                 if asyncio.get_running_loop().time() - trimmed_at > TRIM_EVERY_S:
                     trimmed_at = asyncio.get_running_loop().time()
@@ -120,26 +122,30 @@ class Relay:
                 # A committed row behind another's open transaction gets no wake-up of its own when that one ends.
                 await self._pause(HELD_BACK_POLL_S if self._any_left else POLL_S)
         finally:
+            self._ask = self.runtime.db.line.fetch
             with contextlib.suppress(OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError):
                 async with asyncio.timeout(1.0):
                     await connection.close()
+            connection.terminate()
 
     async def _pause(self, seconds: float) -> None:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._wake.wait()
 
-    async def publish(self) -> int:
-        """Move one batch; how many events. Twice at once in one process waits; twice in effect is the listener's inbox."""
+    async def publish(self, heard_s: float = 0.0) -> int:
+        """Move one batch; how many events. Twice at once in one process waits; twice in effect is the listener's inbox.
+
+        If there is nothing new, what Redis remembers may have been heard so many seconds ago.
+        """
         async with self._one:
-            memory = await self._memory()
-            # Asked every second of an idle process: of the driver itself, which takes a fifth of the time.
-            async with self.runtime.db.engine.connect() as connection:
-                (look,) = await fetch(connection, _LOOK)
-                if look["epoch"] != memory:
-                    await self._tell_again(memory)
-                self._any_left = look["epoch"] != memory or look["any_left"]
-                found = await fetch(connection, _READY, BATCH, AGAIN_AT_ONCE) if self._any_left else []
+            [look] = await self._ask(_LOOK)
+            heard_s = 0.0 if look["any_left"] else heard_s
+            memory = await self._memory.name(self.runtime.redis, self.marker, heard_s)
+            if look["epoch"] != memory:
+                await self._tell_again(memory)
+            self._any_left = look["epoch"] != memory or look["any_left"]
+            found = await self._ask(_READY, BATCH, AGAIN_AT_ONCE) if self._any_left else []
             if not found:
                 return 0
             again = sum(row["again"] for row in found)
@@ -161,14 +167,6 @@ class Relay:
         """Whether there is something to publish still, behind a transaction that has not ended."""
         async with self.runtime.db.session() as session:
             return bool((await session.execute(_HELD_BACK)).scalar_one())
-
-    async def _memory(self) -> str:
-        """Names what Redis remembers: another name when it restarted (its run_id) or was flushed (our marker is gone)."""
-        marker, run_id = await cast("Any", self.runtime.redis.eval(_MARKER_AND_RUN, 1, self.marker))
-        if marker is None:
-            marker = str(new_id()).encode()
-            await self.runtime.redis.set(self.marker, marker)
-        return f"{marker.decode()} {run_id.decode()}"
 
     async def _tell_again(self, epoch: str) -> None:
         """Tell everything kept again, unless another process has seen to it; the first time there is nothing to tell again."""

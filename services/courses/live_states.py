@@ -91,6 +91,11 @@ _LEFT = text(
     "SELECT lesson_id FROM live_room JOIN live_lesson ON live_lesson.id = lesson_id WHERE opened_at IS NOT NULL "
     "AND NOT close_wanted AND status = 'scheduled' AND ends_at <= :before LIMIT 100 FOR UPDATE SKIP LOCKED"
 )
+_WAITS = (
+    f"SELECT FROM live_lesson WHERE ends_at <= $1 - interval '{UNATTENDED.total_seconds()} s' "  # noqa: S608 - a constant
+    "AND (status IN ('live', 'paused') OR status = 'scheduled' AND EXISTS ("
+    "SELECT FROM live_room WHERE lesson_id = live_lesson.id AND opened_at IS NOT NULL AND NOT close_wanted))"
+)
 _NEXT_END = text("SELECT min(ends_at) FROM live_lesson WHERE status IN ('live', 'paused') AND ends_at > :before")
 
 
@@ -114,4 +119,4 @@ async def _next_end(runtime: Runtime) -> datetime | None:
     return planned + UNATTENDED if planned else None
 
 
-end_unattended = Due("end unattended rooms", _end_unattended, every_s=5.0, next_at=_next_end)
+end_unattended = Due("end unattended rooms", _end_unattended, next_at=_next_end, waits=_WAITS)

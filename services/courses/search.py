@@ -173,4 +173,4 @@ def _columns(rows: Any) -> dict[str, list[Any]]:
     return found
 
 
-index_courses = Due("index courses", _index, every_s=2.0)
+index_courses = Due("index courses", _index, waits="SELECT FROM course WHERE indexed_version <> version")

@@ -125,4 +125,6 @@ async def next_due(rt: Runtime) -> datetime | None:
         return (await session.execute(waiting)).scalar_one()
 
 
-due = Due("commissions become due", become_due, every_s=5.0, next_at=next_due)
+_WAITS: Final = "SELECT FROM commission WHERE status = 'pending' AND due_at <= $1"
+
+due = Due("commissions become due", become_due, next_at=next_due, waits=_WAITS)

@@ -14,6 +14,7 @@ from kit.db import Database
 from kit.disconnects import is_disconnect
 from kit.errors import DatabaseUnavailable
 from kit.group import GroupCommit
+from kit.pulse import BEAT_S
 from tests.harness import Api
 
 
@@ -66,7 +67,7 @@ async def unwatched(api: Api, sluice: Sluice, tmp_path: Path) -> AsyncIterator[D
 
 @contextlib.asynccontextmanager
 async def watched(database: Database) -> AsyncIterator[None]:
-    watching = asyncio.create_task(database.pulse.watch())
+    watching = asyncio.create_task(database.pulse.watch(database.raw))
     try:
         yield
     finally:
@@ -146,3 +147,26 @@ async def test_a_hang_that_began_before_the_first_beat_is_noticed_too(unwatched:
             assert time.monotonic() - started < 3
             sluice.open.set()
             await _answering(unwatched)
+
+
+async def test_databases_of_one_server_share_a_pulse_that_whoever_can_connect_feels(
+    unwatched: Database, sluice: Sluice
+) -> None:
+    gone = Database(unwatched.engine.url.set(database="gone").render_as_string(hide_password=False), name="gone")
+    assert gone.pulse is unwatched.pulse
+    async with watched(gone), watched(unwatched), watched(unwatched):
+        while not unwatched.pulse.beats:  # noqa: ASYNC110 - as in _answering
+            await asyncio.sleep(0.05)
+        before, started = unwatched.pulse.beats, time.monotonic()
+        await asyncio.sleep(2 * BEAT_S)
+        assert unwatched.pulse.beats - before <= (time.monotonic() - started) / BEAT_S + 1
+        async with unwatched.session() as session:
+            await unwatched.connect(session)
+            sluice.open.clear()
+            with pytest.raises(Exception) as caught:  # noqa: PT011 - the driver has several words for it
+                await session.execute(text("SELECT 1"))
+            assert is_disconnect(caught.value)
+        with pytest.raises(DatabaseUnavailable):
+            gone.require()
+        sluice.open.set()
+        await _answering(unwatched)

@@ -1,6 +1,6 @@
 """Erasure: what billing holds of a member beside the money records, which the law makes it keep."""
 
-from sqlalchemy import select, update
+from sqlalchemy import func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
@@ -29,15 +29,24 @@ PERSONAL = {
 
 
 async def on_member_erased(session: AsyncSession, event: MemberErased) -> None:
-    """Forget where orders came from, what paid them, why money went back, what the time was; amounts and numbers stay."""
+    """Forget where orders came from, what paid them, why money went back, what the time was; amounts and numbers stay.
+
+    Only rows that still say something are written: this follows each event about who left, some of which hold locks that
+    payments and refunds take after their order's.
+    """
     orders = select(col(Order.id)).where(col(Order.member_id) == event.member_id)
     await session.execute(
         update(Order)
-        .where(col(Order.member_id) == event.member_id)
+        .where(
+            col(Order.member_id) == event.member_id,
+            func.coalesce(col(Order.address_prefix), col(Order.success_url), col(Order.cancel_url)).is_not(None),
+        )
         .values(address_prefix=None, success_url=None, cancel_url=None)
     )
-    await session.execute(update(Payment).where(col(Payment.order_id).in_(orders)).values(fingerprint=None))
-    await session.execute(update(Refund).where(col(Refund.order_id).in_(orders)).values(reason=""))
+    paid_with = update(Payment).where(col(Payment.order_id).in_(orders), col(Payment.fingerprint).is_not(None))
+    await session.execute(paid_with.values(fingerprint=None))
+    why = update(Refund).where(col(Refund.order_id).in_(orders), col(Refund.reason) != "")
+    await session.execute(why.values(reason=""))
     theirs = update(InvoiceRequest).where(col(InvoiceRequest.order_id).in_(orders))
     # An issued invoice is a tax record with its title; a wish for one ends with the account.
     issued = col(InvoiceRequest.state) == "issued"
@@ -49,8 +58,10 @@ async def on_member_erased(session: AsyncSession, event: MemberErased) -> None:
     theirs_now = update(MemberTime).where(col(MemberTime.member_id) == event.member_id)
     await session.execute(theirs_now.values(segments=[]))
     # Who stands at the cashier's pays once: nobody could cancel what is renewed for a member who left.
-    pending = update(Order).where(col(Order.member_id) == event.member_id, col(Order.status) == "pending")
-    await session.execute(pending.values(auto_renew=False))
+    begun = update(Order).where(
+        col(Order.member_id) == event.member_id, col(Order.status) == "pending", col(Order.auto_renew)
+    )
+    await session.execute(begun.values(auto_renew=False))
 
 
 erasing = Erasing()

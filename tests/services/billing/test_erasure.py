@@ -1,9 +1,12 @@
 """Who left, and what is paid of theirs afterwards: the money is booked, and nothing says what it was paid with."""
 
+import asyncio
 from datetime import timedelta
 
+from sqlalchemy import text
+
 from contracts.erasing import PASSES_AFTER
-from contracts.members import MemberErased
+from contracts.members import MemberErased, MembershipChanged
 from kit.ids import new_id
 from tests.services.billing.till import Till
 
@@ -28,3 +31,18 @@ async def test_what_is_paid_after_an_erasure_names_no_card_in_the_end(till: Till
     assert await till.api.sql(_FINGERPRINTS) == [(None,), (None,)]
     await till.balanced()
     assert await till.api.run_due() == 0
+
+
+async def test_news_of_who_left_waits_for_no_order_that_a_refund_holds(till: Till) -> None:
+    """A refund takes its order's lock and then the schedule's, which this news holds: waiting would be a deadlock."""
+    leaver = new_id()
+    await till.buy(leaver)
+    waiting = (await till.order(leaver, plan_code="black-card-3m", auto_renew=True)).json()
+    await till.api.handle(MemberErased(member_id=leaver))
+    async with till.api.rt.db.session() as refund, refund.begin():
+        locked = await refund.execute(text('SELECT auto_renew FROM "order" ORDER BY id FOR UPDATE'))
+        assert locked.scalars().all() == [False, False]
+        await refund.execute(text("SELECT FROM payment FOR UPDATE"))
+        async with asyncio.timeout(10):
+            await till.api.handle(MembershipChanged(member_id=leaver, version=1, segments=()))
+    assert (await till.read(leaver, waiting["id"]))["status"] == "pending"

@@ -1,6 +1,7 @@
 """Revocations as a process knows them: read from Redis every second, what was ended here counts at once."""
 
 import time
+from collections.abc import Iterable
 from uuid import UUID
 
 import structlog
@@ -12,11 +13,11 @@ from kit import clock
 log = structlog.get_logger(__name__)
 
 REVOKED_KEY = "heika:revoked"
-"""Sorted set in Redis: `session:<uuid>` or `member:<uuid>`, scored by the epoch second until which it matters."""
+"""Sorted set in Redis: `session:<uuid>` or `member:<uuid>`, scored by the epoch second until which it matters; `NOBODY`."""
 FROZEN_KEY = "heika:frozen"
 """Set in Redis: ids of frozen members, and `NOBODY`."""
 NOBODY = "-"
-"""Always in the set of the frozen: so an empty answer tells of a Redis that forgot, not of nobody frozen."""
+"""Always in both sets: so an empty answer tells of a Redis that forgot, not of nobody revoked or frozen."""
 HERE_S = 10.0
 
 
@@ -66,10 +67,12 @@ class Revocations:
         except (RedisError, OSError) as failure:
             log.warning("revocations not read", error=type(failure).__name__)
             return
-        if not gone and not frozen:
-            # Members writes them again within a second, unless it is stopped, too.
-            return
-        self._know(frozenset(item.decode() for item in gone), frozenset(item.decode() for item in frozen))
+        # What is empty was forgotten: members writes it again within a second, unless it is stopped, too.
+        self._know(_texts(gone) or self.gone, _texts(frozen) or self.frozen)
+
+
+def _texts(items: Iterable[bytes]) -> frozenset[str]:
+    return frozenset(item.decode() for item in items)
 
 
 revocations = Revocations()

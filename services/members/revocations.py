@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from datetime import timedelta
 from functools import partial
+from math import inf
 from typing import Any
 from uuid import UUID
 
@@ -49,8 +50,7 @@ async def mirror_revocations(rt: Runtime) -> int:
         over = {item.decode() for item in held} - {NOBODY, *frozen}
         async with rt.redis.pipeline(transaction=True) as pipeline:
             pipeline.zremrangebyscore(REVOKED_KEY, "-inf", now.timestamp())
-            if gone:
-                pipeline.zadd(REVOKED_KEY, gone)
+            pipeline.zadd(REVOKED_KEY, {NOBODY: inf} | gone)
             if over:
                 pipeline.srem(FROZEN_KEY, *over)
             pipeline.sadd(FROZEN_KEY, NOBODY, *frozen)

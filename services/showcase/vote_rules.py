@@ -92,7 +92,8 @@ RuleIn = Annotated[Burst | AccountAge | InviteTree | Address | Device, Field(dis
 RuleName = Literal["burst", "account_age", "invite_tree", "address", "device"]
 
 # A rule judges what counts and what it took out itself, so that a second run finds nothing more, and what another rule
-# took out fills nobody's share. The newest are beyond the limit; for limits of members, those who came last.
+# took out fills nobody's share. The newest are beyond the limit; for limits of members, those who came last. What counts
+# has its place before what was taken out: where a vote that was kept is taken back, the next one may follow it.
 _POOL: Final = """
 CREATE TEMPORARY TABLE under_rule ON COMMIT DROP AS
 WITH pool AS MATERIALIZED (
@@ -104,14 +105,19 @@ SELECT entry_id, member_id, day FROM found WHERE quarantine IS NULL
 _MEMBERS: Final = """
     SELECT pool.* FROM pool JOIN (
         SELECT entry_id, {sign}, member_id,
-            row_number() OVER (PARTITION BY entry_id, {sign} ORDER BY min(cast_at), member_id) AS place
+            row_number() OVER (
+                PARTITION BY entry_id, {sign}
+                ORDER BY min(cast_at) FILTER (WHERE quarantine IS NULL) NULLS LAST, min(cast_at), member_id
+            ) AS place
         FROM pool WHERE {sign} IS NOT NULL GROUP BY entry_id, {sign}, member_id
     ) voter USING (entry_id, {sign}, member_id) WHERE voter.place > {limit}
 """
 # Somebody nobody invited, and who invited nobody, is no tree.
 _TREE: Final = """
     SELECT placed.* FROM (
-        SELECT *, row_number() OVER (PARTITION BY entry_id, tree ORDER BY cast_at, member_id, day) AS place,
+        SELECT *, row_number() OVER (
+                PARTITION BY entry_id, tree ORDER BY quarantine IS NOT NULL, cast_at, member_id, day
+            ) AS place,
             count(*) OVER (PARTITION BY entry_id) AS votes
         FROM pool
     ) placed
@@ -121,8 +127,7 @@ _TREE: Final = """
 """
 _BUSY: Final = text("""
 WITH pool AS MATERIALIZED (
-    SELECT entry_id, member_id, day, cast_at, quarantine IS NULL AS counts FROM vote
-    WHERE contest_id = :contest AND (quarantine IS NULL OR quarantine = 'burst')
+    SELECT entry_id, member_id, day, cast_at FROM vote WHERE contest_id = :contest AND quarantine IS NULL
 ), busy AS (
     SELECT DISTINCT entry_id FROM (
         SELECT entry_id, cast_at - lag(cast_at, :limit) OVER (PARTITION BY entry_id ORDER BY cast_at) AS span FROM pool
@@ -161,7 +166,7 @@ async def _find_burst(session: AsyncSession, contest_id: UUID, per_minute: int) 
     found: list[Any] = []
     burst = BurstJudge(per_minute)
     async for rows in stream.partitions(CHUNK):
-        found += [vote for vote in rows if burst.is_excess(vote.entry_id, vote.cast_at) and vote.counts]
+        found += [vote for vote in rows if burst.is_excess(vote.entry_id, vote.cast_at)]
     if found:
         columns = {"entries": "entry_id", "members": "member_id", "days": "day"}
         await session.execute(_FILL, {name: [getattr(vote, of) for vote in found] for name, of in columns.items()})

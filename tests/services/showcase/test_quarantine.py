@@ -97,6 +97,14 @@ async def test_an_address_keeps_its_first_voters_and_a_second_run_finds_nothing(
     assert acted.after == {"rule": "address", "params": {"per_prefix": 2}, "votes": 4, "entries": 2}
     rows = await voters.api.sql("SELECT address, device FROM vote WHERE address IS NOT NULL")
     assert {len(row.address) for row in rows} == {8}, "digests, no addresses"
+    # The place of a kept vote that is taken back is the next voter's, not one of those already out.
+    await showcase.client.delete(f"/v1/entries/{first}/votes", headers=voters.api.member(together[0]))
+    await voters.vote(first, X_Forwarded_For="203.0.113.6")
+    assert await voters.run(contest, "address") == (0, 0, 0)
+    late = await voters.vote(first, X_Forwarded_For="203.0.113.7")
+    assert await voters.run(contest, "address") == (1, 1, 1)
+    assert await voters.taken(first) == sorted([*together[2:], late])
+    assert await voters.totals(first) == [3]
 
 
 async def test_a_device_is_the_one_of_the_registration_else_the_one_the_app_names(
@@ -162,6 +170,10 @@ async def test_an_invite_tree_is_all_whom_one_members_invitations_led_here(voter
         await voters.vote(lone, alone)
         voters.api.clock.advance(timedelta(days=1))
     assert await voters.run(contest, "invite_tree", max_share=0.01) == (0, 0, 0), "one person is no tree"
+    await showcase.client.delete(f"/v1/entries/{entry}/votes", headers=voters.api.member(coded))
+    await showcase.registered(late := new_id(), invite_code="CODE")
+    await voters.vote(entry, late)
+    assert await voters.run(contest, "invite_tree", max_share=0.2) == (0, 0, 0), "it has the place that came free"
     await showcase.recount()
 
 
@@ -176,6 +188,7 @@ async def test_a_burst_leaves_no_minute_with_more_than_its_limit(voters: Voters,
     assert await voters.run(contest, "burst") == (3, 3, 1)
     assert await voters.taken(fast) == sorted(crowd[2:])
     assert await voters.run(contest, "burst") == (0, 0, 0)
+    assert await voters.totals(fast) == [2]
     # The stricter one takes more, the laxer one nothing back.
     assert await voters.run(contest, "burst", per_minute=1) == (2, 2, 2)
     assert await voters.run(contest, "burst", per_minute=100) == (0, 0, 0)

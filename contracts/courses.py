@@ -19,6 +19,15 @@ class LessonCompleted(Event, type="courses.lesson.completed"):
     completed_at: AwareDatetime
 
 
+class WorkFiled(Event, type="courses.work.filed"):
+    """A work came on show that was made from a lesson; told by who knows in which category that lesson is."""
+
+    entry_id: UUID
+    member_id: UUID
+    lesson_id: UUID
+    category: str
+
+
 class QuestionAsked(Event, type="courses.question.asked"):
     """A member asked a question in a live lesson."""
 

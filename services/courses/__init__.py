@@ -2,8 +2,8 @@
 
 Owns: course, lesson, progress, completion, rating, access, purchase, live lesson, enrolment, way in, room, question,
 attendance, lesson request, calendar link, lesson work.
-Emits: LessonCompleted, CourseChanged, LiveLessonCanceled, QuestionAsked, QuestionUpvoted, QuestionUpvoteUndone, PointsWanted,
-PointsReturned, CoursesNoticeWanted.
+Emits: LessonCompleted, WorkFiled, CourseChanged, LiveLessonCanceled, QuestionAsked, QuestionUpvoted, QuestionUpvoteUndone,
+PointsWanted, PointsReturned, CoursesNoticeWanted.
 Listens: MembershipChanged, MemberRegistered, MemberChanged, MemberErased, MemberMerged, PointsChanged, PointsAnswered,
 OrderPaid, OrderRefunded, OrderDisputed, EntryChanged, EntryFeatured, EntryPlaced.
 """

@@ -9,10 +9,12 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import Field, col
 
+from contracts.courses import WorkFiled
 from contracts.showcase import EntryChanged, EntryFeatured, EntryPlaced
 from kit.db import instant
+from kit.events import emit
 from kit.shapes import Instant, Out
-from services.courses.models import Model
+from services.courses.models import Course, Lesson, Model
 from services.courses.room_models import Person
 
 ON_A_PAGE: Final = 6
@@ -88,6 +90,17 @@ async def on_entry_changed(session: AsyncSession, event: EntryChanged) -> None:
     facts = event.model_dump(include={"lesson_id", "member_id", "contest_id", "title", "thumbnail_url", "on_show"})
     held: Any = col(LessonWork.changed_at)
     await _write(session, event.entry_id, facts | {"changed_at": event.at}, held.is_(None) | (held < event.at))
+    if event.on_show:
+        await _file(session, event)
+
+
+async def _file(session: AsyncSession, event: EntryChanged) -> None:
+    """Tell the category of a work; a lesson that was taken down since had one, too."""
+    statement = select(col(Course.category)).join(Lesson, col(Lesson.course_id) == col(Course.id))
+    category = (await session.execute(statement.where(col(Lesson.id) == event.lesson_id))).scalar_one_or_none()
+    if category is not None:
+        fact = event.model_dump(include={"entry_id", "member_id", "lesson_id"})
+        await emit(session, WorkFiled(**fact, category=category))
 
 
 async def on_entry_featured(session: AsyncSession, event: EntryFeatured) -> None:

@@ -5,6 +5,6 @@ Emits: MemberRegistered, MemberChanged, MemberErased, MemberMerged, MembershipCh
 PointsAnswered.
 Listens: OrderPaid, OrderRefunded, OrderDisputed, CodeRedeemed, PlanChanged, SubscriptionChanged, BillingNoticeWanted,
 CoursesNoticeWanted, PointsWanted, PointsReturned, RewardGranted, RewardRevoked, PartnerChanged, LessonCompleted,
-QuestionAsked, QuestionUpvoted, QuestionUpvoteUndone, EntryApproved, EntryPlaced, EntryFeatured, CommentPosted, PrizeWon,
-ReportUpheld.
+QuestionAsked, QuestionUpvoted, QuestionUpvoteUndone, WorkFiled, EntryApproved, EntryPlaced, EntryFeatured, CommentPosted,
+PrizeWon, ReportUpheld.
 """

@@ -22,6 +22,7 @@ from contracts.courses import (
     QuestionAsked,
     QuestionUpvoted,
     QuestionUpvoteUndone,
+    WorkFiled,
 )
 from contracts.notices import BillingNoticeWanted, CoursesNoticeWanted
 from contracts.referrals import PartnerChanged, ReferralsAdminActed, RewardGranted, RewardRevoked
@@ -139,6 +140,7 @@ service = Service(
         RewardRevoked: [sources.on_reward_revoked],
         LessonCompleted: [evidence.on_lesson_completed],
         EntryApproved: [evidence.on_entry_approved],
+        WorkFiled: [evidence.on_work_filed],
         EntryPlaced: [evidence.on_entry_placed],
         PrizeWon: [prizes.on_prize_won],
         EntryFeatured: [evidence.on_entry_featured],

@@ -9,7 +9,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
-from contracts.courses import LessonCompleted, QuestionAsked, QuestionUpvoted, QuestionUpvoteUndone
+from contracts.courses import LessonCompleted, QuestionAsked, QuestionUpvoted, QuestionUpvoteUndone, WorkFiled
 from contracts.showcase import CommentPosted, EntryApproved, EntryFeatured, EntryPlaced, ReportUpheld
 from services.members.points import factor, give_points
 from services.members.profile import lock_kept
@@ -25,13 +25,7 @@ UNDONE = "upvote_undone"
 async def on_lesson_completed(session: AsyncSession, event: LessonCompleted) -> None:
     """A finished lesson is worth five points, and counts in its category."""
     if event.category is not None:
-        row = insert(LessonCategory).values(lesson_id=event.lesson_id, category=event.category)
-        newer = row.on_conflict_do_update(
-            index_elements=["lesson_id"],
-            set_={"category": row.excluded.category},
-            where=col(LessonCategory.category) != row.excluded.category,
-        )
-        await session.execute(newer)
+        await _keep_category(session, event.lesson_id, event.category)
     fact = _fact("lesson_finished", event.lesson_id, event.lesson_id)
     await _credit(session, event.member_id, fact, event.completed_at, LESSON_POINTS)
 
@@ -40,6 +34,14 @@ async def on_entry_approved(session: AsyncSession, event: EntryApproved) -> None
     """An approved work is worth ten points, and counts in the category of the lesson it follows."""
     fact = _fact("work_approved", event.entry_id, event.lesson_id)
     await _credit(session, event.member_id, fact, event.approved_at, WORK_POINTS)
+
+
+async def on_work_filed(session: AsyncSession, event: WorkFiled) -> None:
+    """A work counts in its lesson's category, also when nobody finished that lesson; it may be approved before or after."""
+    await _keep_category(session, event.lesson_id, event.category)
+    member = await lock_kept(session, event.member_id)
+    if member is not None:
+        await judge(session, member)
 
 
 async def on_entry_placed(session: AsyncSession, event: EntryPlaced) -> None:
@@ -89,6 +91,16 @@ async def on_question_upvote_undone(session: AsyncSession, event: QuestionUpvote
     await session.execute(delete(Evidence).where(*theirs, col(Evidence.kind) == "question_upvoted"))
     row = _fact(UNDONE, voice) | {"member_id": member.id, "at": event.at}
     await session.execute(insert(Evidence).values(row).on_conflict_do_nothing())
+
+
+async def _keep_category(session: AsyncSession, lesson_id: UUID, category: str) -> None:
+    row = insert(LessonCategory).values(lesson_id=lesson_id, category=category)
+    newer = row.on_conflict_do_update(
+        index_elements=["lesson_id"],
+        set_={"category": row.excluded.category},
+        where=col(LessonCategory.category) != row.excluded.category,
+    )
+    await session.execute(newer)
 
 
 def _fact(kind: str, reference: UUID, lesson_id: UUID | None = None) -> dict[str, Any]:

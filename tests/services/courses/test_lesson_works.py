@@ -4,6 +4,7 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
+from contracts.courses import WorkFiled
 from contracts.members import MemberErased, MemberMerged, MemberRegistered
 from contracts.showcase import EntryChanged, EntryFeatured, EntryPlaced
 from kit import clock
@@ -78,3 +79,16 @@ async def test_a_work_that_leaves_is_gone_even_if_older_news_comes_later(api: Ap
     assert [item["member"]["id"] for item in (await works(api, lesson))["items"]] == [str(other)]
     await api.handle(MemberErased(member_id=other))
     assert (await works(api, lesson))["items"] == []
+
+
+async def test_the_category_of_a_work_is_told_when_it_comes_on_show(api: Api) -> None:
+    course = await add_course(api, 100, category="bread")
+    lesson, baker = course["lessons"][0]["id"], new_id()
+    await api.emitted()
+    await api.client.delete(f"/v1/admin/lessons/{lesson}", headers=api.admin())
+    event = changed(lesson, baker)
+    later = {"at": event.at + timedelta(seconds=1), "id": new_id(), "on_show": False}
+    await api.handle(event, event, event.model_copy(update=later), changed(str(new_id()), baker))
+    [told] = [fact for fact in await api.emitted() if isinstance(fact, WorkFiled)]
+    fact = {"entry_id": event.entry_id, "member_id": baker, "lesson_id": UUID(lesson), "category": "bread"}
+    assert told.model_dump(exclude={"id", "at"}) == fact

@@ -3,7 +3,7 @@
 from typing import Any
 from uuid import UUID
 
-from contracts.courses import LessonCompleted
+from contracts.courses import LessonCompleted, WorkFiled
 from contracts.members import MemberChanged
 from contracts.showcase import EntryPlaced
 from kit import clock
@@ -49,6 +49,21 @@ async def test_ten_lessons_and_three_works_of_one_category_make_an_enthusiast(ap
         ("beginner", "enthusiast", "evidence"),
         ("potential", "beginner", "evidence"),
     ]
+
+
+async def test_a_work_counts_in_its_category_though_nobody_finished_that_lesson(api: Api) -> None:
+    def filed(lesson_id: UUID) -> WorkFiled:
+        return WorkFiled(entry_id=new_id(), member_id=member_id, lesson_id=lesson_id, category="cake")
+
+    member_id, _ = await a_member(api)
+    untaught = [new_id() for _ in range(3)]
+    works = [approved(member_id).model_copy(update={"lesson_id": lesson}) for lesson in untaught]
+    await api.handle(*lessons(member_id, 10), filed(untaught[0]), *works, filed(untaught[1]))
+    assert (await shown(api, member_id))["tier"] == "beginner"
+    last = filed(untaught[2])
+    await api.handle(last, last, last.model_copy(update={"id": new_id(), "member_id": new_id()}))
+    body = await shown(api, member_id)
+    assert (body["tier"], body["points"]) == ("enthusiast", 10 * 5 + 3 * 10)
 
 
 async def test_works_of_another_category_do_not_count(api: Api) -> None:

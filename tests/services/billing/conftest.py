@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from services.billing.app import service
+from services.billing.line import HTTPClient
 from services.billing.sandbox.provider import serving
 from services.members.app import service as members
 from tests.harness import Api, Run
@@ -13,8 +14,10 @@ from tests.services.billing.till import COUPON_KEY, WEBHOOK_SECRET, Till
 
 
 @pytest.fixture
-async def till(run: Run) -> AsyncIterator[Till]:
+async def till(run: Run, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Till]:
     """The service with its plans; the provider's webhooks reach it over HTTP, as through the gateway."""
+    # How long a call that failed waits before it is made again is a test's of its own.
+    monkeypatch.setattr(HTTPClient, "_sleep_time_seconds", lambda *_: 0.0)
     options = {
         "stripe_webhook_secrets": (WEBHOOK_SECRET,),
         "coupon_keys": (COUPON_KEY,),

@@ -8,7 +8,7 @@ import httpx
 
 from contracts.notices import BillingNoticeWanted
 from kit import clock
-from kit.due import Due, next_due, run_due
+from kit.due import Due, next_due
 from kit.events import Event
 from kit.ids import new_id
 from services.billing import renewal_charges, renewals, subscription_pages
@@ -37,7 +37,7 @@ class World:
     async def settle(self, jobs: tuple[Due, ...] | None = None) -> None:
         """Do what is due and carry what is told, until both are quiet; with `jobs`, only these of billing's."""
         for _ in range(ROUNDS):
-            await run_due(self.api.rt, jobs or self.api.rt.due)
+            await self.api.run_due(jobs)
             if jobs is None:
                 await self.people.run_due()
             # Both were left with nothing to do, and only news can have given them something since.

@@ -12,7 +12,6 @@ import httpx
 
 from contracts.coupon import CouponClaims, sign
 from kit import clock
-from kit.due import run_due
 from kit.ids import new_id
 from services.billing import webhooks
 from services.billing.sandbox import courier
@@ -67,7 +66,7 @@ class Till:
         """Press the cashier's button, and let the webhooks arrive and be handled; nothing else that is due is done."""
         path = order["checkout"]["url"].partition("/v1/")[2]
         answer = await self.client.post(f"/v1/{path}/pay", json=how)
-        await run_due(self.api.rt, NEWS)
+        await self.api.run_due(NEWS)
         return answer
 
     async def buy(self, member_id: UUID, **body: Any) -> dict[str, Any]:
@@ -84,7 +83,7 @@ class Till:
         """A webhook that the provider signed, handled."""
         event = {"id": event_id or f"evt_{new_id().hex}", "object": "event", "type": kind, "data": {"object": subject}}
         answer = await self.post_webhook(json.dumps(event).encode())
-        await run_due(self.api.rt, NEWS)
+        await self.api.run_due(NEWS)
         return answer
 
     async def post_webhook(self, body: bytes, header: str | None = None) -> httpx.Response:

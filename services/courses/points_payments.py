@@ -61,6 +61,10 @@ async def pay_with_points(caller: MemberDep, lesson: ShownLiveLesson, session: S
     needed = next((way["needed"] for way in lesson.access if way["kind"] == "points"), None)
     if needed is None:
         raise NotForPoints
+    # Held until the payment is there: whoever cancels the lesson waits and gives it back, or is waited for and seen here.
+    await session.refresh(lesson, with_for_update={"read": True, "key_share": True})
+    if lesson.deleted_at is not None:
+        raise LiveLessonNotFound
     if is_over(lesson):
         raise EnrolmentClosed
     wanted: dict[str, Any] = {"lesson_id": lesson.id, "member_id": caller.id, "points": needed}

@@ -1,6 +1,6 @@
 """Fraud cases as admins see them: the evidence, what waits, and the word that ends the waiting."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 from uuid import UUID
 
 from fastapi import Depends
@@ -28,6 +28,8 @@ routes = router(prefix="/v1/admin/fraud-cases", tags=["admin referrals"])
 Reader = Annotated[Caller, admin_with("coupons:read")]
 Judge = Annotated[Caller, admin_with("coupons:write")]
 CaseStatus = Literal["open", "released", "voided"]
+GIVEN_UP: Final = "fraud"
+"""The reason of a reward that a person gave up in a case; no other case pays it."""
 
 
 class FraudCaseNotFound(NotFound):
@@ -153,7 +155,7 @@ async def resolve_fraud_case(caller: Judge, body: CaseResolutionIn, case: Locked
 async def _pay_rewards(session: AsyncSession, case: FraudCase) -> None:
     for reward_id in (await session.execute(_STILL_HELD, {"case": case.id})).scalars().all():
         reward = await session.get_one(Reward, reward_id, populate_existing=True)
-        if reward.reason in ("refunded", "monthly_cap"):
+        if reward.reason in ("refunded", "monthly_cap", GIVEN_UP):
             continue
         await pay(session, reward, await session.get_one(ReferralRule, reward.rule_version))
 
@@ -163,7 +165,7 @@ async def _give_up_rewards(session: AsyncSession, case: FraudCase) -> None:
     await session.execute(
         update(Reward)
         .where(col(Reward.id).in_(mine), col(Reward.status) == "held")
-        .values(status="refused", reason="fraud")
+        .values(status="refused", reason=GIVEN_UP)
     )
 
 

@@ -201,7 +201,7 @@ async def _give_coupon(session: AsyncSession, reward: Reward, rule: ReferralRule
     want = Want(rule.inviter_campaign_id, reward.inviter_id, clock.now(), "reward")
     (answer,) = await issue(await session.connection(), [want])
     if isinstance(answer, Issued):
-        await _settled(session, reward.id, status="granted", coupon_id=answer.id)
+        await _settled(session, reward.id, status="granted", reason=None, coupon_id=answer.id)
     else:
         await _settled(session, reward.id, status="refused", reason=answer.code)
         await session.execute(_RETURN_BUDGET, {"inviter": reward.inviter_id, "month": month_of(reward.at)})
@@ -213,7 +213,7 @@ def month_of(at: datetime) -> date:
 
 
 async def _give_days(session: AsyncSession, reward: Reward, rule: ReferralRule) -> None:
-    await _settled(session, reward.id, status="granted", days=rule.inviter_days)
+    await _settled(session, reward.id, status="granted", reason=None, days=rule.inviter_days)
     granted = RewardGranted(
         reward_id=reward.id,
         member_id=reward.inviter_id,

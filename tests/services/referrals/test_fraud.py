@@ -112,7 +112,31 @@ async def test_a_refused_inviter_is_a_case_that_a_person_may_overrule(api: Api) 
     await resolve(api, case, "release")
 
     assert [type(event) for event in await api.emitted()] == [RewardGranted]
-    assert [row[1] for row in await rewards(api, newcomer)] == ["granted", "granted"]
+    assert await rewards(api, newcomer) == [("first_lesson", "granted", None), ("first_payment", "granted", None)]
+
+
+async def test_what_one_case_gave_up_another_does_not_pay(api: Api) -> None:
+    inviter = await member(api)
+    newcomers = [await invited(api, inviter) for _ in range(11)]
+    await api.handle(*(paid(one, address_prefix="203.0.113.0/24") for one in newcomers[:4]))
+    address, burst = await cases(api, status="open")
+    assert (address["kind"], burst["kind"]) == ("address", "burst")
+
+    assert (await resolve(api, burst, "void")).status_code == 200
+    assert (await resolve(api, address, "release")).status_code == 200
+
+    assert [await rewards(api, one) for one in newcomers[:4]] == [[("first_payment", "refused", "fraud")]] * 4
+    assert [event for event in await api.emitted() if isinstance(event, RewardGranted)] == []
+
+
+async def test_the_twelfth_case_is_opened_like_the_first(api: Api) -> None:
+    # PostgreSQL plans a statement anew for its first executions on a connection, and then for whatever it is given.
+    inviter = await member(api, visitor_id="phone-1")
+    for _ in range(12):
+        api.clock.advance(timedelta(minutes=10))
+        await invited(api, inviter, visitor_id="phone-1")
+    assert {one["kind"] for one in await cases(api, status="open")} == {"same_device"}
+    assert len(await cases(api, status="open")) == 12
 
 
 async def test_more_than_ten_registrations_in_an_hour_hold_what_they_earn(api: Api) -> None:

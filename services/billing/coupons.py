@@ -1,6 +1,7 @@
 """Coupons at the till: the signed token is read, the coupon held by one order at a time, spent or given back."""
 
 from datetime import datetime
+from typing import Final
 from uuid import UUID
 
 from sqlalchemy import select, text, update
@@ -19,6 +20,9 @@ from kit.events import emit
 from kit.ids import new_id
 from services.billing.models import CouponUse, Order, RevokedCoupon
 from services.billing.settings import Settings
+
+CURRENCY: Final = "CNY"
+"""Of which a coupon's `value` and `min_amount` are minor units."""
 
 
 class CouponInvalid(Unprocessable):
@@ -87,7 +91,14 @@ REFUSALS = (
 
 
 async def claims_of(
-    session: AsyncSession, settings: Settings, token: str, *, member_id: UUID, plan_code: str | None, subtotal: int
+    session: AsyncSession,
+    settings: Settings,
+    token: str,
+    *,
+    member_id: UUID,
+    plan_code: str | None,
+    subtotal: int,
+    currency: str,
 ) -> CouponClaims:
     """What a token gives this member on this plan, or on a course (None), at this instant; one of `REFUSALS` when it gives nothing."""
     try:
@@ -103,6 +114,9 @@ async def claims_of(
     if claims.ends_at <= now:
         raise CouponExpired
     if plan_code is None or (claims.plan_codes and plan_code not in claims.plan_codes):
+        raise CouponWrongPlan
+    # A percentage is one of any price; 500 fen are not 500 cents.
+    if currency != CURRENCY and (claims.kind == "amount" or claims.min_amount):
         raise CouponWrongPlan
     if subtotal < claims.min_amount:
         raise CouponBelowMinimum(minimum=claims.min_amount)

@@ -80,7 +80,13 @@ async def quote(
     if coupon_token is None:
         return Quote(item, None, item.amount, 0)
     claims = await coupons.claims_of(
-        session, settings, coupon_token, member_id=member_id, plan_code=item.plan_code, subtotal=item.amount
+        session,
+        settings,
+        coupon_token,
+        member_id=member_id,
+        plan_code=item.plan_code,
+        subtotal=item.amount,
+        currency=item.currency,
     )
     return Quote(item, claims, item.amount, discount_of(claims, item.amount))
 

@@ -184,3 +184,23 @@ async def test_a_coupon_can_be_spent_on_a_connection_that_has_spent_many(till: T
     for _ in range(12):
         member = new_id()
         assert (await till.order(member, coupon_token=till.coupon(member))).status_code == 201
+
+
+async def test_a_coupon_of_fen_takes_nothing_off_a_price_in_another_currency(till: Till) -> None:
+    member, admin = new_id(), till.api.admin("plans:write")
+    plan = {"code": "dollar-card-1m", "name": "Black card", "months": 1, "amount": 999, "currency": "USD"}
+    made = await till.client.post("/v1/admin/plans", json=plan | {"benefits": ["member_lessons"]}, headers=admin)
+    assert made.status_code == 201, made.text
+    coupons = (
+        (till.coupon(member), 422, "coupon_wrong_plan"),
+        (till.coupon(member, kind="percent", value=50, min_amount=1), 422, "coupon_wrong_plan"),
+    )
+    for token, status, code in coupons:
+        wanted = {"plan_code": "dollar-card-1m", "coupon_token": token}
+        quote = await till.client.post("/v1/orders/preview", json=wanted, headers=till.api.member(member))
+        assert (quote.status_code, quote.json().get("code")) == (status, code), quote.text
+    half = {"plan_code": "dollar-card-1m", "coupon_token": till.coupon(member, kind="percent", value=50)}
+    quote = await till.client.post("/v1/orders/preview", json=half, headers=till.api.member(member))
+    assert (quote.json()["discount"], quote.json()["total"], quote.json()["currency"]) == (500, 499, "USD")
+    refused = await till.order(member, plan_code="dollar-card-1m", coupon_token=coupons[0][0])
+    assert (refused.status_code, refused.json()["code"]) == (422, "coupon_wrong_plan")

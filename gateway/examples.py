@@ -77,6 +77,7 @@ BODIES: Final[dict[str, dict[str, Any]]] = {
     # Ids come from the list of requests; this one is nobody's.
     "answer_lesson_request": {"request_id": "01990d3f-6c00-7000-8000-00000000beef"},
     "set_share_switches": {"mini_program": False, "h5": True, "app": True},
+    "set_invite_switches": {"mini_program": False, "h5": True, "app": True},
     "create_campaign": {
         "title": "春日八折",
         "code": "SPRING20",

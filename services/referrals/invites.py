@@ -15,10 +15,12 @@ from kit import clock
 from kit.app import RuntimeDep, router
 from kit.auth import MemberDep
 from kit.db import SessionDep
+from kit.errors import problems
 from kit.http import json_response
 from kit.page import Page, PageDep, keyset
 from kit.shapes import Instant, Out
 from services.referrals.models import Attribution, InviteCode, MemberCard
+from services.referrals.share_switches import ShareChannelQuery, SharingOff, require_sharing
 
 routes = router(prefix="/v1/me", tags=["invitations"])
 
@@ -62,9 +64,12 @@ async def inviter_of(session: AsyncSession, code: str) -> UUID | None:
     return None if owner_id is None else await kept_of(session, owner_id)
 
 
-@routes.get("/invite", response_model=Invite)
-async def read_own_invite(caller: MemberDep, session: SessionDep, rt: RuntimeDep) -> Response:
+@routes.get("/invite", response_model=Invite, responses=problems(SharingOff))
+async def read_own_invite(
+    caller: MemberDep, session: SessionDep, rt: RuntimeDep, channel: ShareChannelQuery = None
+) -> Response:
     """The caller's invitation code and the link that carries it."""
+    await require_sharing(session, channel)
     code = await invite_code_of(session, caller.id)
     invite = {"code": code, "url": rt.settings.invite_link(code)}
     return json_response(invite, headers={"Cache-Control": "private, no-store"})

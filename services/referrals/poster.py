@@ -17,6 +17,7 @@ from kit.poster import ACCENT, Poster
 from services.referrals.invites import invite_code_of
 from services.referrals.models import MemberCard
 from services.referrals.rules import rule_at
+from services.referrals.share_switches import ShareChannelQuery, SharingOff, require_sharing
 
 routes = router(prefix="/v1/me/invite", tags=["invitations"])
 
@@ -29,10 +30,16 @@ LONGEST_NAME: Final = 16
 @routes.get(
     "/poster.png",
     response_class=Response,
-    responses={**problems(TooManyRequests), 200: {"content": {"image/png": {}}, "description": "the poster"}},
+    responses={
+        **problems(TooManyRequests, SharingOff),
+        200: {"content": {"image/png": {}}, "description": "the poster"},
+    },
 )
-async def read_own_poster(request: Request, caller: MemberDep, session: SessionDep, rt: RuntimeDep) -> Response:
+async def read_own_poster(
+    request: Request, caller: MemberDep, session: SessionDep, rt: RuntimeDep, channel: ShareChannelQuery = None
+) -> Response:
     """The caller's invitation as a picture with a QR code that opens their link."""
+    await require_sharing(session, channel)
     await limit(request, "poster", str(caller.id), times=PER_MINUTE, seconds=60)
     code = await invite_code_of(session, caller.id)
     content = await asyncio.to_thread(

@@ -3,7 +3,7 @@
 from fastapi import FastAPI
 
 from contracts.courses import CourseChanged, LiveLessonCanceled
-from contracts.members import MemberErased, MembershipChanged
+from contracts.members import MemberChanged, MemberErased, MembershipChanged
 from contracts.referrals import CommissionAccrued, CommissionReversed, CommissionVoided, CouponRevoked, PayoutPaid
 from kit.app import Service, create_app
 from services.billing import (
@@ -86,6 +86,7 @@ service = Service(
     handlers=erasure.erasing.handlers(
         merging.merging.handlers(
             {
+                MemberChanged: [subscription_owners.on_member_changed],
                 MemberErased: [subscription_owners.on_member_erased, erasure.on_member_erased],
                 MembershipChanged: [
                     member_time.on_membership_changed,

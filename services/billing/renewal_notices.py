@@ -25,6 +25,10 @@ _WHY_STOPPED = {
         "two accounts became one, which keeps one auto-renewal",
     ),
     "disputed": ("银行卡的付款存在争议，不再扣款", "a payment by this card is disputed, so it is not charged any more"),
+    "frozen": (
+        "账号已冻结，期间无法自行取消，因此不再扣款",
+        "your account is frozen, and while you could not cancel it, nothing is charged",
+    ),
     "admin": ("客服已为你停止自动续费", "the community's support has stopped it for you"),
 }
 

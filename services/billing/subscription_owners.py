@@ -1,4 +1,4 @@
-"""Whose a subscription is: it follows a merged account, and ends with an erased one."""
+"""Whose a subscription is: it follows a merged account, ends with an erased one, and is given up for a frozen one."""
 
 from uuid import UUID
 
@@ -6,8 +6,8 @@ from sqlalchemy import update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
-from contracts.members import MemberErased
-from services.billing import renewals, subscribing
+from contracts.members import MemberChanged, MemberErased
+from services.billing import renewal_notices, renewals, subscribing, subscriptions
 from services.billing.subscription_models import Subscription, SubscriptionPage
 
 
@@ -35,6 +35,14 @@ async def tell_moved(session: AsyncSession, kept_id: UUID, moved: Subscription |
 async def _live(session: AsyncSession, member_id: UUID) -> Subscription | None:
     subscription_id = await subscribing.live_id(session, member_id)
     return await subscribing.lock(session, subscription_id) if subscription_id else None
+
+
+async def on_member_changed(session: AsyncSession, event: MemberChanged) -> None:
+    """Charge nobody who cannot log in to cancel; what they paid for stays, and they may resume once they are let in again."""
+    live = await _live(session, event.member_id) if event.frozen else None
+    if live is not None and live.status in ("active", "past_due"):
+        await subscriptions.give_up(session, live, "frozen")
+        await renewal_notices.stopped(session, live, "frozen")
 
 
 async def on_member_erased(session: AsyncSession, event: MemberErased) -> None:

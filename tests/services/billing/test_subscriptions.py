@@ -8,7 +8,7 @@ from uuid import UUID
 import pytest
 
 from contracts.billing import OrderPaid, OrderRefunded, SubscriptionChanged
-from contracts.members import MemberErased, MemberMerged, MembershipChanged, SegmentPicture
+from contracts.members import MemberChanged, MemberErased, MemberMerged, MembershipChanged, SegmentPicture
 from kit import clock
 from kit.ids import new_id
 from services.billing import renewals
@@ -317,6 +317,28 @@ async def test_admins_see_who_renews_and_what_was_tried(world: World) -> None:
     for headers in (world.api.member(), {}, world.api.admin("plans:read")):
         refused = await world.till.client.get("/v1/admin/subscriptions", headers=headers)
         assert refused.status_code in (401, 403)
+
+
+async def test_a_frozen_member_who_could_not_cancel_is_not_charged(world: World) -> None:
+    member = await subscribed(world)
+    picture = MemberChanged(member_id=member, nickname="小麦", tier="beginner")
+    await world.api.handle(picture)
+    assert (await world.subscription(member))["status"] == "active"
+    frozen = {"frozen": True}
+    await world.api.handle(*(picture.model_copy(update=frozen | {"id": new_id()}) for _ in range(2)))
+    await world.settle()
+    assert (await world.subscription(member))["status"] == "canceling"
+    assert (await world.membership(member))["status"] == "active"
+    assert [notice.kind for notice in world.notices()] == ["renewal_stopped"]
+    assert (await world.act(member, "resume")).json()["status"] == "active"
+    await world.bank(member, "fail")
+    await world.walk(local("2027-04-10 09:31"))
+    assert (await world.subscription(member))["status"] == "past_due"
+    await world.api.handle(picture.model_copy(update=frozen | {"id": new_id()}))
+    await world.walk(local("2027-04-20 09:30"))
+    assert (await world.subscription(member))["status"] == "none"
+    assert await world.charges(member) == ["requires_payment_method"]
+    await world.at_rest()
 
 
 async def test_an_admin_s_cancel_is_audited_and_told(world: World) -> None:

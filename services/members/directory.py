@@ -27,7 +27,7 @@ from services.members.points import balances
 from services.members.profile import ProfileOut, changed, lock_member
 from services.members.promotions import note_tier
 from services.members.revocations import tell_frozen
-from services.members.roles import APPOINTED, note_roles
+from services.members.roles import APPOINTED, SILENT, note_roles
 from services.members.settings import SettingsDep
 from services.members.tiers import Role, Tier
 
@@ -124,7 +124,7 @@ async def change_member(
     require_version(request, member.version)
     wanted = {name: getattr(patch, name) for name in patch.model_fields_set}
     before = {name: getattr(member, name) for name in wanted}
-    if "roles" in wanted and set(before["roles"]) ^ set(wanted["roles"]) != {APPOINTED}:
+    if "roles" in wanted and (set(before["roles"]) ^ set(wanted["roles"])) not in ({APPOINTED}, {APPOINTED, SILENT}):
         # From now on they are the admin's, also when they are the same; appointing an organizer says nothing of the rest.
         member.roles_by_admin = True
     after = {name: value for name, value in wanted.items() if value != before[name]}

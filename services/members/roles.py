@@ -25,11 +25,13 @@ Cause = Literal["evidence", "admin", "merge"]
 
 WINDOW: Final = timedelta(days=28)
 APPOINTED: Final = "organizer"
+# What somebody is who has done nothing yet; an admin who leaves it out when they appoint somebody decides nothing by it.
+SILENT: Final = "lurker"
 PORTION: Final = 5000
 RULES: Final = {"upvotes": 20, "questions": 3, "shared": 3, "reports": 2}
 
-# One pass over what was done in the window. A lurker was here, is no newcomer, and produced nothing; what others
-# thought of older works is not producing. Organizers are appointed: that tag is kept as it is.
+# One pass over what was done in the window. A lurker was here and produced nothing; what others thought of older works
+# is not producing. Organizers are appointed: that tag is kept as it is.
 _JUDGE: Final = text("""
 WITH recent AS (
     SELECT member_id, jsonb_object_agg(kind, n) AS counts,
@@ -59,7 +61,7 @@ WITH recent AS (
         CASE WHEN recent.shared >= :shared THEN 'sharer' END,
         CASE WHEN recent.reported >= :reports THEN 'challenger' END,
         CASE WHEN coalesce(recent.shared + recent.asked + recent.reported, 0) = 0
-            AND present.member_id IS NOT NULL AND member.created_at <= :since THEN 'lurker' END
+            AND present.member_id IS NOT NULL THEN 'lurker' END
         ]::varchar[], NULL) AS roles
     FROM concerned JOIN member ON member.id = concerned.member_id
     LEFT JOIN recent ON recent.member_id = member.id

@@ -92,7 +92,8 @@ async def test_twenty_upvotes_make_an_influencer_of_an_expert_only(api: Api) -> 
     vote = upvoted(member_id)
     again = vote.model_copy(update={"id": new_id()})
     own = upvoted(member_id, voter_id=member_id)
-    await api.handle(vote, again, own, *(upvoted(member_id, question_id=vote.question_id) for _ in range(18)))
+    more = [upvoted(member_id, question_id=vote.question_id) for _ in range(18)]
+    await api.handle(asked(member_id), vote, again, own, *more)
     await set_to(api, member_id, tier="expert")
     assert await roles(api, member_id) == []
     await api.handle(upvoted(member_id))
@@ -109,7 +110,7 @@ async def test_a_voice_that_is_undone_counts_no_more_whichever_was_told_first(ap
         QuestionUpvoteUndone(question_id=vote.question_id, member_id=member_id, voter_id=vote.voter_id)
         for vote in votes[:2]
     ]
-    await api.handle(undone[0], *votes)
+    await api.handle(asked(member_id), undone[0], *votes)
     assert await roles(api, member_id) == ["influencer"]
     await api.handle(undone[1], votes[1].model_copy(update={"id": new_id()}))
     assert await roles(api, member_id) == []
@@ -154,10 +155,19 @@ async def test_nobody_who_asked_or_reported_lurks(api: Api) -> None:
 
 async def test_an_organizer_is_appointed_and_judged_like_everybody_else(api: Api) -> None:
     member_id, _ = await a_member(api)
+    assert await roles(api, member_id) == ["lurker"], "here, and nothing produced"
     await set_to(api, member_id, roles=["organizer"])
+    api.clock.advance(timedelta(hours=1))
+    assert await roles(api, member_id) == ["organizer", "lurker"]
     await api.handle(*(asked(member_id) for _ in range(3)))
+    api.clock.advance(timedelta(hours=1))
     assert await roles(api, member_id) == ["organizer", "seeker"]
-    assert [change["cause"] for change in await history(api, member_id)] == ["evidence", "admin"]
+    assert [change["cause"] for change in await history(api, member_id)] == [
+        "evidence",
+        "evidence",
+        "admin",
+        "evidence",
+    ]
 
 
 async def test_roles_an_admin_set_by_hand_are_left_alone(api: Api) -> None:

@@ -16,6 +16,8 @@ from kit import garbage
 from onebox.stores import Postgres, Valkey
 from tests import harness
 
+SLOW = ("journeys", "onebox", "clients", "gateway/test_docs_page.py", "gateway/test_fuzz.py", "gateway/test_browser.py")
+
 # How fast examples come says how busy the machine is, not whether the product is right.
 settings.register_profile("heika", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("heika")
@@ -33,9 +35,9 @@ def pytest_collection_finish() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Whole Heikas first: they take longest, and no worker should be left with them at the end."""
-    slow = [Path(__file__).parent / name for name in ("journeys", "onebox")]
-    items.sort(key=lambda item: not any(item.path.is_relative_to(folder) for folder in slow))
+    """Whole Heikas and browsers first: they take longest, and no worker should be left with them at the end."""
+    slow = [Path(__file__).parent / name for name in SLOW]
+    items.sort(key=lambda item: not any(item.path.is_relative_to(path) for path in slow))
 
 
 @pytest.fixture(scope="session")

@@ -1,226 +1,37 @@
-"""Heika beside what people would otherwise take for its simpler half: Directus and Strapi, on one PostgreSQL, in one run.
+"""Heika beside what people would otherwise take for its simpler half: Directus, Strapi and Medusa, on one PostgreSQL, in one run.
 
-Run: `python -m bench.gateway.peers` (two minutes, and several more where npm installs them first, into HEIKA_PEERS, by
+Run: `python -m bench.gateway.peers` (three minutes, and several more where npm installs them first, into HEIKA_PEERS, by
 default ~/.cache/heika-peers). Each product is one process in its production mode, and asked for its nearest operation: list
 three plans with their prices as anybody, log in by password, read one's own record with a token. CPU is the process' own for
 each answer, less what it uses while nobody asks. Heika is the whole product: gateway, limits' place, services, background
 work; its limits are off, as the others have none. Directus hashes passwords as Heika does (Argon2id, 19 MiB, two passes, one
-lane; its own default takes 64 MiB, three passes and four lanes); Strapi has bcrypt with cost 10 and nothing else.
+lane; its own default takes 64 MiB, three passes and four lanes); Strapi has bcrypt with cost 10 and nothing else, Medusa scrypt
+with 32 MiB. Medusa keeps its cache, events and workflows in memory, which saves it the Redis that it recommends.
 """
 
 import json
-import os
-import re
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import httpx
-
-from bench.gateway.proxies import idle_share, running
+from bench.gateway.products import PLANS, Product, client, directus, heika, installed, medusa, strapi
+from bench.gateway.proxies import running
 from bench.gateway.wrk import ask, ready
-from bench.http import Server
-from onebox.environment import UPSTREAMS, database_variable
 from onebox.split import free_ports
 from onebox.stores import Postgres, Valkey
-from services.members.settings import SANDBOX_KEY
 
 LINES = (1, 16, 64)
-SECONDS = 2
-HERE = Path(__file__).parent / "peers"
-EMAIL, PASSWORD = "bench@example.com", "baking-2026-pw"
-PLANS = (("black-card-1m", 1, 1990), ("black-card-3m", 3, 4900), ("black-card-12m", 12, 18900))
-ANYBODY = "abf8a154-5b1c-4a46-ac9c-7300570f4f17"
-"""The policy of callers without a token, under the id that every Directus gives it."""
-JSON = "application/json"
-FORM = "application/x-www-form-urlencoded"
-
-Begin = Callable[[list[str], dict[str, str], int, str, Path], Server]
-
-
-@dataclass(frozen=True)
-class Product:
-    """A product that runs, and how it is asked for the three operations."""
-
-    name: str
-    server: Server
-    idle: float
-    plans: str
-    login: tuple[str, str, str]
-    own: str
-    token: str
-
-
-def installed(name: str) -> Path | None:
-    """The folder of a peer, installed by npm unless it was before; None, with the reason said, when npm cannot."""
-    root = Path(os.environ.get("HEIKA_PEERS") or Path.home() / ".cache" / "heika-peers") / name
-    wanted = (HERE / name / "package.json").read_text()
-    done = root / "installed.json"
-    if done.exists() and done.read_text() == wanted:
-        return root
-    root.mkdir(parents=True, exist_ok=True)
-    shutil.copytree(HERE / name, root, dirs_exist_ok=True)
-    print(f"npm installs {name} into {root} ...", flush=True)
-    command = ["npm", "install", "--no-audit", "--no-fund", "--loglevel=error"]
-    came = subprocess.run(command, check=False, cwd=root, capture_output=True, text=True)
-    if came.returncode:
-        print(f"{name} is left out: npm could not install it\n{came.stderr[-1000:]}")
-        return None
-    done.write_text(wanted)
-    return root
-
-
-def in_order(call: Callable[[], httpx.Response]) -> Any:
-    """The JSON of an answer that must be good."""
-    answer = call()
-    if answer.is_error:
-        raise RuntimeError(f"{answer.request.url} answered {answer.status_code}: {answer.text[:500]}")
-    return answer.json() if answer.content else None
-
-
-def client(port: int) -> httpx.Client:
-    return httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=30)
-
-
-def heika(begin: Begin, postgres: Postgres, valkey: Valkey, folder: Path, port: int) -> Product:
-    """The whole product in one process."""
-    postgres.ensure_database(*UPSTREAMS)
-    environment = {
-        "HEIKA_ENV": "sandbox",
-        "HEIKA_LIMITS": "off",
-        "HEIKA_DATA": str(folder / "heika"),
-        "HEIKA_PORT": str(port),
-        "HEIKA_LOG_LEVEL": "warning",
-        "HEIKA_ADMIN_EMAIL": EMAIL,
-        "HEIKA_ADMIN_PASSWORD": PASSWORD,
-        "REDIS_URL": valkey.url,
-        "MEMBERS_KEY": SANDBOX_KEY,
-    } | {database_variable(name): postgres.url(name) for name in UPSTREAMS}
-    server = begin([sys.executable, "-m", "onebox", "up"], environment, port, "/readyz", folder / "heika.log")
-    with client(port) as http:
-        phone = "+8613912345678"
-        in_order(lambda: http.post("/v1/auth/otp", json={"phone": phone}))
-        code = in_order(lambda: http.get("/v1/sandbox/otp", params={"phone": phone}))["code"]
-        pair = in_order(lambda: http.post("/v1/auth/otp/verify", json={"phone": phone, "code": code}))
-    body = f"grant_type=password&username={EMAIL.replace('@', '%40')}&password={PASSWORD}"
-    login = ("/v1/auth/token", FORM, body)
-    return Product("Heika", server, idle_share(server), "/v1/plans", login, "/v1/me", pair["access_token"])
-
-
-def directus(begin: Begin, postgres: Postgres, folder: Path, port: int) -> Product | None:
-    """Directus: plans and prices as collections, open to everybody; its first admin reads their own record."""
-    root = installed("directus")
-    if root is None:
-        return None
-    postgres.ensure_database("directus")
-    environment = {
-        "NODE_ENV": "production",
-        "HOST": "127.0.0.1",
-        "PORT": str(port),
-        "PUBLIC_URL": f"http://127.0.0.1:{port}",
-        "SECRET": "a secret of this measurement and of nothing else",
-        "DB_CLIENT": "pg",
-        "DB_HOST": socket_of(postgres),
-        "DB_PORT": "5432",
-        "DB_DATABASE": "directus",
-        "DB_USER": "postgres",
-        "DB_PASSWORD": "",
-        "ADMIN_EMAIL": EMAIL,
-        "ADMIN_PASSWORD": PASSWORD,
-        "HASH_MEMORY_COST": "19456",
-        "HASH_TIME_COST": "2",
-        "HASH_PARALLELISM": "1",
-        "LOG_LEVEL": "warn",
-        "TELEMETRY": "false",
-        # It would refuse what makes it slow.
-        "PRESSURE_LIMITER_ENABLED": "false",
-        "EXTENSIONS_PATH": str(folder),
-        "STORAGE_LOCAL_ROOT": str(folder),
-    }
-    # Not its own command, which asks for a newer version first.
-    command = ["env", "-C", str(root), "node", "node_modules/@directus/api/dist/cli/run.js"]
-    subprocess.run([*command, "bootstrap"], check=True, env=os.environ | environment, capture_output=True)
-    server = begin([*command, "start"], environment, port, "/server/ping", folder / "directus.log")
-    login = ("/auth/login", JSON, json.dumps({"email": EMAIL, "password": PASSWORD}))
-    with client(port) as http:
-        entered = in_order(lambda: http.post("/auth/login", json={"email": EMAIL, "password": PASSWORD}))
-        token = entered["data"]["access_token"]
-        http.headers["Authorization"] = f"Bearer {token}"
-        for collection, fields in (
-            (
-                "plans",
-                {"code": "string", "name": "string", "months": "integer", "active": "boolean", "benefits": "json"},
-            ),
-            ("prices", {"version": "integer", "amount": "integer", "currency": "string", "plan": "integer"}),
-        ):
-            listed = [{"field": field, "type": kind, "schema": {}, "meta": {}} for field, kind in fields.items()]
-            shape = {"collection": collection, "schema": {}, "meta": {}, "fields": listed}
-            in_order(lambda shape=shape: http.post("/collections", json=shape))  # type: ignore[misc]
-        many = {"field": "prices", "type": "alias", "meta": {"special": ["o2m"]}}
-        in_order(lambda: http.post("/fields/plans", json=many))
-        relation = {
-            "collection": "prices",
-            "field": "plan",
-            "related_collection": "plans",
-            "meta": {"one_field": "prices"},
-        }
-        in_order(lambda: http.post("/relations", json=relation))
-        for code, months, amount in PLANS:
-            price = {"version": 1, "amount": amount, "currency": "CNY"}
-            plan = {"code": code, "name": code, "months": months, "active": True, "benefits": ["member_lessons"]}
-            in_order(lambda plan=plan, price=price: http.post("/items/plans", json=plan | {"prices": [price]}))  # type: ignore[misc]
-        for collection in ("plans", "prices"):
-            read = {"policy": ANYBODY, "collection": collection, "action": "read", "fields": ["*"]}
-            in_order(lambda read=read: http.post("/permissions", json=read))  # type: ignore[misc]
-    plans = "/items/plans?fields=*,prices.*"
-    return Product("Directus", server, idle_share(server), plans, login, "/users/me", token)
-
-
-def strapi(begin: Begin, postgres: Postgres, folder: Path, port: int) -> Product | None:
-    """Strapi: plans and prices as content types; what it needs at its first start is in peers/strapi."""
-    root = installed("strapi")
-    if root is None:
-        return None
-    postgres.ensure_database("strapi")
-    for name in ("config", "src"):
-        shutil.copytree(HERE / "strapi" / name, root / name, dirs_exist_ok=True)
-    (root / "public" / "uploads").mkdir(parents=True, exist_ok=True)
-    environment = {
-        "NODE_ENV": "production",
-        "PORT": str(port),
-        "DB_HOST": socket_of(postgres),
-        "ADMIN_EMAIL": EMAIL,
-        "ADMIN_PASSWORD": PASSWORD,
-        "STRAPI_TELEMETRY_DISABLED": "true",
-        "STRAPI_LOG_LEVEL": "warn",
-    }
-    command = ["env", "-C", str(root), "node", "node_modules/@strapi/strapi/bin/strapi.js", "start"]
-    plans = "/api/plans?populate=prices"
-    server = begin(command, environment, port, plans, folder / "strapi.log")
-    login = ("/api/auth/local", JSON, json.dumps({"identifier": EMAIL, "password": PASSWORD}))
-    with client(port) as http:
-        token = in_order(lambda: http.post(login[0], json=json.loads(login[2])))["jwt"]
-    return Product("Strapi", server, idle_share(server), plans, login, "/api/users/me", token)
-
-
-def socket_of(postgres: Postgres) -> str:
-    """The folder of PostgreSQL's socket."""
-    found = re.search(r"host=([^&]+)", postgres.url("postgres"))
-    if found is None:
-        raise RuntimeError("PostgreSQL is not on a socket")
-    return found[1]
+SECONDS = 3
+REST_S = 0.1
 
 
 def look(product: Product) -> None:
     """Show that each is asked for the same: three plans with their prices, a token, the caller's own record."""
     with client(product.server.port) as http:
+        http.headers.update(product.headers)
         said = http.get(product.plans).raise_for_status().text
         if not all(str(amount) in said for *_, amount in PLANS):
             raise RuntimeError(f"{product.name} lists no prices: {said[:500]}")
@@ -233,12 +44,25 @@ def look(product: Product) -> None:
     print(f"{product.name}: answers of {sizes[0]}, {sizes[1]} and {sizes[2]} bytes")
 
 
-def post(product: Product, folder: Path) -> Path:
-    """The product's log-in as a script of wrk's."""
+def script(product: Product, title: str, folder: Path) -> Path:
+    """An operation of the product's as a script of wrk's; what it sends is always the same."""
     _, kind, body = product.login
-    words = f'wrk.method, wrk.body, wrk.headers["Content-Type"] = "POST", {json.dumps(body)}, {json.dumps(kind)}\n'
-    (script := folder / f"{product.name}.lua").write_text(words)
-    return script
+    headers = product.headers | {"list plans": {}, "log in": {"Content-Type": kind}}.get(
+        title, {"Authorization": f"Bearer {product.token}"}
+    )
+    words = [f"wrk.headers[{json.dumps(name)}] = {json.dumps(value)}" for name, value in headers.items()]
+    words += [f'wrk.method, wrk.body = "POST", {json.dumps(body)}'] if title == "log in" else []
+    (written := folder / f"{product.name}.lua").write_text("\n".join(words))
+    return written
+
+
+def rest(product: Product) -> None:
+    """Let the product finish what nobody waits for any more, so that the next one has the machine to itself."""
+    for _ in range(100):
+        before = product.server.cpu_seconds()
+        time.sleep(REST_S)
+        if product.server.cpu_seconds() - before < REST_S / 4:
+            return
 
 
 def measure(products: list[Product], folder: Path) -> None:
@@ -249,18 +73,10 @@ def measure(products: list[Product], folder: Path) -> None:
             print(f"{lines} connections")
             ours = 0.0
             for product in products:
-                tokens = folder / f"{product.name}.tokens"
-                tokens.write_text(product.token)
                 path = {"list plans": product.plans, "read own record": product.own}.get(title, product.login[0])
-                one = ask(
-                    product.server,
-                    path,
-                    lines,
-                    SECONDS,
-                    tokens=tokens if title == "read own record" else None,
-                    script=post(product, folder) if title == "log in" else None,
-                    idle=product.idle,
-                )
+                asking = script(product, title, folder)
+                one = ask(product.server, path, lines, SECONDS, script=asking, idle=product.idle)
+                rest(product)
                 ours = ours or one.a_second
                 print(
                     f"  {product.name:22}{one.a_second:10.0f}{one.p50:10.2f}{one.p99:10.2f}{one.cpu / 1000:10.2f}"
@@ -273,6 +89,9 @@ def main() -> None:
     missing = ready() or (None if shutil.which("npm") else "npm is not installed (Debian: apt-get install npm)")
     if missing is not None:
         sys.exit(missing)
+    # First, since it may take longer than a token is good for.
+    for peer in ("directus", "strapi", "medusa"):
+        installed(peer)
     with tempfile.TemporaryDirectory() as temporary, ExitStack() as stack:
         folder = Path(temporary)
         folder.chmod(0o755)
@@ -282,12 +101,13 @@ def main() -> None:
             stack.callback(store.stop)
         stack.callback(postgres.erase)
         begin = stack.enter_context(running(stack))
-        ports = free_ports(3)
+        ports = free_ports(4)
         began = time.monotonic()
         started = [
             heika(begin, postgres, valkey, folder, ports[0]),
             directus(begin, postgres, folder, ports[1]),
             strapi(begin, postgres, folder, ports[2]),
+            medusa(begin, postgres, folder, ports[3]),
         ]
         products = [one for one in started if one is not None]
         for product in products:

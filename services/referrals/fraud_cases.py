@@ -20,6 +20,7 @@ from services.referrals.commission_states import release, void
 from services.referrals.fraud import case_cause, keep_from_counting
 from services.referrals.fraud_models import FraudCase, FraudCaseMember, FraudHold
 from services.referrals.models import ReferralRule, Reward
+from services.referrals.origins import bind_after_all
 from services.referrals.partner_models import Commission, CommissionHold
 from services.referrals.rewards import pay
 
@@ -28,6 +29,8 @@ routes = router(prefix="/v1/admin/fraud-cases", tags=["admin referrals"])
 Reader = Annotated[Caller, admin_with("coupons:read")]
 Judge = Annotated[Caller, admin_with("coupons:write")]
 CaseStatus = Literal["open", "released", "voided"]
+AT_REGISTRATION: Final = ("same_device", "existing_customer")
+"""Kinds of cases for which an invitation is refused when the newcomer registers, so that nothing is earned by it."""
 GIVEN_UP: Final = "fraud"
 """The reason of a reward that a person gave up in a case; no other case pays it."""
 
@@ -71,7 +74,7 @@ class CaseOut(Out):
 
 
 class CaseResolutionIn(StrictIn):
-    """The word of a person: `release` pays what waits, `void` gives it up."""
+    """The word of a person: `release` pays what waits, and binds whom it was refused for; `void` gives it up."""
 
     decision: Literal["release", "void"]
     reason: Annotated[CleanStr, Field(min_length=1, max_length=500)]
@@ -136,6 +139,9 @@ async def resolve_fraud_case(caller: Judge, body: CaseResolutionIn, case: Locked
     await session.flush()
     if status == "released":
         await _pay_rewards(session, case)
+        if case.kind in AT_REGISTRATION:
+            inviter_id, newcomer_id = map(UUID, case.subject.split(":"))
+            await bind_after_all(session, case.kind, inviter_id, newcomer_id)
     else:
         await _give_up_rewards(session, case)
         await _give_up(session, held)

@@ -1,6 +1,6 @@
 """Origins: at registration the first touch that counts becomes where a member came from; the others are kept as lost."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from sqlalchemy import func, select, text
@@ -15,7 +15,7 @@ from services.referrals import fraud
 from services.referrals.cards import keep
 from services.referrals.former import is_former, remember
 from services.referrals.issue import Want, issue
-from services.referrals.models import Attribution, Device, MemberCard, ReferralRule, Touch
+from services.referrals.models import Attribution, Device, MemberCard, Touch
 from services.referrals.partner_models import PartnerLink
 from services.referrals.rewards import settle
 from services.referrals.rules import rule_at
@@ -54,18 +54,31 @@ async def on_member_registered(session: AsyncSession, event: MemberRegistered) -
     )
     if event.visitor_id is not None:
         await remember_device(session, event.member_id, event.visitor_id)
-    origin = await _bind(session, event, await _candidates(session, event))
-    if origin is None:
+    winner = await _winner(session, event, await _candidates(session, event))
+    if winner is not None:
+        await _bind(session, event.member_id, event.registered_at, winner)
+
+
+async def bind_after_all(session: AsyncSession, kind: str, inviter_id: UUID, newcomer_id: UUID) -> None:
+    """Bind a newcomer whose invitation was refused for this reason, as it would have been; not who came by another's."""
+    refused = (
+        select(Touch)
+        .where(
+            col(Touch.newcomer_id) == newcomer_id,
+            col(Touch.inviter_id) == inviter_id,
+            col(Touch.outcome) == "lost",
+            col(Touch.reason) == kind,
+        )
+        .order_by(col(Touch.at), col(Touch.id))
+        .limit(1)
+    )
+    touch = (await session.execute(refused.with_for_update())).scalar_one_or_none()
+    card = await session.get(MemberCard, newcomer_id, populate_existing=True)
+    if touch is None or card is None or card.registered_at is None or card.erased_at is not None:
         return
-    if origin.inviter_id is None:
-        await settle(session, event.member_id)
-        return
-    rule = await session.get(ReferralRule, origin.rule_version)
-    if rule is not None and rule.newcomer_campaign_id is not None:
-        want = Want(rule.newcomer_campaign_id, event.member_id, clock.now(), "newcomer")
-        # One that cannot be had (claimed already, none left) is no reason to lose the registration.
-        await issue(await session.connection(), [want])
-    await settle(session, event.member_id)
+    if await session.get(Attribution, newcomer_id) is None:
+        touch.outcome, touch.reason = "won", None
+        await _bind(session, newcomer_id, card.registered_at, touch)
 
 
 async def _candidates(session: AsyncSession, event: MemberRegistered) -> list[Touch]:
@@ -94,7 +107,7 @@ async def _candidates(session: AsyncSession, event: MemberRegistered) -> list[To
     return opened
 
 
-async def _bind(session: AsyncSession, event: MemberRegistered, candidates: list[Touch]) -> Attribution | None:
+async def _winner(session: AsyncSession, event: MemberRegistered, candidates: list[Touch]) -> Touch | None:
     winner: Touch | None = None
     for touch in candidates:
         touch.newcomer_id = event.member_id
@@ -105,16 +118,19 @@ async def _bind(session: AsyncSession, event: MemberRegistered, candidates: list
         if refusal is None:
             winner = touch
     await session.flush()
-    if winner is None:
-        return None
+    return winner
+
+
+async def _bind(session: AsyncSession, member_id: UUID, registered_at: datetime, winner: Touch) -> None:
+    """Write down where a member came from, welcome them, and settle what they have done already."""
     rule = await rule_at(session, winner.at)
     paid_at = (
-        await session.execute(select(col(MemberCard.paid_at)).where(col(MemberCard.member_id) == event.member_id))
+        await session.execute(select(col(MemberCard.paid_at)).where(col(MemberCard.member_id) == member_id))
     ).scalar_one()
     link = await session.get(PartnerLink, winner.link_id) if winner.link_id else None
     terms = await terms_at(session, link.partner_id, winner.at) if link else None
     origin = Attribution(
-        member_id=event.member_id,
+        member_id=member_id,
         touch_id=winner.id,
         inviter_id=winner.inviter_id,
         channel_code=winner.channel_code,
@@ -122,7 +138,7 @@ async def _bind(session: AsyncSession, event: MemberRegistered, candidates: list
         partner_id=link.partner_id if link else None,
         link_id=winner.link_id,
         terms_version=terms.version if terms else None,
-        bound_at=event.registered_at,
+        bound_at=registered_at,
         fixed_at=paid_at,
     )
     session.add(origin)
@@ -131,7 +147,11 @@ async def _bind(session: AsyncSession, event: MemberRegistered, candidates: list
     if origin.inviter_id is not None:
         bound = MemberInvited(member_id=origin.member_id, inviter_id=origin.inviter_id, bound_at=origin.bound_at)
         await emit(session, bound)
-    return origin
+        if rule.newcomer_campaign_id is not None:
+            want = Want(rule.newcomer_campaign_id, member_id, clock.now(), "newcomer")
+            # One that cannot be had (claimed already, none left) is no reason to lose the registration.
+            await issue(await session.connection(), [want])
+    await settle(session, member_id)
 
 
 async def _refusal(session: AsyncSession, event: MemberRegistered, touch: Touch) -> str | None:

@@ -173,6 +173,28 @@ async def test_somebody_on_the_inviters_device_is_refused_with_evidence(api: Api
     evidence = await refusal(api, "same_device", inviter, newcomer)
     assert (len(evidence["devices"]), "phone-1" in str(evidence)) == (1, False)
     assert await api.sql("SELECT FROM attribution") == []
+    await api.handle(lesson(newcomer), paid(newcomer))
+    assert (await coupons(api, newcomer), await rewards(api, newcomer)) == ([], [])
+
+    # A person says that it is well, two sisters with one phone, say: then it is as it would have been.
+    (case,) = await cases(api)
+    for _ in range(2):
+        assert (await resolve(api, case, "release")).status_code == 200
+    assert await api.sql("SELECT member_id, inviter_id FROM attribution") == [(newcomer, inviter)]
+    assert await rewards(api, newcomer) == [("first_lesson", "granted", None), ("first_payment", "granted", None)]
+    assert [[one["value"] for one in await coupons(api, who)] for who in (newcomer, inviter)] == [[500], [500]]
+    assert len(await cases(api)) == 1
+    # Who was bound to somebody else meanwhile, or whose case was voided, stays where they are.
+    for decision, bound in (("release", [(inviter,)]), ("void", [])):
+        other = await member(api, visitor_id=f"shared-{decision}")
+        await api.client.post(
+            "/v1/touches", json={"invite_code": await code_of(api, other), "visitor_id": f"shared-{decision}"}
+        )
+        also = {"invite_code": await code_of(api, inviter)} if bound else {}
+        late = await member(api, visitor_id=f"shared-{decision}", **also)
+        await resolve(api, (await cases(api, status="open"))[0], decision)
+        found = await api.sql("SELECT member_id, inviter_id FROM attribution")
+        assert [(row.inviter_id,) for row in found if row.member_id == late] == bound
 
 
 async def test_somebody_with_a_known_phone_is_refused_with_evidence(api: Api) -> None:

@@ -100,6 +100,7 @@ def test_every_example_works_as_given(heika: Heika) -> None:
         walk.run("move_live_lesson", 200, lesson_id=live)
         walk.run("grant_live_access", 201, lesson_id=live)
         walk.run("set_share_switches", 200)
+        walk.run("set_invite_switches", 200)
         walk.run("answer_lesson_request", 404, lesson_id=live)
         partner = walk.run("create_partner", 201)
         walk.run("change_partner", 200, partner_id=partner["id"])

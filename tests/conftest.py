@@ -9,7 +9,6 @@ from pathlib import Path
 
 import psutil
 import pytest
-import redis
 from hypothesis import HealthCheck, settings
 
 from kit import garbage
@@ -69,6 +68,5 @@ def _fresh_process() -> Iterator[None]:
 @pytest.fixture
 def run(stores: harness.Stores) -> Callable[..., AbstractAsyncContextManager[harness.Api]]:
     """Start a service on its own database, with an empty Redis; an async context manager that yields its Api."""
-    with redis.Redis.from_url(stores.valkey.url) as client:
-        client.flushall()
+    stores.redis.flushall()
     return partial(harness.running, stores)

@@ -52,7 +52,7 @@ async def test_a_notice_is_sent_once_with_its_proof(api: Api) -> None:
     event = wanted(member_id)
     await api.handle(event, event, wanted(member_id), wanted(member_id, body_zh="又一遍"))
     assert [(item["status"], item["channel"]) for item in await told(api, member_id)] == [("pending", "sms")]
-    assert await api.run_due() == 1
+    assert await api.run_due() == 2, "the notice, and the tag of a member who did nothing yet"
     assert await api.run_due() == 0
     [notice] = await told(api, member_id)
     assert (notice["kind"], notice["channel"], notice["status"]) == ("renewal_upcoming", "sms", "sent")

@@ -52,7 +52,8 @@ async def test_days_and_points_are_given_once_and_a_coupon_not_here(api: Api) ->
     # By now the card doubles points; a prize stays what was announced.
     assert await points(api, headers) == (100, ["contest_prize"])
     assert [type(event) for event in await api.emitted()] == [MembershipChanged, PointsChanged]
-    assert await api.run_due() == 0
+    assert await api.run_due() == 1, "the member's tag, and nothing of a prize"
+    assert await api.emitted() == []
 
 
 async def test_who_was_merged_wins_for_the_one_they_are_now_and_who_left_wins_nothing(api: Api) -> None:

@@ -92,12 +92,13 @@ async def test_production_does_not_start_without_a_long_key(run: Run, key: str) 
 
 async def test_what_is_long_over_is_forgotten_once(api: Api) -> None:
     await sign_in(api)
+    assert await api.run_due() == 1, "a newcomer who produced nothing lurks"
     assert await api.run_due() == 0
     api.clock.advance(timedelta(days=2))
     assert await api.run_due() == 1
     assert await api.sql("SELECT 1 FROM otp") == []
     api.clock.advance(timedelta(days=100))
-    assert await api.run_due() == 1
+    assert await api.run_due() == 2, "the session, and the tag of who is not here any more"
     assert await api.run_due() == 0
     assert await api.sql("SELECT 1 FROM login_session") == await api.sql("SELECT 1 FROM refresh_token") == []
 
@@ -106,5 +107,6 @@ async def test_nothing_happens_by_itself_after_a_members_day(api: Api) -> None:
     _, headers = await a_member(api)
     await api.client.post("/v1/me/check-ins", headers=headers)
     assert [type(event) for event in await api.emitted()] == [PointsChanged]
+    assert await api.run_due() == 1, "they were here: the tag of roles, of which nobody is told"
     assert await api.run_due() == 0
     assert await api.emitted() == []

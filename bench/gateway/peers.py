@@ -18,7 +18,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from bench.gateway.products import PLANS, Product, client, directus, heika, installed, medusa, strapi
-from bench.gateway.proxies import running
+from bench.gateway.stage import running
 from bench.gateway.wrk import ask, ready
 from onebox.split import free_ports
 from onebox.stores import Postgres, Valkey

@@ -9,34 +9,26 @@ A shared machine is by a third slower in one minute than in the next: all ways t
 the median of its turns, the ratio that of each turn to the direct one of the same round.
 """
 
-import asyncio
 import shutil
 import statistics
 import sys
-import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import asyncpg
 import httpx
 
+from bench.gateway.stage import stage
 from bench.gateway.wrk import Asked, ask, ready
-from bench.http import Line, Server, start
-from bench.members.reads import GIVE_TIME, sign_in
-from onebox.environment import UPSTREAMS, database_variable
+from bench.http import Server
+from onebox.environment import UPSTREAMS
 from onebox.split import free_ports, uvicorn_command
-from onebox.stores import Postgres, Valkey
-from services.members.settings import SANDBOX_KEY
 
 LINES = (1, 16, 64, 256)
 SECONDS = 2
 ROUNDS = 5
 BETWEEN_SECONDS = 0.4
 """For answers that nobody reads any more."""
-MEMBERS = 64
 IDLE_SECONDS = 3.0
 HOME_TURNS = 200
 RESTS = 5
@@ -97,19 +89,6 @@ def idle_share(server: Server) -> float:
     return (server.cpu_seconds() - before) / IDLE_SECONDS
 
 
-@contextmanager
-def running(stack: ExitStack) -> Iterator[Callable[[list[str], dict[str, str], int, str, Path], Server]]:
-    """A starter of servers, which all end with it."""
-
-    def begin(command: list[str], environment: dict[str, str], port: int, path: str, log: Path) -> Server:
-        server = start(command, environment, port, path, log)
-        stack.callback(server.process.wait, 30)
-        stack.callback(server.process.terminate)
-        return server
-
-    yield begin
-
-
 def nginx(folder: Path, name: str, servers: str) -> list[str]:
     """The command of an nginx with these servers."""
     (folder / f"{name}.conf").write_text(NGINX.format(folder=folder, name=name, servers=servers))
@@ -128,11 +107,13 @@ def gateway_environment(common: dict[str, str], port: int) -> dict[str, str]:
     return common | {f"HEIKA_UPSTREAM_{name.upper()}": f"http://127.0.0.1:{port}" for name in UPSTREAMS}
 
 
-def in_turns(ways: list[Way], path: str, lines: int, tokens: Path | None) -> dict[str, list[Asked]]:
-    """All turns of each way."""
+def in_turns(
+    ways: list[Way], path: str, lines: int, tokens: Path | None, rounds: int = ROUNDS
+) -> dict[str, list[Asked]]:
+    """All turns of each way; every other round goes backwards, so that nobody is always the first."""
     asked: dict[str, list[Asked]] = {way.name: [] for way in ways}
-    for _ in range(ROUNDS):
-        for way in ways:
+    for number in range(rounds):
+        for way in ways[:: -1 if number % 2 else 1]:
             asked[way.name].append(ask(way.server, path, lines, SECONDS, tokens=tokens, idle=way.idle))
             time.sleep(BETWEEN_SECONDS)
     return asked
@@ -212,65 +193,29 @@ def home(server: Server, token: str) -> None:
             print(f"  {name:36}{took:10.2f}{took / most:12.2f}")
 
 
-async def sign_in_all(port: int, database: str) -> list[str]:
-    """Tokens of members with a year each."""
-    line = (await asyncio.get_running_loop().create_connection(Line, "127.0.0.1", port))[1]
-    tokens = [(await sign_in(line))["access_token"] for _ in range(MEMBERS)]
-    line.close()
-    connection = await asyncpg.connect(database.replace("+asyncpg", ""))
-    await connection.execute(GIVE_TIME)
-    await connection.close()
-    return tokens
-
-
 def main() -> None:
-    """Run it on stores of its own, in a folder that is gone afterwards."""
+    """Run it."""
     if (missing := ready()) is not None:
         sys.exit(missing)
-    with tempfile.TemporaryDirectory() as temporary, ExitStack() as stack:
-        folder = Path(temporary)
-        folder.chmod(0o755)
-        postgres, valkey = Postgres(folder / "postgres"), Valkey(folder / "valkey")
-        for store in (postgres, valkey):
-            store.start()
-            stack.callback(store.stop)
-        postgres.ensure_database(*UPSTREAMS)
-        stack.callback(postgres.erase)
-        begin = stack.enter_context(running(stack))
-        one, members, over, empty, over_empty, *ports = free_ports(9)
-        common = {
-            "HEIKA_ENV": "sandbox",
-            "HEIKA_DATA": str(folder / "heika"),
-            "HEIKA_PORT": str(one),
-            "HEIKA_JWKS_URL": f"http://127.0.0.1:{one}/.well-known/jwks.json",
-            "HEIKA_LOG_LEVEL": "warning",
-            "REDIS_URL": valkey.url,
-            "MEMBERS_KEY": SANDBOX_KEY,
-        } | {database_variable(name): postgres.url(name) for name in UPSTREAMS}
-        log = folder / "log"
-        whole = begin([sys.executable, "-m", "onebox", "up"], common, one, "/readyz", log)
-        command = uvicorn_command("services.members.app:app", "127.0.0.1", members)
-        # With its periodic work, as in production: a service that has settled looks for garbage less often.
-        behind = common | {"HEIKA_INSTANCE": "bench"}
-        direct = begin(command, behind, members, "/healthz", log)
+    one, members, over, empty, over_empty, *ports = free_ports(9)
+    with stage(one) as on:
+        whole, direct = on.whole(), on.direct(members)
         command = uvicorn_command("gateway.app:app", "127.0.0.1", over)
-        split = begin(command, gateway_environment(common, members), over, "/healthz", log)
-        tokens = asyncio.run(sign_in_all(members, postgres.url("members")))
-        file = folder / "tokens"
-        file.write_text("\n".join(tokens))
+        split = on.begin(command, gateway_environment(on.common, members), over, "/healthz", on.log)
+        file = on.sign_in(members)
         reads = [Way("direct", direct, idle_share(direct)), Way("the gateway in one process", whole, idle_share(whole))]
         reads.append(Way("the gateway over HTTP", split, idle_share(split)))
         if shutil.which("nginx"):
-            hello = begin(nginx(folder, "empty", EMPTY.format(port=empty)), {}, empty, "/", log)
+            hello = on.begin(nginx(on.folder, "empty", EMPTY.format(port=empty)), {}, empty, "/", on.log)
             command = uvicorn_command("gateway.app:app", "127.0.0.1", over_empty)
-            bare = begin(command, gateway_environment(common, empty), over_empty, "/healthz", log)
+            bare = on.begin(command, gateway_environment(on.common, empty), over_empty, "/healthz", on.log)
             empties = [Way("direct", hello), Way("the gateway over HTTP", bare)]
             servers = PASSING.format(port=ports[0], target=empty) + PASSING.format(port=ports[1], target=members)
-            proxy = begin(nginx(folder, "nginx", servers), {}, ports[0], "/", log)
+            proxy = on.begin(nginx(on.folder, "nginx", servers), {}, ports[0], "/", on.log)
             empties.append(Way("nginx", proxy))
             reads.append(Way("nginx", Server(proxy.process, ports[1])))
             if shutil.which("haproxy"):
-                proxy = begin(haproxy(folder, {ports[2]: empty, ports[3]: members}), {}, ports[2], "/", log)
+                proxy = on.begin(haproxy(on.folder, {ports[2]: empty, ports[3]: members}), {}, ports[2], "/", on.log)
                 empties.append(Way("HAProxy", proxy))
                 reads.append(Way("HAProxy", Server(proxy.process, ports[3])))
             else:
@@ -282,7 +227,7 @@ def main() -> None:
             )
         table("membership", reads, "/v1/me/membership", file)
         table("check-ins", reads, "/v1/me/check-ins", file)
-        home(whole, tokens[0])
+        home(whole, file.read_text().split()[0])
 
 
 if __name__ == "__main__":

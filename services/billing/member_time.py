@@ -63,12 +63,21 @@ async def segments_of(session: AsyncSession, member_id: UUID, *, awaited: UUID |
     return segments
 
 
-def _keeps_time() -> ColumnElement[bool]:
-    """Whether an order's time is still there: a part of its money may have gone back, or all of it by an admin's kindness."""
-    taken = exists().where(
+async def was_given_back(session: AsyncSession, order_id: UUID) -> bool:
+    """Whether all the money of an order went back, and its time with it."""
+    asked = select(col(Order.id)).where(col(Order.id) == order_id, col(Order.status) == "refunded", _is_taken())
+    return await session.scalar(asked) is not None
+
+
+def _is_taken() -> ColumnElement[bool]:
+    return exists().where(
         col(Refund.order_id) == col(Order.id), col(Refund.status) == "succeeded", col(Refund.removes_time)
     )
-    return col(Order.status).in_(["paid", "partially_refunded"]) | ((col(Order.status) == "refunded") & ~taken)
+
+
+def _keeps_time() -> ColumnElement[bool]:
+    """Whether an order's time is still there: a part of its money may have gone back, or all of it by an admin's kindness."""
+    return col(Order.status).in_(["paid", "partially_refunded"]) | ((col(Order.status) == "refunded") & ~_is_taken())
 
 
 def _paid(member_id: UUID, since: datetime, awaited: UUID | None) -> Select[*tuple[Any, ...]]:

@@ -17,7 +17,7 @@ from kit.app import Runtime
 from kit.due import Due
 from kit.ids import new_id
 from services.billing import payments, renewal_charges, renewal_notices, subscribing
-from services.billing.member_time import GRACE, told_segments
+from services.billing.member_time import GRACE, told_segments, was_given_back
 from services.billing.models import Order, PlanVersion
 from services.billing.ordering import ATTEMPTS, new_number
 from services.billing.plans import priced_plan
@@ -272,6 +272,10 @@ async def follow(session: AsyncSession, member_id: UUID) -> None:
         return
     if end is None or end <= min(now, subscription.renews_at):
         await stop(session, subscription, "time_gone")
+        return
+    if await was_given_back(session, subscription.order_id):
+        # Whoever took all their money back does not expect the card to be charged when their other time ends.
+        await stop(session, subscription, "given_back")
         return
     subscribing.move_to(subscription, end)
     await drop_outdated(session, subscription)

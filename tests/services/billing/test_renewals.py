@@ -235,6 +235,23 @@ async def test_a_refund_that_leaves_nothing_ends_it(world: World) -> None:
     assert await world.charges(member) == []
 
 
+async def test_a_refund_of_what_it_came_with_ends_it_though_other_time_is_left(world: World) -> None:
+    member = new_id()
+    world.api.clock.set(local("2027-03-10 09:30"))
+    await world.till.buy(member, plan_code="black-card-3m")
+    await world.settle()
+    order = await world.subscribe(member)
+    assert wall((await world.subscription(member))["renews_at"]) == "2027-07-10 09:30"
+    assert (await world.till.refund(member, order["id"])).status_code == 201
+    await world.settle()
+    assert (await world.subscription(member))["status"] == "none"
+    (notice,) = world.notices()
+    assert (notice.kind, "全额退款" in notice.body_zh) == ("renewal_stopped", True)
+    assert wall((await world.membership(member))["ends_at"]) == "2027-06-10 09:30"
+    await world.walk(local("2027-07-20 09:30"))
+    assert (await world.charges(member), await world.renewals(member)) == ([], [])
+
+
 async def test_a_refund_of_what_was_bought_on_top_brings_the_renewal_forward(world: World) -> None:
     member = new_id()
     world.api.clock.set(local("2027-03-10 09:30"))

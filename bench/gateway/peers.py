@@ -19,7 +19,7 @@ from pathlib import Path
 
 from bench.gateway.products import PLANS, Product, client, directus, heika, installed, medusa, strapi
 from bench.gateway.stage import running
-from bench.gateway.wrk import ask, ready
+from bench.gateway.wrk import Refused, ask, ready
 from onebox.split import free_ports
 from onebox.stores import Postgres, Valkey
 
@@ -75,8 +75,14 @@ def measure(products: list[Product], folder: Path) -> None:
             for product in products:
                 path = {"list plans": product.plans, "read own record": product.own}.get(title, product.login[0])
                 asking = script(product, title, folder)
-                one = ask(product.server, path, lines, SECONDS, script=asking, idle=product.idle)
-                rest(product)
+                try:
+                    one = ask(product.server, path, lines, SECONDS, script=asking, idle=product.idle)
+                except Refused as refused:
+                    why = next(line for line in str(refused).splitlines() if "Non-2xx" in line or "Socket" in line)
+                    print(f"  {product.name:22}{why.strip()}")
+                    continue
+                finally:
+                    rest(product)
                 ours = ours or one.a_second
                 print(
                     f"  {product.name:22}{one.a_second:10.0f}{one.p50:10.2f}{one.p99:10.2f}{one.cpu / 1000:10.2f}"

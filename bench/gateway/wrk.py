@@ -33,6 +33,10 @@ class Asked:
     cpu: float
 
 
+class Refused(RuntimeError):
+    """Not every answer was one: what wrk says of that."""
+
+
 def ready() -> str | None:
     """Why there is no wrk; None when there is one."""
     return None if shutil.which("wrk") else "wrk is not installed (Debian: apt-get install wrk)"
@@ -65,7 +69,7 @@ def ask(
     said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     cpu = server.cpu_seconds() - before - idle * seconds
     if "Non-2xx" in said or "Socket errors" in said:
-        raise RuntimeError(said)
+        raise Refused(said)
     answers = int(_found(r"(\d+) requests in", said)[1])
     return Asked(
         float(_found(r"Requests/sec:\s+([\d.]+)", said)[1]),

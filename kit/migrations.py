@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
+import structlog
 from alembic import command, context, op
 from alembic.config import Config
 from sqlalchemy.dialects.postgresql import JSONB
@@ -15,6 +16,8 @@ from sqlalchemy.pool import NullPool
 
 from kit.db import NAMES
 from kit.tables import Xid8
+
+log = structlog.get_logger(__name__)
 
 SCRIPTS = Path(__file__).resolve().parent.parent / "services"
 LOCK_TIMEOUT = "5s"
@@ -28,6 +31,7 @@ def config_of(service: str, connection: Connection | None = None) -> Config:
     config.set_main_option("version_locations", str(SCRIPTS / service / "migrations" / "versions"))
     config.set_main_option("path_separator", "os")
     config.attributes["connection"] = connection
+    config.attributes["service"] = service
     return config
 
 
@@ -51,7 +55,18 @@ def run_env() -> None:
     connection.execute(sa.text("SELECT pg_advisory_lock(:key)"), {"key": zlib.crc32(b"heika migrations")})
     connection.execute(sa.text(f"SET lock_timeout = '{LOCK_TIMEOUT}'"))
     connection.execute(sa.text(f"SET statement_timeout = '{STATEMENT_TIMEOUT}'"))
+    newest = context.script.get_current_head() or ""
+    newer = [found for found in context.get_context().get_current_heads() if found > newest]
     connection.commit()
+    if newer:
+        # A release that went back: what the one after it added does not disturb, and is no reason not to start.
+        log.warning(
+            "database is newer than this release, left as it is",
+            service=config.attributes["service"],
+            database=newer[0],
+            release=newest,
+        )
+        return
     with context.begin_transaction():
         context.run_migrations()
 

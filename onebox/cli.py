@@ -124,7 +124,7 @@ def recount(contest_id: UUID) -> None:
             try:
                 return await import_module("services.showcase.recount").recount(showcase, contest_id)
             except NotFound as missing:
-                raise Trouble(str(missing), missing.zh) from missing
+                raise Trouble(missing.detail("en"), missing.detail("zh")) from missing
 
     with Box(place()).attached():
         found = asyncio.run(count())

@@ -1,13 +1,15 @@
 """`python -m onebox events`: how far behind listeners are, and dead letters by hand."""
 
 import asyncio
+import os
+import sys
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Annotated, TypeVar
 from uuid import UUID
 
 import typer
 
-from onebox.environment import UPSTREAMS, place
+from onebox.environment import UPSTREAMS, database_variable, place
 from onebox.trouble import Trouble
 
 if TYPE_CHECKING:
@@ -87,4 +89,10 @@ def _each(names: tuple[str, ...], ask: "Callable[[Runtime], Awaitable[Answer]]")
         return found
 
     with Box(place()).attached():
+        # A service's own container has the address of its own database only.
+        elsewhere = [name for name in names if not os.environ.get(database_variable(name))]
+        if len(elsewhere) < len(names):
+            names = tuple(name for name in names if name not in elsewhere)
+            if elsewhere:
+                print(f"not in this environment: {', '.join(elsewhere)}", file=sys.stderr)
         return asyncio.run(answers())

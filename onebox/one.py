@@ -15,6 +15,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from onebox.box import Box
 from onebox.environment import UPSTREAMS, Place
 from onebox.lifespan import Life
+from onebox.reach import reaching
 from onebox.trouble import Trouble
 
 KEEP_ALIVE_S = 75
@@ -63,7 +64,8 @@ async def migrate() -> None:
     from kit.migrations import upgrade  # noqa: PLC0415 - see load_services
 
     for name in UPSTREAMS:
-        await upgrade(name, import_module(f"services.{name}.settings").Settings().database_url)
+        with reaching(name):
+            await upgrade(name, import_module(f"services.{name}.settings").Settings().database_url)
 
 
 def build() -> tuple[dict[str, ASGIApp], ASGIApp]:

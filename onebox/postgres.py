@@ -254,7 +254,13 @@ class Postgres:
             extra_groups=groups,
         )
         if done.returncode != 0:
-            reason = done.stderr.strip().splitlines()[-1:] or ["?"]
+            said = done.stderr.strip().splitlines()
+            # Its last word is that it tidies up.
+            reason = (
+                [line for line in said if "rror:" in line or "FATAL" in line or "could not" in line]
+                or said[-1:]
+                or ["?"]
+            )
             raise StoreDidNotStart(
                 f"PostgreSQL could not create its files in {fresh.parent}: {reason[0]}",
                 f"PostgreSQL 无法在 {fresh.parent} 创建数据文件:{reason[0]}",

@@ -7,6 +7,7 @@ from importlib import import_module
 
 from kit.app import Runtime, Service
 from onebox.environment import UPSTREAMS
+from onebox.reach import reaching
 
 
 def service_of(name: str) -> Service:
@@ -18,12 +19,13 @@ def service_of(name: str) -> Service:
 @contextlib.asynccontextmanager
 async def runtime(name: str) -> AsyncIterator[Runtime]:
     """A service's connections, without its background work."""
-    service = service_of(name)
-    held = Runtime(service, service.settings())
-    try:
-        yield held
-    finally:
-        await held.close()
+    with reaching(name):
+        service = service_of(name)
+        held = Runtime(service, service.settings())
+        try:
+            yield held
+        finally:
+            await held.close()
 
 
 async def seed_all() -> None:

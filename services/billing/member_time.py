@@ -64,8 +64,9 @@ async def segments_of(session: AsyncSession, member_id: UUID, *, awaited: UUID |
 
 
 async def was_given_back(session: AsyncSession, order_id: UUID) -> bool:
-    """Whether all the money of an order went back, and its time with it."""
-    asked = select(col(Order.id)).where(col(Order.id) == order_id, col(Order.status) == "refunded", _is_taken())
+    """Whether an order's money went back, all of it or what its unused days were worth, and its time with it."""
+    given_back = col(Order.status).in_(["partially_refunded", "refunded"])
+    asked = select(col(Order.id)).where(col(Order.id) == order_id, given_back, _is_taken())
     return await session.scalar(asked) is not None
 
 

@@ -4,7 +4,7 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 import structlog
-from sqlalchemy import func, select, update
+from sqlalchemy import func, select, text, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
@@ -28,6 +28,17 @@ LEASE = timedelta(seconds=30)
 KEYS_LAST = timedelta(hours=12)
 """How long the provider surely knows an idempotency key; Stripe keeps them for a day at least."""
 BATCH = 20
+
+# The safety bound: a renewal of this member that was paid, or may be yet, and whose period goes beyond this start. One whose
+# time was taken back with its money, by a refund or by a bank, covers nothing any more.
+_CHARGED_BEFORE = text("""
+SELECT number FROM "order"
+WHERE member_id = :member_id AND renews_from IS NOT NULL AND status NOT IN ('canceled', 'expired', 'refunded')
+AND (renews_from AT TIME ZONE :zone) + make_interval(months => months) > CAST(:at AS timestamptz) AT TIME ZONE :zone
+AND NOT EXISTS (SELECT FROM refund WHERE order_id = "order".id AND status = 'succeeded' AND removes_time)
+AND NOT EXISTS (SELECT FROM dispute WHERE order_id = "order".id AND status IN ('open', 'lost') AND removes_time)
+LIMIT 1
+""")
 
 
 async def write(session: AsyncSession, subscription: Subscription, order: Order) -> RenewalAttempt | None:
@@ -172,6 +183,12 @@ async def is_any(session: AsyncSession, order_id: UUID, status: AttemptStatus) -
         col(RenewalAttempt.order_id) == order_id, col(RenewalAttempt.status) == status
     )
     return await session.scalar(found.limit(1)) is not None
+
+
+async def were_made_for(session: AsyncSession, member_id: UUID, at: datetime) -> bool:
+    """Whether a renewal of this member's that still stands covers the period that begins at this instant."""
+    bound = {"member_id": member_id, "at": at, "zone": clock.ZONE.key}
+    return (await session.execute(_CHARGED_BEFORE, bound)).first() is not None
 
 
 async def next_try(session: AsyncSession, order: Order) -> datetime | None:

@@ -20,7 +20,7 @@ _WHY_STOPPED = {
     ),
     "card_not_kept": ("支付渠道没有保存银行卡", "the payment provider did not keep the card"),
     "time_gone": ("会员时长已全部退回", "all of the membership was given back"),
-    "given_back": ("这次购买已全额退款", "the purchase it came with was refunded in full"),
+    "given_back": ("这次购买已退款", "the purchase it came with was refunded"),
     "accounts_merged": (
         "两个账号已合并，只保留其中一份自动续费",
         "two accounts became one, which keeps one auto-renewal",

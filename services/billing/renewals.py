@@ -6,7 +6,7 @@ from typing import Any, Final
 from uuid import UUID
 
 import structlog
-from sqlalchemy import Row, func, select, text, update
+from sqlalchemy import Row, func, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
@@ -30,14 +30,6 @@ log = structlog.get_logger(__name__)
 LEASE = timedelta(seconds=30)
 BATCH = 40
 AT_ONCE = 8
-
-# The safety bound: a renewal of this member that was paid, or may be yet, and whose period goes beyond this start.
-_CHARGED_BEFORE = text("""
-SELECT number FROM "order"
-WHERE member_id = :member_id AND renews_from IS NOT NULL AND status NOT IN ('canceled', 'expired', 'refunded')
-AND (renews_from AT TIME ZONE :zone) + make_interval(months => months) > CAST(:at AS timestamptz) AT TIME ZONE :zone
-LIMIT 1
-""")
 
 
 async def run(rt: Runtime) -> int:
@@ -147,8 +139,7 @@ async def _hold(session: AsyncSession, subscription: Subscription, now: datetime
 
 async def _write_order(session: AsyncSession, subscription: Subscription, now: datetime) -> Order | None:
     """The order of the period that begins now; None when one of this member's covers it, which the database decides."""
-    bound = {"member_id": subscription.member_id, "at": subscription.renews_at, "zone": clock.ZONE.key}
-    if (await session.execute(_CHARGED_BEFORE, bound)).first() is not None:
+    if await renewal_charges.were_made_for(session, subscription.member_id, subscription.renews_at):
         return None
     plan = await priced_plan(session, subscription.plan_code)
     version, amount, currency = await _price(session, subscription, plan)
@@ -268,14 +259,18 @@ async def follow(session: AsyncSession, member_id: UUID) -> None:
         subscription.order_told = any(segment.source_id == subscription.order_id for segment in told)
     end = await subscribing.line_end(session, subscription)
     now = clock.now()
-    if subscription.status == "none" or end == subscription.renews_at:
+    if subscription.status == "none":
         return
-    if end is None or end <= min(now, subscription.renews_at):
+    moved = end != subscription.renews_at
+    if end is None or (moved and end <= min(now, subscription.renews_at)):
         await stop(session, subscription, "time_gone")
         return
     if await was_given_back(session, subscription.order_id):
-        # Whoever took all their money back does not expect the card to be charged when their other time ends.
+        # Whoever took their money back does not expect the card to be charged when their other time ends, also when what
+        # was given back was over, so that their time ends when it did before.
         await stop(session, subscription, "given_back")
+        return
+    if not moved:
         return
     subscribing.move_to(subscription, end)
     await drop_outdated(session, subscription)

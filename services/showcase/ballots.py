@@ -108,7 +108,7 @@ WITH asked AS MATERIALIZED (
         WHEN e.member_id = a.member_id THEN 'own_entry'
         WHEN coalesce(m.registered_at, a.born_at) >= c.accounts_before THEN 'account_too_new'
         WHEN a.entry_id = ANY(today.entries) THEN 'already_voted'
-        WHEN row_number() OVER (PARTITION BY a.entry_id, a.member_id ORDER BY a.turn) > 1 THEN 'already_voted'
+        WHEN row_number() OVER (PARTITION BY a.entry_id, a.member_id ORDER BY a.turn) > 1 THEN 'asked_again'
         END AS refusal
     FROM asked a
     LEFT JOIN entry e ON e.id = a.entry_id
@@ -141,7 +141,14 @@ WITH asked AS MATERIALIZED (
     RETURNING entry_id, votes, changes
 )
 SELECT
-    coalesce(j.refusal, CASE WHEN p.slot IS NULL THEN 'vote_limit_reached' END) AS refusal,
+    CASE
+    WHEN j.refusal = 'asked_again' AND EXISTS (
+        SELECT FROM placed first
+        WHERE first.entry_id = j.entry_id AND first.member_id = j.member_id AND first.slot IS NOT NULL
+    ) THEN 'already_voted'
+    WHEN j.refusal <> 'asked_again' THEN j.refusal
+    WHEN p.slot IS NULL THEN 'vote_limit_reached'
+    END AS refusal,
     w.entry_id IS NOT NULL AS is_written,
     CASE WHEN NOT j.hide_totals THEN c.votes END AS entry_votes, j.contest_id, c.votes, c.changes,
     j.votes_per_day - cardinality(j.slots) - coalesce(own.written, 0) AS votes_left

@@ -246,10 +246,40 @@ async def test_a_refund_of_what_it_came_with_ends_it_though_other_time_is_left(w
     await world.settle()
     assert (await world.subscription(member))["status"] == "none"
     (notice,) = world.notices()
-    assert (notice.kind, "全额退款" in notice.body_zh) == ("renewal_stopped", True)
+    assert (notice.kind, "这次购买已退款" in notice.body_zh) == ("renewal_stopped", True)
     assert wall((await world.membership(member))["ends_at"]) == "2027-06-10 09:30"
     await world.walk(local("2027-07-20 09:30"))
     assert (await world.charges(member), await world.renewals(member)) == ([], [])
+
+
+async def test_what_the_unused_days_are_worth_ends_it_as_all_the_money_does(world: World) -> None:
+    member = new_id()
+    world.api.clock.set(local("2027-03-10 09:30"))
+    order = await world.subscribe(member)
+    await world.till.buy(member, plan_code="black-card-3m")
+    await world.walk(local("2027-03-20 09:29"))
+    answer = await world.till.admin_refund(order["id"])
+    assert (answer.status_code, answer.json()["amount"]) == (201, 1990 * 21 // 31)
+    await world.settle()
+    assert wall((await world.membership(member))["ends_at"]) == "2027-06-20 09:29"
+    assert (await world.subscription(member))["status"] == "none"
+    assert [notice.kind for notice in world.notices()] == ["renewal_stopped"]
+    await world.walk(local("2027-06-30 09:30"))
+    assert (await world.charges(member), await world.renewals(member)) == ([], [])
+
+
+async def test_a_full_refund_of_what_is_over_ends_it_at_once(world: World) -> None:
+    member = new_id()
+    world.api.clock.set(local("2027-03-10 09:30"))
+    order = await world.subscribe(member)
+    await world.till.buy(member, plan_code="black-card-3m")
+    await world.walk(local("2027-04-20 09:30"))
+    assert (await world.till.admin_refund(order["id"], amount=1990)).status_code == 201
+    await world.settle()
+    assert wall((await world.membership(member))["ends_at"]) == "2027-07-10 09:30"
+    # Not when they next buy something.
+    assert (await world.subscription(member))["status"] == "none"
+    assert [notice.kind for notice in world.notices()] == ["renewal_stopped"]
 
 
 async def test_a_refund_of_what_was_bought_on_top_brings_the_renewal_forward(world: World) -> None:

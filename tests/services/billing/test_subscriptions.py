@@ -15,6 +15,7 @@ from services.billing import renewals
 from tests.services.billing.renewing import MONTH, World, local, wall
 
 PATH = "/v1/me/subscription"
+QUARTER = "black-card-3m"
 
 
 async def subscribed(world: World) -> UUID:
@@ -394,6 +395,33 @@ async def test_a_period_that_was_charged_before_is_held_for_a_person(world: Worl
     await world.pass_by(days=30)
     assert (await world.subscription(member))["status"] == "none"
     assert len([event for event in world.told if isinstance(event, OrderPaid)]) == 2
+    await world.at_rest()
+
+
+@pytest.mark.parametrize("taken_by", ["refund", "dispute"])
+async def test_a_renewal_that_was_taken_back_bars_no_later_one(world: World, taken_by: str) -> None:
+    member = new_id()
+    world.api.clock.set(local("2027-03-10 09:30"))
+    await world.subscribe(member, QUARTER)
+    await world.walk(local("2027-06-19 09:30"))
+    (renewed,) = await world.api.sql('SELECT id FROM "order" WHERE renews_from IS NOT NULL')
+    if taken_by == "refund":
+        answer = await world.till.admin_refund(str(renewed[0]))
+        # 82 of 92 days are unused: less than the price, and yet all of the time.
+        assert (answer.status_code, answer.json()["amount"]) == (201, 4900 * 82 // 92)
+    else:
+        body = {"order_id": str(renewed[0]), "outcome": "opened"}
+        assert (await world.till.client.post("/v1/sandbox/disputes", json=body)).status_code == 200
+    await world.settle()
+    assert (await world.membership(member))["status"] == "expired"
+    assert (await world.subscription(member))["status"] == "none"
+    await world.subscribe(member)
+    await world.walk(local("2027-07-19 09:31"))
+    # Before the end of the quarter that was taken back, and charged all the same.
+    assert [row[2] for row in await world.renewals(member)] == [4900, 1990]
+    assert (await _admin(world, held="true")).json()["items"] == []
+    membership = await world.membership(member)
+    assert (membership["status"], wall(membership["ends_at"])) == ("active", "2027-08-19 09:30")
     await world.at_rest()
 
 

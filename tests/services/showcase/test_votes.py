@@ -132,6 +132,16 @@ async def test_the_same_vote_twenty_times_at_once_counts_once(showcase: Any, api
     await showcase.recount()
 
 
+async def test_the_same_vote_at_once_beyond_the_limit_is_refused_for_the_limit(showcase: Any, api: Any) -> None:
+    contest = await showcase.contest(votes_per_day=1)
+    first, second = await showcase.entry(contest), await showcase.entry(contest)
+    voter = api.member()
+    assert (await showcase.vote(first, voter)).status_code == 201
+    answers = await asyncio.gather(*(showcase.vote(second, voter) for _ in range(20)))
+    assert {answer.json()["code"] for answer in answers} == {"vote_limit_reached"}
+    await showcase.recount()
+
+
 async def test_votes_and_take_backs_in_any_order_keep_tally_and_rows_equal(showcase: Any, api: Any) -> None:
     contest = await showcase.contest()
     entries = [await showcase.entry(contest) for _ in range(3)]

@@ -12,16 +12,13 @@ with 32 MiB. Medusa keeps its cache, events and workflows in memory, which saves
 import json
 import shutil
 import sys
-import tempfile
 import time
-from contextlib import ExitStack
 from pathlib import Path
 
 from bench.gateway.products import PLANS, Product, client, directus, heika, installed, medusa, strapi
-from bench.gateway.stage import running
+from bench.gateway.stage import stores
 from bench.gateway.wrk import Refused, ask, ready
 from onebox.split import free_ports
-from onebox.stores import Postgres, Valkey
 
 LINES = (1, 16, 64)
 SECONDS = 3
@@ -98,15 +95,7 @@ def main() -> None:
     # First, since it may take longer than a token is good for.
     for peer in ("directus", "strapi", "medusa"):
         installed(peer)
-    with tempfile.TemporaryDirectory() as temporary, ExitStack() as stack:
-        folder = Path(temporary)
-        folder.chmod(0o755)
-        postgres, valkey = Postgres(folder / "postgres"), Valkey(folder / "valkey")
-        for store in (postgres, valkey):
-            store.start()
-            stack.callback(store.stop)
-        stack.callback(postgres.erase)
-        begin = stack.enter_context(running(stack))
+    with stores() as (folder, postgres, valkey, begin):
         ports = free_ports(4)
         began = time.monotonic()
         started = [

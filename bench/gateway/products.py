@@ -15,6 +15,7 @@ from typing import Any
 import httpx
 
 from bench.gateway.proxies import idle_share
+from bench.gateway.stage import Begin
 from bench.http import Server
 from onebox.environment import UPSTREAMS, database_variable
 from onebox.stores import Postgres, Valkey
@@ -27,8 +28,6 @@ ANYBODY = "abf8a154-5b1c-4a46-ac9c-7300570f4f17"
 """The policy of callers without a token, under the id that every Directus gives it."""
 JSON = "application/json"
 FORM = "application/x-www-form-urlencoded"
-
-Begin = Callable[[list[str], dict[str, str], int, str, Path], Server]
 
 
 @dataclass(frozen=True)

@@ -19,18 +19,7 @@ from services.members.settings import SANDBOX_KEY
 
 MEMBERS = 64
 
-
-@contextmanager
-def running(stack: ExitStack) -> Iterator[Callable[[list[str], dict[str, str], int, str, Path], Server]]:
-    """A starter of servers, which all end with it."""
-
-    def begin(command: list[str], environment: dict[str, str], port: int, path: str, log: Path) -> Server:
-        server = start(command, environment, port, path, log)
-        stack.callback(server.process.wait, 30)
-        stack.callback(server.process.terminate)
-        return server
-
-    yield begin
+Begin = Callable[[list[str], dict[str, str], int, str, Path], Server]
 
 
 async def sign_in_all(port: int, database: str) -> list[str]:
@@ -51,7 +40,7 @@ class Stage:
     folder: Path
     members: str
     common: dict[str, str]
-    begin: Callable[[list[str], dict[str, str], int, str, Path], Server]
+    begin: Begin
 
     @property
     def log(self) -> Path:
@@ -77,8 +66,8 @@ class Stage:
 
 
 @contextmanager
-def stage(one: int) -> Iterator[Stage]:
-    """Stores, and the environment of servers on them, of which the whole one listens at port `one`."""
+def stores() -> Iterator[tuple[Path, Postgres, Valkey, Begin]]:
+    """A folder that is gone afterwards, PostgreSQL and Valkey in it, and a starter of servers, which all end with them."""
     with tempfile.TemporaryDirectory() as temporary, ExitStack() as stack:
         folder = Path(temporary)
         folder.chmod(0o755)
@@ -86,8 +75,22 @@ def stage(one: int) -> Iterator[Stage]:
         for store in (postgres, valkey):
             store.start()
             stack.callback(store.stop)
-        postgres.ensure_database(*UPSTREAMS)
         stack.callback(postgres.erase)
+
+        def begin(command: list[str], environment: dict[str, str], port: int, path: str, log: Path) -> Server:
+            server = start(command, environment, port, path, log)
+            stack.callback(server.process.wait, 30)
+            stack.callback(server.process.terminate)
+            return server
+
+        yield folder, postgres, valkey, begin
+
+
+@contextmanager
+def stage(one: int) -> Iterator[Stage]:
+    """Stores, and the environment of servers on them, of which the whole one listens at port `one`."""
+    with stores() as (folder, postgres, valkey, begin):
+        postgres.ensure_database(*UPSTREAMS)
         common = {
             "HEIKA_ENV": "sandbox",
             "HEIKA_DATA": str(folder / "heika"),
@@ -97,5 +100,4 @@ def stage(one: int) -> Iterator[Stage]:
             "REDIS_URL": valkey.url,
             "MEMBERS_KEY": SANDBOX_KEY,
         } | {database_variable(name): postgres.url(name) for name in UPSTREAMS}
-        begin = stack.enter_context(running(stack))
         yield Stage(folder, postgres.url("members"), common, begin)

@@ -3,7 +3,9 @@
 import asyncio
 import contextlib
 import ctypes
+import errno
 import os
+import secrets
 import signal
 import socket
 import sys
@@ -19,6 +21,7 @@ SHORTEST_PAUSE_S = 0.2
 LONGEST_PAUSE_S = 4.0
 HEALTHY_AFTER_S = 10.0
 PR_SET_PDEATHSIG = 1
+_GIVEN_TO_NOBODY = range(15_000, 32_768)
 WIDTH = max(map(len, (*UPSTREAMS, "gateway")))
 
 
@@ -117,13 +120,22 @@ def plan(where: Place, environment: Mapping[str, str]) -> list[Process]:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports that nobody on loopback uses now, all different."""
+    """Ports that nobody on loopback uses now, all different, and that no system gives away by itself; OSError without.
+
+    A port of the ephemeral range (RFC 6335 6; from 32768 on Linux, 49152 elsewhere) may be another's by the time a
+    service begins, or begins again, to listen; and whoever got it would be sent that service's requests.
+    """
     with contextlib.ExitStack() as stack:
-        found = []
-        for _ in range(count):
+        found: list[int] = []
+        for port in secrets.SystemRandom().sample(_GIVEN_TO_NOBODY, len(_GIVEN_TO_NOBODY)):
+            if len(found) == count:
+                break
             one = stack.enter_context(socket.socket())
-            one.bind(("127.0.0.1", 0))
-            found.append(one.getsockname()[1])
+            with contextlib.suppress(OSError):
+                one.bind(("127.0.0.1", port))
+                found.append(port)
+        if len(found) < count:
+            raise OSError(errno.EADDRINUSE, "no port of 127.0.0.1 between 15000 and 32767 is free")
         return found
 
 

@@ -13,6 +13,7 @@ from starlette.types import Receive, Scope, Send
 from kit import connection
 from tests.gateway.conftest import Front, Start
 from tests.gateway.toy import server_of
+from tests.onebox.conftest import free_port
 
 
 @dataclass
@@ -214,8 +215,8 @@ async def test_a_stop_under_load_loses_no_request(monkeypatch: pytest.MonkeyPatc
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
         await send({"type": "http.response.body", "body": b"ok"})
 
-    listener = socket.create_server(("127.0.0.1", 0))
-    port = listener.getsockname()[1]
+    port = free_port()
+    listener = socket.create_server(("127.0.0.1", port))
     server = server_of(app)
     await server.startup(sockets=[listener])
     answered, lost, told = 0, 0, 0

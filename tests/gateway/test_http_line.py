@@ -46,9 +46,11 @@ async def behind(start: Start, script: Script) -> AsyncIterator[Front]:
     listening = await asyncio.start_server(script.meet, "127.0.0.1", 0)
     upstream = HttpUpstream(f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}")
     async with start(upstreams={"billing": upstream}) as front:
-        yield front
-    await upstream.close()
-    listening.close()
+        try:
+            yield front
+        finally:
+            await upstream.close()
+            listening.close()
     while script.open:  # noqa: ASYNC110 - a warning about open sockets is an error
         await asyncio.sleep(0.005)
 

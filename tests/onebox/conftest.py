@@ -1,7 +1,6 @@
 """Heika as a newcomer starts it: a real process on a data folder and a port of its own."""
 
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -13,6 +12,7 @@ import httpx
 import psutil
 import pytest
 
+from onebox.split import free_ports
 from tests.harness import new_folder
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -20,9 +20,8 @@ SETTINGS = ("HEIKA_", "REDIS_", "STRIPE_", "MEMBERS_", "BILLING_", "COURSES_", "
 
 
 def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
+    """One that stays free until something is started on it: other tests' servers and connections get others."""
+    return free_ports(1)[0]
 
 
 def working_in(folder: Path) -> list[str]:

@@ -10,6 +10,7 @@ from pathlib import Path
 import httpx
 import psutil
 
+from onebox.split import free_ports
 from tests import nginx
 from tests.onebox.conftest import Heika, eventually, free_port, working_in
 
@@ -61,6 +62,12 @@ def behind_nginx(heika: Heika, folder: Path) -> None:
             assert any(line.startswith("data:") for line in stream.iter_lines())
         upload = edge.post("/v1/uploads", files={"file": b"x"})
         assert (upload.status_code, upload.json()["code"]) == (401, "not_authenticated")
+
+
+def test_services_get_ports_that_are_nobody_elses_now_or_while_they_start_again() -> None:
+    found = free_ports(50)
+    assert len(set(found)) == 50
+    assert max(found) < 32_768  # where Linux begins to give away ports by itself
 
 
 def test_what_dies_comes_back_and_a_signal_ends_all(heika: Heika, tmp_path: Path) -> None:

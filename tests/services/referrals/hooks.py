@@ -10,6 +10,7 @@ import orjson
 from standardwebhooks import Webhook
 
 from tests.harness import Api
+from tests.onebox.conftest import free_port
 from tests.services.referrals.test_partners import by
 
 
@@ -51,8 +52,10 @@ class Receiver:
 async def listening(*, hang: bool = False) -> AsyncIterator[Receiver]:
     """A receiver at an address of its own."""
     receiver = Receiver(hang=hang)
-    server = await asyncio.start_server(receiver.serve, "127.0.0.1", 0)
-    receiver.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/hooks"
+    # What is delivered again after its end must not meet another test's server.
+    port = free_port()
+    server = await asyncio.start_server(receiver.serve, "127.0.0.1", port)
+    receiver.url = f"http://127.0.0.1:{port}/hooks"
     yield receiver
     server.close()
 

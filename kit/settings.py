@@ -2,7 +2,9 @@
 
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
+from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo
 
 from pydantic import AliasChoices, Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -10,6 +12,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 Network = IPv4Network | IPv6Network
 CommaList = Annotated[tuple[str, ...], NoDecode]
 """Text values separated by commas in the environment."""
+LEVELS: Final = ("debug", "info", "warning", "error")
 
 
 def from_env(name: str, description: str, default: Any = ...) -> Any:
@@ -20,7 +23,7 @@ def from_env(name: str, description: str, default: Any = ...) -> Any:
 class Settings(BaseSettings):
     """What every process reads. The embedded start sets `HEIKA_ENV=sandbox`; without it, production's rules hold."""
 
-    model_config = SettingsConfigDict(extra="ignore", populate_by_name=True)
+    model_config = SettingsConfigDict(extra="ignore", populate_by_name=True, hide_input_in_errors=True)
 
     env: Literal["sandbox", "production"] = from_env(
         "HEIKA_ENV", "sandbox opens /v1/sandbox and the demo world; production closes them", "production"
@@ -51,12 +54,41 @@ class Settings(BaseSettings):
         None,
     )
     traces_ratio: float = from_env("OTEL_TRACES_SAMPLER_ARG", "the share of traces that are sent, 0 to 1", 1.0)
-    log_level: str = from_env("HEIKA_LOG_LEVEL", "debug, info, warning or error", "info")
+    log_level: str = from_env("HEIKA_LOG_LEVEL", ", ".join(LEVELS), "info")
 
     @field_validator("allowed_origins", "trusted_proxies", "coupon_keys", mode="before", check_fields=False)
     @classmethod
     def _split(cls, value: object) -> object:
         return tuple(item.strip() for item in value.split(",") if item.strip()) if isinstance(value, str) else value
+
+    @field_validator("zone")
+    @classmethod
+    def _is_a_zone(cls, value: str) -> str:
+        try:
+            ZoneInfo(value)
+        except (KeyError, OSError, ValueError):
+            raise ValueError("no IANA time zone, such as Asia/Shanghai / 不是 IANA 时区名") from None
+        return value
+
+    @field_validator("log_level")
+    @classmethod
+    def _is_a_level(cls, value: str) -> str:
+        if value.lower() not in LEVELS:
+            raise ValueError(f"choose one of / 可选 {', '.join(LEVELS)}")
+        return value.lower()
+
+    @field_validator("redis_url")
+    @classmethod
+    def _is_an_address(cls, value: str) -> str:
+        try:
+            parts = urlsplit(value)
+            good = parts.scheme in {"redis", "rediss", "unix"} and parts.port != 0
+        except ValueError:
+            good = False
+        if not good:
+            # What was given is not repeated: it may hold a password.
+            raise ValueError("no address of Redis, such as redis://127.0.0.1:6379/0 / 不是 Redis 地址")
+        return value
 
     @property
     def sandbox(self) -> bool:

@@ -6,6 +6,7 @@ import socket
 
 import httpx
 import psutil
+import pytest
 
 from services.showcase.seed import CONTEST_ID
 from tests.onebox.conftest import Heika, eventually, free_port, working_in
@@ -104,6 +105,21 @@ def test_a_bad_port_names_the_setting(heika: Heika) -> None:
     answer = heika.command("up", HEIKA_PORT="eight")
     assert answer.returncode == 1
     assert answer.stderr.splitlines()[1] == "HEIKA_PORT is 'eight'; it must be a number from 1 to 65535."
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"), [("HEIKA_ZONE", "Asia"), ("HEIKA_LOG_LEVEL", "loud"), ("REDIS_URL", "redis://user:secret")]
+)
+def test_a_setting_that_cannot_be_is_named_before_any_process_is_started(
+    heika: Heika, variable: str, value: str
+) -> None:
+    answer = heika.command("up", "--split", **{variable: value})
+    assert answer.returncode == 1
+    told, named = answer.stderr.splitlines()
+    assert told == "设置有误 / wrong settings:"
+    assert named.startswith(f"  {variable}: ")
+    assert "secret" not in answer.stdout + answer.stderr
+    assert working_in(heika.data) == []
 
 
 def test_a_broken_folder_says_what_to_do(heika: Heika) -> None:

@@ -15,6 +15,7 @@ from kit import clock
 from kit.errors import Conflict
 from kit.events import emit
 from kit.ids import new_id
+from kit.revocations import revocations
 from services.billing import renewal_notices
 from services.billing.means import KeptCard
 from services.billing.member_time import GRACE, segments_of
@@ -178,7 +179,12 @@ async def _subscribed(session: AsyncSession, order: Order, card: KeptCard | None
         raise SubscriptionBusy(retry_after=1)
     subscription = await lock(session, held)
     subscription.plan_code, subscription.order_id, subscription.order_told = order.plan_code, order.id, False
-    subscription.status = "active" if subscription.status == "canceling" else subscription.status
+    frozen = str(order.member_id) in revocations.frozen
+    if frozen:
+        # Paid at a page that was open before: who cannot log in to cancel is charged no more, and may resume later.
+        subscription.status, subscription.end_reason = "canceling", "frozen"
+    elif subscription.status == "canceling":
+        subscription.status, subscription.end_reason = "active", None
     keep_card(subscription, card)
     # What was announced was another plan, perhaps.
     subscription.announced_for = None
@@ -187,6 +193,8 @@ async def _subscribed(session: AsyncSession, order: Order, card: KeptCard | None
         # This payment gave the time that was to be renewed: the open renewal is closed at once.
         subscription.next_at = now
     await tell(session, subscription)
+    if frozen:
+        await renewal_notices.stopped(session, subscription, "frozen")
 
 
 def keep_card(subscription: Subscription, card: KeptCard | None) -> None:

@@ -11,6 +11,7 @@ from contracts.billing import OrderPaid, OrderRefunded, SubscriptionChanged
 from contracts.members import MemberChanged, MemberErased, MemberMerged, MembershipChanged, SegmentPicture
 from kit import clock
 from kit.ids import new_id
+from kit.revocations import revocations
 from services.billing import renewals
 from tests.services.billing.renewing import MONTH, World, local, wall
 
@@ -339,6 +340,27 @@ async def test_a_frozen_member_who_could_not_cancel_is_not_charged(world: World)
     await world.walk(local("2027-04-20 09:30"))
     assert (await world.subscription(member))["status"] == "none"
     assert await world.charges(member) == ["requires_payment_method"]
+    await world.at_rest()
+
+
+async def test_who_pays_while_frozen_is_charged_no_second_time_and_may_resume(world: World) -> None:
+    member = new_id()
+    world.api.clock.set(local("2027-03-10 09:30"))
+    placed = (await world.till.order(member, plan_code=MONTH, auto_renew=True)).json()
+    revocations.frozen = frozenset({str(member)})
+    assert (await world.till.pay(placed)).status_code == 200
+    await world.settle()
+    assert [notice.kind for notice in world.notices()] == ["renewal_stopped"]
+    revocations.frozen = frozenset()
+    held = await world.subscription(member)
+    assert (held["status"], wall(held["cancel_at"])) == ("canceling", "2027-04-10 09:30")
+    assert (await world.membership(member))["status"] == "active"
+    resumed = (await world.act(member, "resume")).json()
+    assert (resumed["status"], wall(resumed["renews_at"])) == ("active", "2027-04-10 09:30")
+    await world.act(member, "cancel")
+    await world.walk(local("2027-04-20 09:30"))
+    assert (await world.subscription(member))["status"] == "none"
+    assert await world.charges(member) == []
     await world.at_rest()
 
 

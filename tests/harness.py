@@ -121,6 +121,10 @@ def _engine(database: Database, size: int, *, overflow: int) -> AsyncEngine:
 Database._engine = _engine  # type: ignore[assignment, method-assign]
 
 
+BEGINNING = datetime(2026, 11, 2, 12, tzinfo=clock.ZONE)
+"""When every test begins: whatever day it really is, no month ends and no midnight comes by itself."""
+
+
 class Clock:
     """The product's clock in a test; forward only, as in the sandbox."""
 
@@ -306,7 +310,7 @@ def forget() -> None:
     """Bring the process' own state back to the beginning: clock, keys, revocations, local limits, logs."""
     # A test that captures the output leaves the logs writing to a closed file, and whoever logs next would fail.
     configure_logs("error")
-    clock.set_offset(timedelta(0))
+    Clock().set(BEGINNING)
     vars(auth.keys).update(vars(auth.Keys()))
     auth.verified.clear()
     vars(revocations).update(vars(Revocations()))

@@ -1,7 +1,6 @@
 """What every endpoint has from kit: commits before answers, clear problems, strict bodies, pages, callers."""
 
 import json
-import time
 
 import pytest
 from joserfc import jwt
@@ -143,8 +142,8 @@ def _forged() -> dict[str, str]:
     whole = {
         "iss": "heika",
         "aud": "heika",
-        "iat": int(time.time()),
-        "exp": int(time.time()) + 900,
+        "iat": int(clock.timestamp()),
+        "exp": int(clock.timestamp()) + 900,
         "jti": "x",
     } | claims
     stranger = OKPKey.generate_key("Ed25519", parameters={"kid": "test"})
@@ -158,7 +157,7 @@ def _forged() -> dict[str, str]:
             {"alg": "HS256", "kid": "test"}, whole, OctKey.import_key(public), algorithms=["HS256"]
         ),
         "none": f"eyJhbGciOiJub25lIn0.{good.split('.')[1]}.",
-        "expired": sign(claims | {"exp": int(time.time()) - 1}),
+        "expired": sign(claims | {"exp": int(clock.timestamp()) - 1}),
         "wrong audience": sign(claims | {"aud": "other"}),
         "wrong issuer": sign(claims | {"iss": "other"}),
         "no subject": sign({"role": "member"}),

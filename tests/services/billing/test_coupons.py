@@ -11,6 +11,7 @@ from contracts.coupon import CouponClaims, sign
 from contracts.referrals import CouponRevoked
 from kit import clock
 from kit.ids import new_id
+from tests.harness import BEGINNING
 from tests.services.billing.till import Till
 
 
@@ -90,8 +91,8 @@ async def test_a_percentage_is_rounded_half_up_to_the_fen(till: Till) -> None:
     ("changes", "status", "code"),
     [
         ({"member_id": new_id()}, 422, "coupon_foreign"),
-        ({"ends_at": clock.now() - timedelta(seconds=1)}, 409, "coupon_expired"),
-        ({"starts_at": clock.now() + timedelta(days=1)}, 409, "coupon_not_started"),
+        ({"ends_at": BEGINNING - timedelta(seconds=1)}, 409, "coupon_expired"),
+        ({"starts_at": BEGINNING + timedelta(days=1)}, 409, "coupon_not_started"),
         ({"plan_codes": ("black-card-12m",)}, 422, "coupon_wrong_plan"),
         ({"min_amount": 1991}, 422, "coupon_below_minimum"),
     ],

@@ -10,6 +10,7 @@ import pytest
 from contracts.billing import OrderClosed, OrderPaid, OrderRefunded
 from contracts.courses import CourseChanged
 from contracts.members import MemberErased, MemberMerged
+from kit import clock
 from kit.ids import new_id
 from tests.services.billing.till import Till
 
@@ -125,11 +126,13 @@ async def test_money_for_a_course_one_has_goes_back_by_itself(till: Till) -> Non
     # The first expires unseen, the second is paid; then the first one's payment turns out to have succeeded, too.
     await till.lose_webhooks()
     await till.pay(first)
-    await till.api.sql("UPDATE \"order\" SET status = 'expired', closed_at = now(), next_check_at = NULL")
+    await till.api.sql(
+        "UPDATE \"order\" SET status = 'expired', closed_at = :now, next_check_at = NULL", now=clock.now()
+    )
     await till.client.put("/v1/sandbox/faults", json={"faults": []})
     second = await bought(till, member, course)
     await till.api.emitted()
-    await till.api.sql('UPDATE "order" SET next_check_at = now() WHERE id = :id', id=UUID(first["id"]))
+    await till.api.sql('UPDATE "order" SET next_check_at = :now WHERE id = :id', now=clock.now(), id=UUID(first["id"]))
     await till.api.run_due()
     assert (await till.read(member, first["id"]))["status"] == "expired"
     assert (await till.read(member, second["id"]))["status"] == "paid"

@@ -9,6 +9,7 @@ from datetime import timedelta
 import pytest
 
 from contracts.billing import OrderClosed, OrderPaid
+from kit import clock
 from kit.ids import new_id
 from services.billing import provider_letters
 from services.billing.settings import Settings
@@ -245,8 +246,9 @@ async def test_an_event_left_by_a_dead_process_is_handled_later(till: Till) -> N
     )
     await till.api.sql(
         "INSERT INTO provider_event (id, type, payload, received_at, attempts, next_attempt_at) "
-        "VALUES ('evt_left', 'checkout.session.completed', convert_to(:body, 'UTF8'), now(), 0, now())",
+        "VALUES ('evt_left', 'checkout.session.completed', convert_to(:body, 'UTF8'), :now, 0, :now)",
         body=body,
+        now=clock.now(),
     )
     assert await till.api.run_due() >= 1
     assert (await till.read(member, order["id"]))["status"] == "paid"

@@ -64,7 +64,7 @@ async def test_a_named_campaign_gives_by_code_or_id_and_what_it_cannot_give_wait
     assert len(failed) == 2
     more = await api.client.patch(f"/v1/admin/coupon-campaigns/{opened['id']}", json={"total": 2}, headers=api.admin())
     assert more.status_code == 200
-    await api.sql("UPDATE event_failure SET next_attempt_at = now()")
+    await api.sql("UPDATE event_failure SET next_attempt_at = :now", now=clock.now())
     await api.run_due()
     assert [coupon["title"] for coupon in await coupons(api, other)] == [opened["title"]]
     assert len(await api.sql("SELECT 1 FROM event_failure")) == 1

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from uuid import UUID
 
 import orjson
@@ -13,7 +13,7 @@ from kit.text import dump_json
 from services.referrals.webhook_sending import LEASE, WRITE_EVERY_S, Sender
 from services.referrals.webhook_tries import ANSWER_S
 from services.referrals.webhook_upkeep import give_up
-from tests.harness import Api
+from tests.harness import BEGINNING, Api
 from tests.services.referrals.hooks import Receiver, deliveries, endpoint, listening, verified
 from tests.services.referrals.test_partners import brought, by, partner, refunded
 from tests.services.referrals.world import lesson, paid
@@ -101,7 +101,7 @@ async def test_ten_tries_fail_and_five_days_of_failure_disable_the_endpoint(api:
     receiver.answers.clear()
     await brought(api, who)
     await api.client.patch(path, headers=by(api, who), json={"status": "active"})
-    since = (datetime.now(UTC) - timedelta(days=1)).isoformat()
+    since = (BEGINNING - timedelta(days=1)).isoformat()
     for replayed in (2, 0):
         replay = await api.client.post(f"{path}/replay", headers=by(api, who), json={"since": since})
         assert (replay.status_code, replay.json()) == (202, {"replayed": replayed})

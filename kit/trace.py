@@ -50,4 +50,4 @@ def next_traceparent(incoming: str | None) -> str:
 
 def _random_hex(size: int) -> str:
     # Unique is enough, nobody guards anything by it; asking the system's generator would cost each request a call.
-    return _ids.getrandbits(8 * size).to_bytes(size).hex()
+    return f"{_ids.getrandbits(8 * size):0{2 * size}x}"

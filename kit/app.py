@@ -24,7 +24,7 @@ from kit.due import Due, keep_running
 from kit.error_answers import install_errors
 from kit.events import Event
 from kit.export import Export, export_router
-from kit.http import Envelope, json_response
+from kit.http import Envelope, Inner, json_response
 from kit.idempotency import IdempotentRoute, purge_keys
 from kit.log import configure_logs
 from kit.metrics import serve_metrics
@@ -155,6 +155,7 @@ class App(FastAPI):
     """FastAPI behind the envelope: routes are found by a table, and shortcuts taken, before its own steps begin."""
 
     door: ASGIApp
+    inner: ASGIApp
 
     def build_middleware_stack(self) -> ASGIApp:
         """What lies behind the door; what FastAPI puts around it, the envelope does."""
@@ -163,14 +164,18 @@ class App(FastAPI):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection."""
-        if scope["type"] == "http":
-            await self.door(scope, receive, send)
-        else:
+        if scope["type"] != "http":
             await super().__call__(scope, receive, send)
+        elif "heika.request_id" in scope:
+            await self.inner(scope, receive, send)
+        else:
+            await self.door(scope, receive, send)
 
     def open(self, service: str, proxies: Sequence[Network]) -> None:
         """Let requests in; every route must be there."""
-        self.door = Envelope(Entrance(self, super().__call__), service=service, proxies=proxies)
+        entrance = Entrance(self, super().__call__)
+        self.door = Envelope(entrance, service=service, proxies=proxies)
+        self.inner = Inner(entrance, service=service)
 
 
 def create_app(service: Service, settings: ServiceSettings | None = None) -> FastAPI:

@@ -67,10 +67,7 @@ def client_address(request: Request) -> str:
 
 
 class Envelope:
-    """The outermost layer of a process: names the request, resolves its caller's address, logs it, and never leaks a trace.
-
-    A scope that already carries `heika.request_id` was named by a layer in front, in this process: that one also logs.
-    """
+    """The outermost layer of a process: names the request, resolves its caller's address, logs it, and never leaks a trace."""
 
     def __init__(self, app: ASGIApp, *, service: str, proxies: Sequence[Network] = ()) -> None:
         self.app = app
@@ -78,29 +75,19 @@ class Envelope:
         self.proxies = proxies
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one connection."""
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-        first = "heika.request_id" not in scope
-        if first:
-            self._name(scope)
+        """Serve one request."""
+        self._name(scope)
         request_id = scope["heika.request_id"]
-        parent, mine = scope.get("heika.parent"), scope.get("heika.traceparent")
-        if not first:
-            # The layer in front, in this process, tells of its own span.
-            parent, mine = mine, spans.child_of(mine)
-        trace.enter(request_id, mine)
+        trace.enter(request_id, scope["heika.traceparent"])
         status = 0
 
         def watched(message: Message) -> Awaitable[None]:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                if first:
-                    route = route_template(scope).encode("latin-1", "replace")
-                    named = ((b"x-request-id", request_id.encode()), (ROUTE, route))
-                    message["headers"] = [*message.get("headers", ()), *named]
+                route = route_template(scope).encode("latin-1", "replace")
+                named = ((b"x-request-id", request_id.encode()), (ROUTE, route))
+                message["headers"] = [*message.get("headers", ()), *named]
             return send(message)
 
         started = time.perf_counter()
@@ -113,14 +100,7 @@ class Envelope:
             language = language_of(Headers(scope=scope).get("accept-language", ""))
             await Internal().response(language, request_id)(scope, receive, watched)
         finally:
-            self._tell(scope, status, time.perf_counter() - started, None if first else (mine, parent))
-
-    def _tell(self, scope: Scope, status: int, seconds: float, behind: tuple[str | None, str | None] | None) -> None:
-        """Log the request, or, behind a layer that does, tell of the span that is this one's own."""
-        if behind is None:
-            log_request(self.service, scope, status, seconds)
-        elif spans.tell is not None:
-            spans.request(self.service, scope["method"], route_template(scope), status, seconds, *behind)
+            log_request(self.service, scope, status, time.perf_counter() - started)
 
     def _name(self, scope: Scope) -> None:
         headers = Headers(scope=scope)
@@ -131,6 +111,48 @@ class Envelope:
         if self.proxies and scope.get("client"):
             peer, port = scope["client"]
             scope["client"] = (resolve_client(peer, ",".join(headers.getlist("x-forwarded-for")), self.proxies), port)
+
+
+class Inner:
+    """What an `Envelope` would do behind a layer of this process that has named the request, and measures and logs it.
+
+    That layer is raised Internal for what fails, and tells the caller of it.
+    """
+
+    def __init__(self, app: ASGIApp, *, service: str) -> None:
+        self.app = app
+        self.service = service
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        try:
+            if spans.tell is None:
+                trace.enter(scope["heika.request_id"], scope.get("heika.traceparent"))
+                await self.app(scope, receive, send)
+            else:
+                await self._with_span(scope, receive, send)
+        except Exception as failure:
+            log.exception("request failed", service=self.service, method=scope["method"], route=route_template(scope))
+            raise Internal from failure
+
+    async def _with_span(self, scope: Scope, receive: Receive, send: Send) -> None:
+        parent = scope.get("heika.traceparent")
+        mine = spans.child_of(parent)
+        trace.enter(scope["heika.request_id"], mine)
+        status = Internal.status
+
+        def watched(message: Message) -> Awaitable[None]:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            return send(message)
+
+        started = time.perf_counter()
+        try:
+            await self.app(scope, receive, watched)
+        finally:
+            seconds = time.perf_counter() - started
+            spans.request(self.service, scope["method"], route_template(scope), status, seconds, mine, parent)
 
 
 def route_template(scope: Mapping[str, Any]) -> str:

@@ -14,13 +14,13 @@ from gateway import clock, docs, export, health, home
 from gateway.front import EXPOSED, Stamp
 from gateway.identity import KeySource, caller_at_front
 from gateway.inbound import Inbound
-from gateway.limits import Limits, class_of
+from gateway.limits import STRICT, Limits, class_of
 from gateway.own import Own
 from gateway.problems import AmbiguousPath, NoSuchPath
 from gateway.proxy import forward
 from gateway.public_parts import PublicParts
 from gateway.refused import refuse
-from gateway.routes import SERVICES, PathTrick, Route, clean_path, find
+from gateway.routes import SERVICES, PathTrick, Route, lead
 from gateway.sockets import deny, forward_socket, require_known_origin
 from kit import garbage, spans
 from kit.errors import Internal, MethodNotAllowed, Problem
@@ -38,6 +38,7 @@ _ALLOWED: Final = (
 )
 _METHODS: Final = ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")
 _SAFE: Final = ("GET", "HEAD", "OPTIONS")
+_INBOUND: Final = "heika.inbound"
 _CHANGES_HOME: Final = ("/v1/admin/", "/v1/sandbox/")
 
 
@@ -58,7 +59,7 @@ class Gateway:
         self._public = PublicParts(self.upstreams)
         self._own |= home.endpoints(self.upstreams, self._public)
         self._with_origin: ASGIApp = CORSMiddleware(
-            self._serve,
+            self._serve_origin,
             allow_origins=settings.allowed_origins,
             allow_methods=_METHODS,
             allow_headers=_ALLOWED,
@@ -69,14 +70,9 @@ class Gateway:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection."""
-        if scope["type"] == "http":
-            await self._http(scope, receive, send)
-        elif scope["type"] == "lifespan":
-            await self._lifespan(receive, send)
-        elif scope["type"] == "websocket":
-            await self._websocket(scope, receive, send)
-
-    async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._other(scope, receive, send)
+            return
         inbound = Inbound(scope, self._proxies)
         stamp = Stamp(
             inbound,
@@ -85,10 +81,11 @@ class Gateway:
             production=self._production,
             names_origins=self._names_origins,
         )
-        scope["heika.inbound"] = inbound
-        app = self._serve if inbound.origin is None else self._with_origin
         try:
-            await app(scope, receive, stamp.send)
+            if inbound.origin is None:
+                await self._serve(inbound, scope, receive, stamp.send)
+            else:
+                await self._with_origin({**scope, _INBOUND: inbound}, receive, stamp.send)
         except ConnectionAbortedError:
             # Ends in the server, which closes the connection: half an answer must not look whole.
             raise
@@ -98,7 +95,13 @@ class Gateway:
                 raise
             await refuse(Internal(), inbound, scope, receive, stamp.send)
         finally:
-            stamp.log(scope, scope.get("heika.prefix"))
+            stamp.log(scope)
+
+    async def _other(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._lifespan(receive, send)
+        elif scope["type"] == "websocket":
+            await self._websocket(scope, receive, send)
 
     async def _websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
         inbound = Inbound({**scope, "method": "GET"}, self._proxies)
@@ -120,11 +123,13 @@ class Gateway:
                 "gateway", inbound.named("WEBSOCKET") | {"heika.route": prefix}, status, time.perf_counter() - began
             )
 
-    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
-        inbound: Inbound = scope["heika.inbound"]
+    async def _serve_origin(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._serve(scope.pop(_INBOUND), scope, receive, send)
+
+    async def _serve(self, inbound: Inbound, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             route = self._find(scope, inbound)
-            scope["heika.prefix"] = route.prefix
+            inbound.prefix = route.prefix
             await self._admit(inbound, route, scope["method"], scope["path"])
             if route.service == "gateway":
                 await self._answer(scope["path"], scope, inbound, receive, send)
@@ -139,11 +144,10 @@ class Gateway:
     def _find(self, scope: Scope, inbound: Inbound) -> Route:
         """The route of the path, which `scope` then holds decoded; a path that leads nowhere is counted as well."""
         try:
-            path = clean_path(scope.get("raw_path") or scope["path"].encode())
+            path, route = lead(scope.get("raw_path") or scope["path"].encode())
         except PathTrick:
             inbound.rate_limit = self._limits.use("general", inbound.address, None)
             raise AmbiguousPath from None
-        route = find(path)
         if route is None:
             inbound.rate_limit = self._limits.use("general", inbound.address, None)
             raise NoSuchPath
@@ -159,7 +163,11 @@ class Gateway:
             # Guessing tokens is counted as well, and so is knocking with a frozen account.
             inbound.rate_limit = await self._limits.admit(limit_class, inbound.address, None)
             raise
-        inbound.rate_limit = await self._limits.admit(limit_class, inbound.address, caller.name if caller else None)
+        name = caller.name if caller is not None else None
+        if limit_class in STRICT:
+            inbound.rate_limit = await self._limits.admit(limit_class, inbound.address, name)
+        else:
+            inbound.rate_limit = self._limits.use(limit_class, inbound.address, name)
         if caller is not None:
             caller.require_may(method)
 

@@ -12,7 +12,6 @@ from gateway.inbound import Headers, Inbound
 from kit.ids import new_id
 from kit.trace import next_traceparent
 
-_OF_REQUEST: Final = (b"x-request-id", b"traceparent", b"x-heika-client-address", b"x-forwarded-for")
 _OF_CALLER: Final = (b"authorization", b"accept-language")
 
 _late: set[asyncio.Task[None]] = set()
@@ -64,7 +63,6 @@ async def ask(
         "headers": _headers(inbound, body, as_caller=as_caller),
         "client": (inbound.address if inbound else "127.0.0.1", 0),
         "server": ("gateway", 80),
-        "heika.gateway": True,
         "heika.has_body": bool(body),
         "heika.request_id": inbound.request_id if inbound else str(new_id()),
         "heika.traceparent": inbound.traceparent if inbound else next_traceparent(None),
@@ -109,7 +107,6 @@ def _headers(inbound: Inbound | None, body: bytes, *, as_caller: bool) -> Header
     headers: Headers = [(b"host", b"gateway"), (b"accept", b"application/json")]
     if body:
         headers += [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
-    if inbound is not None:
-        passed = (*_OF_REQUEST, *_OF_CALLER) if as_caller else _OF_REQUEST
-        headers += [pair for pair in inbound.headers if pair[0] in passed]
+    if inbound is not None and as_caller:
+        headers += [pair for pair in inbound.headers if pair[0] in _OF_CALLER]
     return headers

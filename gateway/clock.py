@@ -184,8 +184,8 @@ def endpoints(upstreams: Mapping[str, ASGIApp], settings: Settings) -> dict[str,
     async def read(_: Scope, __: Inbound, ___: Receive) -> Response:
         return json_response({"now": instant(datetime.now(UTC) + await sandbox.offset())})
 
-    async def move(scope: Scope, _: Inbound, receive: Receive) -> Response:
-        wanted = _read(await read_json(scope, receive))
+    async def move(_: Scope, inbound: Inbound, receive: Receive) -> Response:
+        wanted = _read(await read_json(inbound, receive))
         return json_response({"now": instant(await sandbox.move(wanted))})
 
     return {"/v1/sandbox/clock": {"GET": read, "POST": move}}

@@ -135,11 +135,12 @@ class Stamp:
         if self._names_origins and inbound.origin is None:
             headers.append((b"vary", b"Origin"))
 
-    def log(self, scope: Scope, prefix: str | None) -> None:
+    def log(self, scope: Scope) -> None:
         """Write the request's line: the service's own route where it told us, else the prefix."""
-        served: dict[str, Any] = self._inbound.served or self._inbound.named(scope["method"])
-        if prefix is not None and "route" not in served:
-            served.setdefault("heika.route", prefix)
+        inbound = self._inbound
+        served: dict[str, Any] = inbound.served or inbound.named(scope["method"])
+        if inbound.prefix is not None and "route" not in served:
+            served.setdefault("heika.route", inbound.prefix)
         # What a service does behind its whole answer is not what the caller waited for.
         seconds = self.seconds if self.seconds is not None else time.perf_counter() - self.started_at
         log_request("gateway", served, self.status, seconds)

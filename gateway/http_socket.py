@@ -7,6 +7,7 @@ import aiohttp
 from starlette.types import Message, Receive, Scope, Send
 from yarl import URL
 
+from gateway.inbound import naming
 from gateway.problems import BadUpstream, UpstreamUnavailable
 from kit.connection import LARGEST_FRAME
 
@@ -29,7 +30,7 @@ async def pass_socket(pool: aiohttp.ClientSession, url: str, scope: Scope, recei
     # The handshake of this hop is our own.
     own = [
         (name.decode("latin-1"), value.decode("latin-1"))
-        for name, value in scope["headers"]
+        for name, value in (*scope["headers"], *naming(scope))
         if not name.startswith(b"sec-websocket-")
     ]
     try:

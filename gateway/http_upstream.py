@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 from starlette.types import Receive, Scope, Send
 
 from gateway.http_line import Broken, Line, Lines
+from gateway.inbound import naming
 from gateway.problems import BadUpstream, UpstreamUnavailable
 
 if TYPE_CHECKING:
@@ -109,7 +110,7 @@ def _head(scope: Scope, host: bytes, body: bytes | AsyncIterator[bytes] | None) 
     """The request's line and headers; how long its body is, is ours to say."""
     lines = [b"%b %b HTTP/1.1\r\n" % (scope["method"].encode(), _target(scope))]
     named = False
-    for name, value in scope["headers"]:
+    for name, value in (*scope["headers"], *naming(scope)):
         if name not in _OWN:
             lines += (name, b": ", value, b"\r\n")
             named = named or name == b"host"

@@ -52,10 +52,12 @@ async def caller_at_front(inbound: Inbound, route: Route, source: KeySource) -> 
     if inbound.ambiguous:
         raise AmbiguousAuthorization
     scheme, _, token = inbound.authorization.decode("latin-1").partition(" ")
-    if scheme.lower() != "bearer" or not route.checks_bearer:
+    if (scheme != "Bearer" and scheme.lower() != "bearer") or not route.checks_bearer:
         return None
+    token = token.strip()
     try:
-        caller = await auth.verify(token.strip())
+        # Most are known, and need no coroutine to be looked up.
+        caller = auth.recall(token) or await auth.verify(token)
     except (NotAuthenticated, KeysUnavailable):
         # Without keys nobody can say that it is bad; the service, which may have them, decides.
         if source.away:

@@ -43,7 +43,7 @@ _LONGEST_CODINGS: Final = 200
 
 
 class Inbound:
-    """A request as the gateway sees it; `headers` are those that go on to the service."""
+    """A request as the gateway sees it; `headers` are those of the caller's own that go on to the service."""
 
     __slots__ = (
         *(
@@ -58,7 +58,7 @@ class Inbound:
             "headers",
         ),
         *("id_header", "if_none_match", "judged", "origin", "parent", "rate_limit", "request_id", "served"),
-        *("may_be_tagged", "traceparent"),
+        *("may_be_tagged", "prefix", "traceparent"),
     )
 
     def __init__(self, scope: Scope, trusted: Sequence[Network]) -> None:
@@ -66,6 +66,7 @@ class Inbound:
         self.rate_limit: Headers = []
         self.served: dict[str, Any] | None = None
         self.caller: Caller | None = None
+        self.prefix: str | None = None
         self.ambiguous = self.closes = self.judged = False
         keep = self.headers.append
         self._read: dict[bytes, bytes] = {}
@@ -88,23 +89,21 @@ class Inbound:
         self.if_none_match = take(b"if-none-match")
         self.origin = take(b"origin")
         # A tag is looked for in what the caller may hold, and given to what everybody sees.
-        reads = scope["method"] in ("GET", "HEAD")
-        self.may_be_tagged = reads and (self.authorization is None or self.if_none_match is not None)
-        length = take(b"content-length", b"")
+        may_hold = self.authorization is None or self.if_none_match is not None
+        self.may_be_tagged = may_hold and scope["method"] in ("GET", "HEAD")
+        length = take(b"content-length")
         # The server in front has refused anything but digits; another one may not have.
-        self.content_length = int(length) if length.isdigit() else 0
+        self.content_length = int(length) if length is not None and length.isdigit() else 0
         self.has_body = self.content_length > 0 or b"transfer-encoding" in read
         if (connection := take(b"connection")) is not None:
             self._drop_named(connection.strip().lower())
-        request_id = take(b"x-request-id", b"").decode("latin-1")
-        self.request_id = request_id if request_id and is_request_id(request_id) else new_name()
-        self.parent = take(b"traceparent", b"").decode("latin-1")
+        said = take(b"x-request-id")
+        self.request_id = _fit(said.decode("latin-1")) if said is not None else new_name()
+        parent = take(b"traceparent")
+        self.parent = "" if parent is None else parent.decode("latin-1")
         self.traceparent = next_traceparent(self.parent)
-        self.address = _address(scope, trusted)
-        address = self.address.encode("latin-1", "replace")
+        self.address = _address(scope, trusted) if trusted else scope["client"][0] if scope.get("client") else ""
         self.id_header = (b"x-request-id", self.request_id.encode())
-        traceparent = (b"traceparent", self.traceparent.encode())
-        self.headers += (self.id_header, traceparent, (CLIENT_ADDRESS, address), (b"x-forwarded-for", address))
 
     def _drop_named(self, connection: bytes) -> None:
         """Drop what Connection names: it is meant for this hop only (RFC 9110 7.6.1)."""
@@ -133,10 +132,23 @@ class Inbound:
         }
 
 
+def _fit(said: str) -> str:
+    return said if is_request_id(said) else new_name()
+
+
+def naming(scope: Scope) -> Headers:
+    """What tells a service in another process what one in this process reads in the scope: which request it is, and whose."""
+    address = scope["client"][0].encode("latin-1", "replace") if scope.get("client") else b""
+    return [
+        (b"x-request-id", scope["heika.request_id"].encode()),
+        (b"traceparent", scope["heika.traceparent"].encode()),
+        (CLIENT_ADDRESS, address),
+        (b"x-forwarded-for", address),
+    ]
+
+
 def _address(scope: Scope, trusted: Sequence[Network]) -> str:
     peer: str = scope["client"][0] if scope.get("client") else ""
-    if not trusted:
-        return peer
     hops = b",".join(value for name, value in scope["headers"] if name == b"x-forwarded-for")
     return resolve_client(peer, hops.decode("latin-1"), trusted)
 

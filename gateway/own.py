@@ -20,9 +20,8 @@ Own = dict[str, Endpoint]
 MAX_BODY = 64 * 1024
 
 
-async def read_json(scope: Scope, receive: Receive) -> object:
+async def read_json(inbound: Inbound, receive: Receive) -> object:
     """The body of a request to the gateway itself, as JSON; PayloadTooLarge, RequestTimeout or ValidationFailed."""
-    inbound: Inbound = scope["heika.inbound"]
     if inbound.content_length > MAX_BODY:
         raise PayloadTooLarge
     message = await read_body(receive, MAX_BODY)

@@ -34,7 +34,6 @@ FIRST_BYTE: Final = Timing(
     buckets=BUCKETS,
 )
 
-_OF_THIS_APP: Final = ("app", "extensions", "heika.inbound", "heika.prefix", "state")
 _CLASSES: Final = ("0xx", "1xx", "2xx", "3xx", "4xx", "5xx", "6xx", "7xx", "8xx", "9xx")
 _NO_CONTENT: Final[Message] = {"type": "http.request", "body": b"", "more_body": False}
 _OK: Final = 200
@@ -281,17 +280,18 @@ async def _gather(receive: Receive, limit: int) -> Message:
 
 def upstream_scope(scope: Scope, inbound: Inbound) -> dict[str, Any]:
     """The scope the service sees: its own copy, with our headers, HEAD as GET, and no state of this app."""
-    served = dict(scope)
-    for name in _OF_THIS_APP:
-        served.pop(name, None)
-    served["root_path"] = ""
-    served["headers"] = inbound.headers
-    served["client"] = (inbound.address, 0) if inbound.address else None
-    served["heika.gateway"] = True
-    served["heika.has_body"] = inbound.has_body
-    served["heika.request_id"] = inbound.request_id
-    served["heika.traceparent"] = inbound.traceparent
-    served["heika.parent"] = inbound.parent
+    served = {
+        **scope,
+        "state": {},
+        "extensions": {},
+        "root_path": "",
+        "headers": inbound.headers,
+        "client": (inbound.address, 0) if inbound.address else None,
+        "heika.has_body": inbound.has_body,
+        "heika.request_id": inbound.request_id,
+        "heika.traceparent": inbound.traceparent,
+        "heika.parent": inbound.parent,
+    }
     if inbound.judged:
         served["heika.caller"] = inbound.caller
     if served["method"] == "HEAD":

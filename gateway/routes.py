@@ -93,11 +93,6 @@ _DIVIDED: Final = frozenset({("v1", "me"), ("v1", "admin"), ("v1", "sandbox")})
 
 def find(path: str) -> Route | None:
     """The route of a decoded, clean path: the longest prefix of whole segments; None where nothing answers."""
-    # Anybody may send paths of 32 KiB, of which no 4,096 are to be kept.
-    return known(path) if len(path) <= LONGEST_KNOWN else _search(path)
-
-
-def _search(path: str) -> Route | None:
     segments = tuple(path.split("/", _DEEPEST + 1)[1 : _DEEPEST + 1])
     for length in range(len(segments), 0, -1):
         prefix = segments[:length]
@@ -106,14 +101,26 @@ def _search(path: str) -> Route | None:
     return None
 
 
-known = lru_cache(maxsize=4096)(_search)
-"""`find`, which remembers what was asked."""
-
 PLAIN: Final = re.compile(rb"(?:/(?!\.)[A-Za-z0-9_~.@:,=+!$&'()*-]+)+/?")
 """What a well-behaved client sends. Everything else takes the slow look below."""
 _FORBIDDEN_ENCODED: Final = re.compile(r"%(?:[01][0-9A-F]|2F|5C|7F|25)", re.IGNORECASE)
 _BROKEN_ESCAPE: Final = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _FORBIDDEN_BYTES: Final = re.compile(rb"[\x00-\x20\x7f\\\"<>^`{|}#?]")
+
+
+def lead(raw: bytes) -> tuple[str, Route | None]:
+    """The decoded path of a raw one, and its route; see `clean_path` and `find`."""
+    # Anybody may send paths of 32 KiB, of which no 4,096 are to be kept.
+    return known(raw) if len(raw) <= LONGEST_KNOWN else _lead(raw)
+
+
+def _lead(raw: bytes) -> tuple[str, Route | None]:
+    path = clean_path(raw)
+    return path, find(path)
+
+
+known = lru_cache(maxsize=4096)(_lead)
+"""`lead`, which remembers what was asked."""
 
 
 class PathTrick(ValueError):

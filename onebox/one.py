@@ -5,12 +5,12 @@ import contextlib
 import gc
 import signal
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from importlib import import_module
 
 import uvicorn
 import uvloop
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp
 
 from onebox.box import Box
 from onebox.environment import UPSTREAMS, Place
@@ -106,7 +106,7 @@ async def serve(box: Box, listening: socket.socket, greet: Callable[[], None]) -
             garbage.settle()
             gc.enable()
             config = uvicorn.Config(
-                _without_lifespan(gateway),
+                gateway,
                 http=connection.CLASS,
                 ws=connection.SOCKETS,
                 ws_max_size=connection.LARGEST_FRAME,
@@ -149,13 +149,6 @@ class _Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         self._greet()
-
-
-def _without_lifespan(app: ASGIApp) -> Callable[[Scope, Receive, Send], Awaitable[None]]:
-    async def serving(scope: Scope, receive: Receive, send: Send) -> None:
-        await app(scope, receive, send)
-
-    return serving
 
 
 def _on_signals(handler: Callable[..., object]) -> None:

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 
 import httpx
 import pytest
+from starlette.types import Receive, Scope, Send
 
 from gateway import http_line
 from gateway.http_upstream import HttpUpstream
@@ -174,7 +175,11 @@ async def test_the_host_is_the_callers_or_else_the_services_own() -> None:
     listening = await asyncio.start_server(script.meet, "127.0.0.1", 0)
     address = f"127.0.0.1:{listening.sockets[0].getsockname()[1]}"
     upstream = HttpUpstream(f"http://{address}")
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(app=upstream), base_url="http://x") as client:
+
+    async def named(scope: Scope, receive: Receive, send: Send) -> None:
+        await upstream({**scope, "heika.request_id": "r", "heika.traceparent": "t"}, receive, send)
+
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app=named), base_url="http://x") as client:
         request = client.build_request("GET", "/")
         del request.headers["host"]
         await client.send(request)

@@ -12,6 +12,7 @@ import orjson
 import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from gateway.inbound import Headers, naming
 from kit.connection import CLASS, SOCKETS
 from kit.http import HEAD_ONLY
 
@@ -86,7 +87,7 @@ async def _socket(scope: Scope, receive: Receive, send: Send) -> None:
     if word == "mute":
         await asyncio.sleep(30)
     await send({"type": "websocket.accept", "subprotocol": next(iter(scope["subprotocols"]), None)})
-    names = [name.decode() for name, _ in scope["headers"]]
+    names = [name.decode() for name, _ in _told(scope)]
     seen = {
         "path": scope["path"],
         "query": scope["query_string"].decode(),
@@ -171,7 +172,7 @@ def _shown(scope: Scope, body: bytes) -> bytes:
         "path": scope["path"],
         "raw_path": scope["raw_path"].decode(),
         "query": scope["query_string"].decode("latin-1"),
-        "headers": [[name.decode("latin-1"), value.decode("latin-1")] for name, value in scope["headers"]],
+        "headers": [[name.decode("latin-1"), value.decode("latin-1")] for name, value in _told(scope)],
         "client": scope["client"][0] if scope["client"] else None,
         "body": b64encode(body).decode(),
         "leaked": leaked.get(),
@@ -188,6 +189,11 @@ async def _read(receive: Receive) -> bytes:
         body += message.get("body", b"")
         more = message.get("more_body", False)
     return body
+
+
+def _told(scope: Scope) -> Headers:
+    """The headers that came, and what a service in the gateway's process reads in its scope instead."""
+    return [*scope["headers"], *(naming(scope) if "heika.request_id" in scope else ())]
 
 
 async def _start(send: Send, status: int, *headers: tuple[bytes, bytes]) -> None:

@@ -14,14 +14,15 @@ from gateway import clock, docs, export, health, home
 from gateway.front import EXPOSED, Stamp
 from gateway.identity import KeySource, caller_at_front
 from gateway.inbound import Inbound
-from gateway.limits import STRICT, Limits, class_of
+from gateway.limits import STRICT, Limits
 from gateway.own import Own
 from gateway.problems import AmbiguousPath, NoSuchPath
 from gateway.proxy import forward
 from gateway.public_parts import PublicParts
 from gateway.refused import refuse
-from gateway.routes import SERVICES, PathTrick, Route, lead
+from gateway.routes import SERVICES, PathTrick
 from gateway.sockets import deny, forward_socket, require_known_origin
+from gateway.ways import Way, way_of
 from kit import garbage, spans
 from kit.errors import Internal, MethodNotAllowed, Problem
 from kit.http import log_request
@@ -47,6 +48,8 @@ class Gateway:
 
     def __init__(self, upstreams: Mapping[str, ASGIApp], settings: Settings) -> None:
         self.upstreams = dict(upstreams)
+        # A service in this process has a shorter way in for requests that come from here.
+        self._ways_in: dict[str, ASGIApp] = {name: getattr(app, "inner", app) for name, app in upstreams.items()}
         self.settings = settings
         self.keys = KeySource()
         self._proxies = settings.proxy_networks
@@ -107,12 +110,12 @@ class Gateway:
         inbound = Inbound({**scope, "method": "GET"}, self._proxies)
         began, status, prefix = time.perf_counter(), 500, "unmatched"
         try:
-            route = self._find(scope, inbound)
-            prefix = route.prefix
+            way = self._find(scope, inbound)
+            route, prefix = way.route, way.route.prefix
             if route.service == "gateway":
                 raise NoSuchPath
             require_known_origin(scope, inbound, self.settings.allowed_origins)
-            await self._admit(inbound, route, "GET", scope["path"])
+            await self._admit(inbound, way, "GET")
             upstream = self.upstreams[route.service]
             status = await forward_socket(upstream, route, scope, inbound, receive, send)
         except Problem as problem:
@@ -128,37 +131,38 @@ class Gateway:
 
     async def _serve(self, inbound: Inbound, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            route = self._find(scope, inbound)
+            way = self._find(scope, inbound)
+            route = way.route
             inbound.prefix = route.prefix
-            await self._admit(inbound, route, scope["method"], scope["path"])
+            await self._admit(inbound, way, scope["method"])
             if route.service == "gateway":
                 await self._answer(scope["path"], scope, inbound, receive, send)
             else:
-                await forward(self.upstreams[route.service], route, scope, inbound, receive, send)
+                await forward(self._ways_in[route.service], route, scope, inbound, receive, send)
         except Problem as problem:
             await refuse(problem, inbound, scope, receive, send)
         else:
             if scope["method"] not in _SAFE and scope["path"].startswith(_CHANGES_HOME):
                 self._public.forget()
 
-    def _find(self, scope: Scope, inbound: Inbound) -> Route:
-        """The route of the path, which `scope` then holds decoded; a path that leads nowhere is counted as well."""
+    def _find(self, scope: Scope, inbound: Inbound) -> Way:
+        """The way of the path, which `scope` then holds decoded; a path that leads nowhere is counted as well."""
         try:
-            path, route = lead(scope.get("raw_path") or scope["path"].encode())
+            way = way_of(scope.get("raw_path") or scope["path"].encode())
         except PathTrick:
             inbound.rate_limit = self._limits.use("general", inbound.address, None)
             raise AmbiguousPath from None
-        if route is None:
+        if way is None:
             inbound.rate_limit = self._limits.use("general", inbound.address, None)
             raise NoSuchPath
-        scope["path"] = path
-        return route
+        scope["path"] = way.path
+        return way
 
-    async def _admit(self, inbound: Inbound, route: Route, method: str, path: str) -> None:
+    async def _admit(self, inbound: Inbound, way: Way, method: str) -> None:
         """Count the request against the limits of its address and caller, and refuse what its token does not allow."""
-        limit_class = class_of(route, method, path)
+        limit_class = way.reading if method in _SAFE else way.changing
         try:
-            inbound.caller = caller = await caller_at_front(inbound, route, self.keys)
+            inbound.caller = caller = await caller_at_front(inbound, way.route, self.keys)
         except Problem:
             # Guessing tokens is counted as well, and so is knocking with a frozen account.
             inbound.rate_limit = await self._limits.admit(limit_class, inbound.address, None)
@@ -168,7 +172,7 @@ class Gateway:
             inbound.rate_limit = await self._limits.admit(limit_class, inbound.address, name)
         else:
             inbound.rate_limit = self._limits.use(limit_class, inbound.address, name)
-        if caller is not None:
+        if caller is not None and caller.only_looks:
             caller.require_may(method)
 
     async def _answer(self, path: str, scope: Scope, inbound: Inbound, receive: Receive, send: Send) -> None:

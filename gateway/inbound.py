@@ -9,9 +9,8 @@ from starlette.types import Scope
 
 from kit.auth import Caller
 from kit.http import resolve_client
-from kit.ids import new_name
 from kit.settings import Network
-from kit.trace import is_request_id, next_traceparent
+from kit.trace import is_request_id, new_request, next_traceparent
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -98,10 +97,14 @@ class Inbound:
         if (connection := take(b"connection")) is not None:
             self._drop_named(connection.strip().lower())
         said = take(b"x-request-id")
-        self.request_id = _fit(said.decode("latin-1")) if said is not None else new_name()
         parent = take(b"traceparent")
-        self.parent = "" if parent is None else parent.decode("latin-1")
-        self.traceparent = next_traceparent(self.parent)
+        self.request_id, self.traceparent = new_request()
+        if said is not None and is_request_id(text := said.decode("latin-1")):
+            self.request_id = text
+        self.parent = ""
+        if parent is not None:
+            self.parent = parent.decode("latin-1")
+            self.traceparent = next_traceparent(self.parent)
         self.address = _address(scope, trusted) if trusted else scope["client"][0] if scope.get("client") else ""
         self.id_header = (b"x-request-id", self.request_id.encode())
 
@@ -130,10 +133,6 @@ class Inbound:
             "heika.traceparent": self.traceparent,
             "heika.parent": self.parent,
         }
-
-
-def _fit(said: str) -> str:
-    return said if is_request_id(said) else new_name()
 
 
 def naming(scope: Scope) -> Headers:

@@ -150,7 +150,7 @@ class Exchange:
     def _start(self, message: Message) -> Awaitable[None]:
         self.started = True
         status = message["status"]
-        self.observe(_CLASSES[status // 100])
+        _until(self.upstream, _CLASSES[status // 100]).observe(time.perf_counter() - self.began)
         if not self._inbound.may_be_tagged and status not in _NO_BODY and self._asked != "HEAD":
             return self._send(message)
         whole, headers = False, []
@@ -188,10 +188,9 @@ class Exchange:
             self.cancel()
 
     def judge(self, failure: BaseException | None, route: Route) -> None:
-        """The call is over: an answer, or raise what the caller is told instead."""
+        """The call is over, and not as one should: raise what the caller is told instead of an answer."""
         if self.ended:
-            if failure is not None:
-                log.info("a call ended after its caller was answered", error=type(failure).__name__)
+            log.info("a call ended after its caller was answered", error=type(failure).__name__)
         elif self.started and self.held is None:
             if self.gone:  # as whoever follows a stream ends it
                 return
@@ -231,7 +230,7 @@ async def forward(
         await _come_back()
     if exchange.told is not None:
         await exchange.told
-    else:
+    elif failure is not None or not exchange.ended:
         exchange.judge(failure, route)
 
 

@@ -2,7 +2,6 @@
 
 import re
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Final
 from urllib.parse import unquote_to_bytes
 
@@ -84,7 +83,6 @@ ROUTES: Final[tuple[Route, ...]] = (
 )
 
 _BY_SEGMENTS: Final = {tuple(route.prefix.split("/")[1:]): route for route in ROUTES}
-LONGEST_KNOWN: Final = 200
 _DEEPEST: Final = max(map(len, _BY_SEGMENTS))
 
 # These are divided among services by their next segment, so they lead nowhere but to themselves.
@@ -106,21 +104,6 @@ PLAIN: Final = re.compile(rb"(?:/(?!\.)[A-Za-z0-9_~.@:,=+!$&'()*-]+)+/?")
 _FORBIDDEN_ENCODED: Final = re.compile(r"%(?:[01][0-9A-F]|2F|5C|7F|25)", re.IGNORECASE)
 _BROKEN_ESCAPE: Final = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _FORBIDDEN_BYTES: Final = re.compile(rb"[\x00-\x20\x7f\\\"<>^`{|}#?]")
-
-
-def lead(raw: bytes) -> tuple[str, Route | None]:
-    """The decoded path of a raw one, and its route; see `clean_path` and `find`."""
-    # Anybody may send paths of 32 KiB, of which no 4,096 are to be kept.
-    return known(raw) if len(raw) <= LONGEST_KNOWN else _lead(raw)
-
-
-def _lead(raw: bytes) -> tuple[str, Route | None]:
-    path = clean_path(raw)
-    return path, find(path)
-
-
-known = lru_cache(maxsize=4096)(_lead)
-"""`lead`, which remembers what was asked."""
 
 
 class PathTrick(ValueError):

@@ -66,36 +66,34 @@ class Caller:
     # Read at each request, and text of a UUID takes longer than everything else that is done with a known token.
     name: str = field(init=False, repr=False, compare=False)
     marks: frozenset[str] = field(init=False, repr=False, compare=False)
+    only_looks: bool = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         """Say once what revocations and limits call this caller."""
         object.__setattr__(self, "name", str(self.id))
         object.__setattr__(self, "marks", frozenset((f"session:{self.session_id}", f"member:{self.id}")))
+        object.__setattr__(self, "only_looks", self.actor_id is not None or READ_ONLY in self.scopes)
 
     def require_may(self, method: str) -> None:
         """Raise ReadOnlySession for a request that is not only reading, by a caller who only looks."""
-        if (self.actor_id is not None or READ_ONLY in self.scopes) and method not in ("GET", "HEAD", "OPTIONS"):
+        if self.only_looks and method not in ("GET", "HEAD", "OPTIONS"):
             raise ReadOnlySession
 
 
 async def verify(token: str) -> Caller:
     """The caller an access token names; NotAuthenticated for anything not exactly right, AccountFrozen for a frozen one."""
-    caller = verified.get(token)
-    if caller is None:
-        caller = await _decode(token)
-        verified[token] = caller
+    while (caller := recall(token)) is None:
+        verified[token] = await _decode(token)
         if len(verified) > CACHED_TOKENS:
             verified.popitem(last=False)
-    return _standing(caller)
+    return caller
 
 
 def recall(token: str) -> Caller | None:
     """As `verify`, of a token that this process has checked a moment ago; None for one that it has to check first."""
     caller = verified.get(token)
-    return None if caller is None else _standing(caller)
-
-
-def _standing(caller: Caller) -> Caller:
+    if caller is None:
+        return None
     if caller.expires_at <= clock.timestamp() or not caller.marks.isdisjoint(revocations.gone):
         raise NotAuthenticated
     if caller.name in revocations.frozen:

@@ -11,7 +11,8 @@ from starlette.types import ASGIApp
 
 from gateway.app import Gateway, build
 from gateway.http_upstream import HttpUpstream
-from gateway.routes import SERVICES, known
+from gateway.routes import SERVICES
+from gateway.ways import known
 from kit.settings import Settings
 from tests.gateway.toy import Toy, serving
 from tests.onebox.conftest import Heika, any_heika

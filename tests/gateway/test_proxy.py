@@ -9,7 +9,7 @@ from dataclasses import replace
 import httpx
 import pytest
 
-from gateway import proxy, routes
+from gateway import proxy, routes, ways
 from gateway.http_upstream import HttpUpstream
 from kit.http import HEAD_ONLY
 from tests.gateway.conftest import Front, Start
@@ -23,7 +23,7 @@ def headers_of(answer: httpx.Response, name: str) -> list[str]:
 def with_route(monkeypatch: pytest.MonkeyPatch, prefix: str, **changes: object) -> None:
     key = tuple(prefix.split("/")[1:])
     monkeypatch.setitem(routes._BY_SEGMENTS, key, replace(routes._BY_SEGMENTS[key], **changes))  # type: ignore[arg-type]
-    routes.known.cache_clear()
+    ways.known.cache_clear()
 
 
 async def test_method_path_query_headers_and_body_arrive_as_sent(front: Front) -> None:

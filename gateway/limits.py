@@ -20,6 +20,7 @@ from kit.limits import RELAXED_FACTOR
 
 WINDOW_S: Final = 60.0
 MAX_KEYS: Final = 100_000
+"""How many buckets a rule may have."""
 EXCHANGE_S: Final = 0.1
 """How long news for Redis gathers."""
 TOLD_SHARE: Final = 100
@@ -60,14 +61,15 @@ def class_of(route: Route, method: str, path: str) -> str:
 
 
 class _Rule:
-    """A policy in force, with what its headers repeat."""
+    """A policy in force, with what its headers repeat, and a bucket for each whom it counts."""
 
-    __slots__ = ("by_caller", "header", "interval", "most", "name", "share", "shown", "times")
+    __slots__ = ("buckets", "by_caller", "header", "interval", "most", "name", "share", "shown", "times")
 
     def __init__(self, policy: Policy, times: int) -> None:
         self.name = policy.name
         self.by_caller = policy.per == "caller"
         self.times = times
+        self.buckets: dict[str, _Bucket] = {}
         self.interval = WINDOW_S / times
         # As much as a rounding error more than the window.
         self.most = WINDOW_S + self.interval * 1e-6
@@ -79,6 +81,15 @@ class _Rule:
     def refuse(self, wait: float) -> TooManyRequests:
         REFUSED.labels(self.name).inc()
         return TooManyRequests(retry_after=wait, policy=(self.name, self.times, WINDOW_S))
+
+    def bucket(self, who: str, now: float) -> "_Bucket":
+        """A new one. Of too many those go that are full again; if all are in use, all begin anew."""
+        if len(self.buckets) >= MAX_KEYS:
+            self.buckets = {key: bucket for key, bucket in self.buckets.items() if bucket.full_at > now}
+            if len(self.buckets) > MAX_KEYS // 2:
+                self.buckets.clear()
+        bucket = self.buckets[who] = _Bucket()
+        return bucket
 
     def show(self, owed: float) -> Headers:
         """What is left of a bucket that owes so many seconds."""
@@ -109,7 +120,6 @@ class Limits:
             name: tuple(_Rule(policy, policy.times * factor) for policy in policies)
             for name, policies in POLICIES.items()
         }
-        self._buckets: dict[_Key, _Bucket] = {}
         self._news: set[_Key] = set()
         self._shared = Shared(redis_url) if redis_url else None
         self._telling: asyncio.Task[None] | None = None
@@ -149,10 +159,7 @@ class Limits:
             who = caller if rule.by_caller else address
             if who is None:
                 continue
-            key = (rule, who)
-            bucket = self._buckets.get(key)
-            if bucket is None:
-                bucket = self._new_bucket(key, now)
+            bucket = rule.buckets.get(who) or rule.bucket(who, now)
             full_at = bucket.full_at
             if full_at <= now:
                 full_at = now
@@ -164,14 +171,8 @@ class Limits:
             bucket.full_at = full_at
             bucket.untold += 1
             if bucket.untold >= rule.share and self._shared is not None:
-                self._tell(key)
+                self._tell((rule, who))
         return last.show(owed) if last is not None else []
-
-    def _new_bucket(self, key: _Key, now: float) -> _Bucket:
-        if len(self._buckets) >= MAX_KEYS:
-            self._forget(now)
-        bucket = self._buckets[key] = _Bucket()
-        return bucket
 
     def _tell(self, key: _Key) -> None:
         self._news.add(key)
@@ -187,23 +188,17 @@ class Limits:
             answers = await asyncio.gather(*(self._shared.ask(Take([move], told=True)) for move in moves))
             now = time.monotonic()
             for key, answer in zip(keys, answers, strict=True):
-                bucket = self._buckets.get(key)
+                bucket = key[0].buckets.get(key[1])
                 if answer is not None and bucket is not None:
                     bucket.full_at = now + answer[1][0] + bucket.untold * key[0].interval
 
     def _told(self, key: _Key) -> int:
         """How much of this bucket Redis hears of now."""
-        bucket = self._buckets.get(key)
+        bucket = key[0].buckets.get(key[1])
         if bucket is None:
             return 0
         count, bucket.untold = bucket.untold, 0
         return count
-
-    def _forget(self, now: float) -> None:
-        """Drop what is full again; if everybody is busy, everybody starts anew rather than memory growing."""
-        self._buckets = {key: bucket for key, bucket in self._buckets.items() if bucket.full_at > now}
-        if len(self._buckets) > MAX_KEYS // 2:
-            self._buckets.clear()
 
 
 def _move(key: _Key, count: int) -> Move:

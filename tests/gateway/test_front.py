@@ -174,7 +174,7 @@ def test_a_limit_refills_evenly_and_keys_do_not_grow_without_end(monkeypatch: py
         limits.use("auth", "a", None)
     for number in range(MAX_KEYS + 1):
         limits.use("auth", str(number), None)
-    assert len(limits._buckets) <= MAX_KEYS // 2
+    assert len(limits._policies["auth"][0].buckets) <= MAX_KEYS // 2
 
 
 async def test_every_answer_is_named_and_guarded(start_here: Start) -> None:

@@ -18,7 +18,7 @@ from gateway.problems import BadUpstream, UpstreamTimeout
 from gateway.refused import refuse
 from gateway.routes import MIB, Route
 from kit.connection import RequestTimeout
-from kit.errors import PayloadTooLarge, Problem
+from kit.errors import Internal, PayloadTooLarge, Problem
 from kit.http import HEAD_ONLY
 from kit.metrics import BUCKETS, Timing
 
@@ -197,7 +197,8 @@ class Exchange:
             # Half an answer is out: only breaking the connection tells the caller that it is not whole.
             raise ConnectionAbortedError("the answer broke off") from failure
         elif isinstance(failure, Problem):
-            self.observe(failure.code)
+            # A service in this process that failed answers 500, as one in another does, only that it is told here.
+            self.observe(_CLASSES[5] if isinstance(failure, Internal) else failure.code)
             raise failure
         elif self.told is None:
             self.observe(BadUpstream.code)

@@ -5,6 +5,7 @@ from contextlib import AsyncExitStack
 import pytest
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from prometheus_client import REGISTRY
 from starlette.types import ASGIApp
 
 from gateway import routes
@@ -16,6 +17,11 @@ from tests.gateway.conftest import Start
 from tests.gateway.toy import serving
 from tests.harness import Run
 from tests.kit.conftest import service
+
+
+def failures_of_billing() -> float:
+    labels = {"upstream": "billing", "outcome": "5xx"}
+    return REGISTRY.get_sample_value("heika_upstream_seconds_count", labels) or 0.0
 
 
 @pytest.mark.parametrize("traced", [False, True])
@@ -41,8 +47,10 @@ async def test_a_service_that_fails_is_a_500_that_the_log_explains(
             spans.switch_on(SimpleSpanProcessor(InMemorySpanExporter()))
             stack.callback(spans.switch_off)
         configure_logs("info")
+        before = failures_of_billing()
         answer = await front.client.get("/v1/notes/crash", headers={"X-Request-Id": "mine-8", "Accept-Language": "en"})
         configure_logs("error")
+    assert failures_of_billing() == before + 1
     problem = answer.json()
     assert (answer.status_code, problem["code"], problem["request_id"]) == (500, "internal", "mine-8")
     assert answer.headers.get_list("x-request-id") == ["mine-8"]

@@ -4,6 +4,7 @@ import contextlib
 import os
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from http import HTTPStatus
 from typing import Final
 
 import structlog
@@ -141,9 +142,11 @@ class Gateway:
                 await forward(self._ways_in[route.service], route, scope, inbound, receive, send)
         except Problem as problem:
             await refuse(problem, inbound, scope, receive, send)
-        else:
-            if scope["method"] not in _SAFE and scope["path"].startswith(_CHANGES_HOME):
-                self._public.forget()
+            # What got no good answer may have changed something all the same.
+            if problem.status < HTTPStatus.INTERNAL_SERVER_ERROR:
+                return
+        if scope["method"] not in _SAFE and scope["path"].startswith(_CHANGES_HOME):
+            self._public.forget()
 
     def _find(self, scope: Scope, inbound: Inbound) -> Way:
         """The way of the path, which `scope` then holds decoded; a path that leads nowhere is counted as well."""

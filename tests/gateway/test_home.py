@@ -11,6 +11,7 @@ from starlette.types import Receive, Scope, Send
 
 from gateway import public_parts
 from kit import auth, clock
+from kit.errors import Internal
 from kit.ids import new_id
 from tests import harness
 from tests.gateway.conftest import Front, Start
@@ -37,6 +38,8 @@ class Answers:
         """Answer from the table."""
         self.asked.append(f"{scope['path']}?{scope['query_string'].decode()}".rstrip("?"))
         self.with_token.append(any(name == b"authorization" for name, _ in scope["headers"]))
+        if scope["path"].endswith("/crash"):
+            raise Internal
         if self.asleep:
             await asyncio.sleep(30)
         known = scope["path"] in self.answers
@@ -148,6 +151,10 @@ async def test_the_public_parts_are_asked_once_for_everybody_until_something_cha
         world["billing"].answers["/v1/plans"] = {"items": [{"code": "new"}]}
         await front.client.post("/v1/admin/plans", headers=logged_in())
         assert (await home()).json()["plans"] == [{"code": "new"}]
+        # A change that failed behind its commit, or got no answer, is a change.
+        world["billing"].answers["/v1/plans"] = {"items": [{"code": "failed"}]}
+        assert (await front.client.post("/v1/admin/plans/crash", headers=logged_in())).status_code == 500
+        assert (await home()).json()["plans"] == [{"code": "failed"}]
         world["billing"].answers["/v1/plans"] = {"items": [{"code": "later"}]}
         clock.set_offset(timedelta(days=1))
         assert (await home()).json()["plans"] == [{"code": "later"}]
